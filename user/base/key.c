@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "base/key.h"
+
+#include <string.h>
+#include <strings.h>
+
+static const char prefix[] = "nodekey:";
+
+void key_format(const struct key *key, char text[static KEY_TEXT_LEN])
+{
+	static const char hex[] = "0123456789abcdef";
+	char *p = text + sizeof(prefix) - 1;
+	int i;
+
+	memcpy(text, prefix, sizeof(prefix) - 1);
+	for (i = 0; i < KEY_LEN; i++) {
+		*p++ = hex[key->b[i] >> 4];
+		*p++ = hex[key->b[i] & 15];
+	}
+	*p = '\0';
+}
+
+void key_format_short(const struct key *key, char text[static KEY_SHORT_LEN])
+{
+	static const char base64[] =
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+	const uint8_t *b = key->b;
+
+	text[0] = '[';
+	text[1] = base64[b[0] >> 2];
+	text[2] = base64[(b[0] & 3) << 4 | b[1] >> 4];
+	text[3] = base64[(b[1] & 15) << 2 | b[2] >> 6];
+	text[4] = base64[b[2] & 63];
+	text[5] = base64[b[3] >> 2];
+	text[6] = ']';
+	text[7] = '\0';
+}
+
+static int hex_value(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	if (c >= 'a' && c <= 'f')
+		return c - 'a' + 10;
+	if (c >= 'A' && c <= 'F')
+		return c - 'A' + 10;
+	return -1;
+}
+
+static const char *skip_prefix(const char *text)
+{
+	return strncasecmp(text, prefix, sizeof(prefix) - 1) ? text : text + sizeof(prefix) - 1;
+}
+
+bool key_parse(const char *text, struct key *key)
+{
+	int i, high, low;
+
+	text = skip_prefix(text);
+	if (strlen(text) != 2 * KEY_LEN)
+		return false;
+	for (i = 0; i < KEY_LEN; i++) {
+		high = hex_value(text[2 * i]);
+		low = hex_value(text[2 * i + 1]);
+		if (high < 0 || low < 0)
+			return false;
+		key->b[i] = high << 4 | low;
+	}
+	return true;
+}
+
+bool key_matches(const struct key *key, const char *text)
+{
+	char whole[KEY_TEXT_LEN], brief[KEY_SHORT_LEN];
+	size_t len;
+
+	if (text[0] == '[') {
+		key_format_short(key, brief);
+		return !strcmp(brief, text);
+	}
+	key_format(key, whole);
+	text = skip_prefix(text);
+	len = strlen(text);
+	return len >= 4 && !strncasecmp(whole + sizeof(prefix) - 1, text, len);
+}
+
+bool key_equal(const struct key *a, const struct key *b)
+{
+	return !memcmp(a->b, b->b, KEY_LEN);
+}
+
+bool key_is_zero(const struct key *key)
+{
+	static const struct key zero;
+
+	return key_equal(key, &zero);
+}
+
+int key_compare(const struct key *a, const struct key *b)
+{
+	return memcmp(a->b, b->b, KEY_LEN);
+}

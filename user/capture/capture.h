@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The door of capture: from running relays, or from capture files, to one stream of events about
+ * the TCP connections of nodes. Capture knows processes, sockets, segments and Go's memory; it
+ * knows nothing of TLS records or DERP.
+ *
+ * Events come in the order in which they happened, as far as one host can tell: a packet that
+ * the relay sends on comes after the segment that brought it. All times are nanoseconds since the
+ * epoch (the monotonic clock, moved once at start, so that a stepped clock moves nothing here).
+ */
+#ifndef DT_CAPTURE_H
+#define DT_CAPTURE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/addr.h"
+#include "base/key.h"
+
+enum capture_dir {
+	CAPTURE_IN,		/* towards the node */
+	CAPTURE_OUT,
+};
+
+enum capture_role {
+	CAPTURE_ROLE_UNKNOWN,	/* offline, where no SYN was seen and the ports do not tell */
+	CAPTURE_ACCEPTED,
+	CAPTURE_DIALLED,
+};
+
+/*
+ * What TCP itself says of a socket. Sequence numbers are those on the wire (32 bits, they wrap) and
+ * hold where @has_seq is set; the byte counts hold always. From a file they are what the node's own
+ * acknowledgements say, and @has_read is false.
+ */
+struct capture_facts {
+	bool has_seq;
+	bool has_read;		/* copied_seq and unread are known */
+	bool has_queues;	/* notsent is known */
+	uint32_t rcv_nxt;	/* all before it has arrived in order */
+	uint32_t copied_seq;	/* all before it was read by the relay */
+	uint32_t rcv_wnd;	/* what may lie beyond rcv_nxt */
+	uint32_t snd_una;	/* all before it was acknowledged by the far end */
+	uint32_t snd_nxt;	/* all before it was handed to IP */
+	uint32_t write_seq;	/* all before it was written by the relay */
+	uint32_t unread;	/* bytes, rcv_nxt - copied_seq */
+	uint32_t notsent;	/* bytes, write_seq - snd_nxt */
+	uint32_t unacked;	/* bytes, snd_nxt - snd_una */
+	uint32_t rtt_us;	/* 0: not known */
+	uint32_t retransmits;	/* segments, since the connection began */
+	uint32_t rto_backoff;	/* retransmissions of the oldest segment so far */
+	uint32_t snd_wnd;	/* the far end's window, bytes; UINT32_MAX: not known */
+	uint8_t tcp_state;	/* TCP_ESTABLISHED ..., 0: not known */
+};
+
+enum capture_type {
+	CAPTURE_NODE_UP,	/* a relay process was found and its sockets are claimed */
+	CAPTURE_NODE_DOWN,	/* it has ended */
+	CAPTURE_CONN_OPEN,
+	CAPTURE_SEGMENT,
+	CAPTURE_FACTS,		/* a socket was asked */
+	CAPTURE_CONN_CLOSE,
+	CAPTURE_SECRET,		/* TLS secret of a handshake, bound by client random */
+	CAPTURE_CANDIDATE,	/* what may be a traffic secret, from process memory */
+	CAPTURE_PEER,		/* who is on a connection, from process memory */
+	CAPTURE_SERVER_KEY,	/* a node's own key, from process memory */
+	CAPTURE_DROP,		/* the relay's own drop path ran */
+	CAPTURE_LOST,		/* the tracer could not keep up */
+	CAPTURE_NIC,		/* XDP's counters of a node, totals */
+	CAPTURE_READY,		/* attached, claimed, searched: what enters from now on is in the books */
+	CAPTURE_TICK,		/* every socket was asked after all before this was handed over */
+};
+
+struct capture_node_up {
+	int pid;		/* 0: from a file */
+	const char *name;	/* comm, or the file's name */
+	const char *software;	/* "tailscale.com/cmd/derper v1.102.5"; NULL: not known */
+	const struct addr *listeners;
+	size_t listener_count;
+};
+
+struct capture_conn_open {
+	enum capture_role role;
+	struct addr local, remote;
+	bool from_start;	/* its first byte in either direction will be seen */
+	uint32_t in_isn, out_isn; /* sequence numbers of the first payload bytes; valid with from_start */
+};
+
+enum capture_how {
+	CAPTURE_CLOSED_FIN,	/* in order, by either side */
+	CAPTURE_CLOSED_RST_IN,	/* the far end reset it */
+	CAPTURE_CLOSED_RST_OUT,	/* the node reset it (unread data, or an aborted socket) */
+	CAPTURE_CLOSED_TIMEOUT,	/* it vanished without a packet: user timeout, or retries used up */
+	CAPTURE_CLOSED_REFUSED,	/* dialled: RST answered the SYN */
+	CAPTURE_CLOSED_NO_ANSWER, /* dialled: nothing answered the SYN */
+	CAPTURE_CLOSED_UNKNOWN,
+};
+
+struct capture_conn_close {
+	enum capture_how how;
+	bool fin_in, fin_out;	/* who said FIN */
+};
+
+#define CAPTURE_SYN	1
+#define CAPTURE_FIN	2
+#define CAPTURE_RST	4
+
+/* A TCP segment as it passed the hook: retransmissions, overlaps and forgeries included. */
+struct capture_segment {
+	enum capture_dir dir;
+	uint8_t flags;		/* CAPTURE_SYN ... */
+	uint32_t seq;		/* of the first payload byte */
+	uint32_t len;		/* payload bytes on the wire */
+	uint32_t captured;	/* bytes at @data: all, or the start; the rest is a gap */
+	const uint8_t *data;	/* valid during the call only */
+};
+
+struct capture_secret {
+	const char *label;	/* as in SSLKEYLOGFILE */
+	uint8_t random[32];	/* client random */
+	uint8_t secret[48];
+	uint8_t len;		/* 32 or 48 */
+};
+
+/*
+ * What may be a traffic secret of an open connection. The tag of a captured record decides. A
+ * connection has several; each is tried for both directions.
+ */
+struct capture_candidate {
+	uint8_t secret[48];
+	uint8_t len;		/* 32 or 48; TLS 1.2 master secret: 48 and @is_master */
+	bool is_master;
+	uint8_t randoms[64];	/* with is_master: client random, server random */
+	uint16_t version, cipher; /* 0: not known */
+	uint64_t seq;		/* records done when it was read: near, not exact */
+};
+
+struct capture_peer {
+	struct key key;
+	bool is_server;		/* we dialled: it is the key of the server over there */
+};
+
+struct capture_drop {
+	const char *reason;	/* the relay's word: "queue_head", "unknown_dest", ... */
+	struct key dst;
+	struct key src;		/* of the connection whose frame arrived; see has_src */
+	bool has_src;		/* the dropped packet is known to come from src */
+	uint32_t len;		/* of the dropped packet */
+	uint64_t digest;	/* of the dropped packet, bpf/digest.h */
+	bool disco;
+};
+
+struct capture_lost {
+	uint64_t segments;	/* since the last such event: not handed over, data or whole segments */
+	uint64_t drops;		/* drop reports of the relay that were lost */
+	bool drops_detached;	/* from here on drops are not reported (flood); again when false */
+};
+
+struct capture_nic {
+	const char *mode;	/* "native", "generic", "off" */
+	uint64_t packets, bytes, syn, rst, duplicates, stun_in, stun_out;
+};
+
+struct capture_event {
+	enum capture_type type;
+	uint64_t time_ns;
+	uint32_t node;		/* unique in a source, from 1; 0: the source as a whole */
+	uint64_t conn;		/* unique in a source, from 1; 0: none */
+	const struct capture_facts *facts; /* of conn at that moment, or NULL */
+	union {
+		struct capture_node_up node_up;
+		struct capture_conn_open open;
+		struct capture_segment segment;
+		struct capture_conn_close close;
+		struct capture_secret secret;
+		struct capture_candidate candidate;
+		struct capture_peer peer;
+		struct key server_key;
+		struct capture_drop drop;
+		struct capture_lost lost;
+		struct capture_nic nic;
+	};
+};
+
+/* Everything an event points to is the source's and valid during the call only. */
+struct capture_sink {
+	void *ctx;
+	void (*event)(void *ctx, const struct capture_event *event);
+};
+
+/*
+ * A source of events: live relays, or a file. One thread; nothing is called but from run() and
+ * close().
+ */
+struct capture {
+	const struct capture_ops *ops;
+};
+
+struct capture_ops {
+	/* A descriptor that becomes readable when run() has work; -1: always (a file). */
+	int (*fd)(struct capture *c);
+	/*
+	 * Hand over all that is there. 0; -ENODATA when the source has ended (a file's end, or every
+	 * relay that was asked for by pid is gone); -errno when it cannot go on.
+	 */
+	int (*run)(struct capture *c, const struct capture_sink *sink);
+	/* Ask every socket, look for new and ended relays; call 10 times a second. Ends in TICK. */
+	int (*tick)(struct capture *c, const struct capture_sink *sink);
+	/* Search the node's memory again: secrets and peers of connections that lack them. */
+	void (*search)(struct capture *c, uint32_t node, const struct capture_sink *sink);
+	/* Drain, detach, free. */
+	void (*close)(struct capture *c);
+};
+
+/* Which relays; NULL or 0: not asked for. All that are given must hold. */
+struct capture_filter {
+	const int *pids;
+	size_t pid_count;
+	const char *unit;	/* systemd unit, matched in the cgroup path */
+	const char *comm;
+	const char *cgroup;	/* path below the cgroup mount */
+	uint16_t port;		/* one of its listeners */
+};
+
+struct capture_live_options {
+	struct capture_filter filter;
+	size_t ring_bytes;	/* rounded up to a power of two of pages; 0: 4 MiB */
+	bool wait;		/* no relay yet is fine (serve): wait for one */
+};
+
+struct capture_error {
+	char text[512];		/* one line: what, where, what to do */
+};
+
+/*
+ * Attach to the relays of this host. NULL with *err set where nothing could be traced. Relays that
+ * were found but could not be attached are named in a line of @warnings each ('\n' between; caller
+ * frees; NULL where there are none).
+ */
+struct capture *capture_live_open(const struct capture_live_options *options, char **warnings,
+				  struct capture_error *err);
+
+/*
+ * The same events from a .pcap or .pcapng file: its nodes are the servers of its connections
+ * that speak DERP (told by port, by SYN, or by who sends a ClientHello). Secrets: @keylog (path, may
+ * be NULL) and the file's own decryption secrets blocks.
+ */
+struct capture *capture_file_open(const char *path, const char *keylog, struct capture_error *err);
+
+#endif

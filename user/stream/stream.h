@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The door of stream: segments in, DERP frames out. It owns reassembly, TLS, the HTTP upgrade,
+ * WebSocket and DERP framing of each connection; it knows nothing of peers, pairs or nodes but the
+ * number that capture gave them.
+ *
+ * Inbound bytes are handed on only when TCP has accepted them (facts cover them: rcv_nxt), outbound
+ * bytes when they first pass the hook. Both are trimmed of what came before.
+ *
+ * Positions are 64-bit TCP payload offsets of one direction. Their origin is the first payload byte
+ * where the connection was seen from its start, else the first byte that was seen.
+ */
+#ifndef DT_STREAM_H
+#define DT_STREAM_H
+
+#include "capture/capture.h"
+#include "derp.h"
+
+/* How far a connection came. Only ever goes forward. */
+enum stream_stage {
+	STREAM_SILENT,		/* no payload yet */
+	STREAM_TLS,		/* a ClientHello was seen, or TLS records mid-stream */
+	STREAM_TLS_DONE,	/* application data both ways, or HTTP was read */
+	STREAM_HTTP,		/* a request was seen */
+	STREAM_UPGRADED,	/* 101, or DERP after a fast start */
+	STREAM_DERP,		/* frames flow */
+	STREAM_OTHER,		/* it is something else: HTTP without upgrade, or not HTTP */
+};
+
+/* What is known of a connection; strings are empty where not known, cut where too long, and hold
+ * printable ASCII only. */
+struct stream_info {
+	enum stream_stage stage;
+	bool tls;
+	uint16_t tls_version;	/* 0x0304 ... */
+	uint16_t tls_cipher;
+	uint8_t tls_alert;	/* last alert that was readable; 0: none */
+	enum capture_dir tls_alert_dir;
+	bool tls_alert_hidden;	/* a record of an alert's size ended the handshake, encrypted */
+	enum capture_dir tls_alert_hidden_dir;
+	uint8_t client_random[32];
+	bool has_client_random;
+	bool secret_missing;	/* application data flowed and no record could be decrypted */
+	bool decrypted;		/* at least one record was */
+	bool unsynchronised;	/* bytes flow, no frame boundary was found yet */
+	bool websocket;
+	bool fast_start;
+	uint16_t http_status;	/* of the upgrade's answer; 0: none seen */
+	char sni[128];
+	char alpn[16];		/* chosen */
+	char host[128];		/* HTTP Host */
+	char path[64];
+	char ideal_node[64];
+	char cert_name[128];	/* first DNS name or CN of the server's certificate (TLS 1.2, or decrypted) */
+	struct key http_key;	/* Derp-Public-Key; zero: not seen */
+	struct key cert_key;	/* derpkey certificate of a fast start; zero: not seen */
+	uint64_t bytes[2];	/* payload bytes by direction, new ones only */
+};
+
+/* A frame, whole: its last byte has arrived (in), or was first handed to IP (out). */
+struct stream_frame {
+	uint32_t node;
+	uint64_t conn;
+	uint64_t time_ns;	/* when its last byte passed the hook */
+	enum capture_dir dir;
+	uint8_t type;		/* enum derp_type, or one that is not known */
+	uint32_t len;		/* payload bytes */
+	uint32_t head_len;	/* bytes at @head */
+	const uint8_t *head;	/* start of the payload: min(len, 2 keys + DERP_DIGEST_LEN) at least,
+				 * whole where the frame is no packet and shorter than 4 KiB */
+	uint64_t tcp_end;	/* position behind the last TCP byte that it needs (its record's end) */
+	uint64_t derp_off;	/* of its header in the DERP stream after the upgrade; see derp_from_start */
+	bool derp_from_start;	/* derp_off counts from the stream's first frame; else from synchronisation */
+};
+
+/* Where both directions of a connection stand. Told whenever capture's facts are. */
+struct stream_progress {
+	uint32_t node;
+	uint64_t conn;
+	uint64_t time_ns;
+	const struct capture_facts *facts;
+	bool has_read;
+	uint64_t in_arrived;	/* position: accepted by TCP */
+	uint64_t in_read;	/* position: read by the relay */
+	uint64_t out_written;	/* position: written by the relay (0 where not known: has_written) */
+	bool has_written;
+	uint64_t out_sent;	/* position: passed the hook */
+	uint64_t out_acked;
+	bool has_acked;
+};
+
+/* Frames of one direction may be missing between two frames. */
+struct stream_gap {
+	uint32_t node;
+	uint64_t conn;
+	uint64_t time_ns;
+	enum capture_dir dir;
+	bool begins;		/* true: from here frames may pass unseen; false: seen again */
+	uint64_t bytes;		/* TCP payload bytes that were not read, where begins is false */
+};
+
+struct stream_sink {
+	void *ctx;
+	void (*frame)(void *ctx, const struct stream_frame *f);
+	void (*progress)(void *ctx, const struct stream_progress *p);
+	void (*gap)(void *ctx, const struct stream_gap *g);
+	/* A packet's segment on its way, before and after decryption: for pcap. May be NULL. */
+	void (*info)(void *ctx, uint32_t node, uint64_t conn, const struct stream_info *info);
+	/* Decrypted frame bytes whole (header and payload), for pcap export; NULL: not wanted. */
+	void (*whole)(void *ctx, const struct stream_frame *f, const uint8_t *bytes, size_t len);
+};
+
+struct stream_limits {
+	size_t connection_bytes; /* buffered out of order, unconfirmed or undecrypted; 0: 256 KiB */
+	size_t total_bytes;	/* over all connections; 0: 64 MiB */
+};
+
+struct stream_stats {
+	uint64_t connections;	/* that carried data */
+	uint64_t without_secret, unsynchronised;
+	uint64_t gaps, gap_bytes;
+	uint64_t records, records_failed;
+};
+
+struct streams;
+
+struct streams *streams_new(const struct stream_sink *sink, const struct stream_limits *limits);
+void streams_free(struct streams *s);
+
+/*
+ * Takes every event of capture; those that are not about connections or secrets are ignored. A
+ * connection that is closed is told to the sink whole (its last frames, its gap, its progress)
+ * before this returns. Secrets are wiped when their connection ends.
+ */
+void streams_event(struct streams *s, const struct capture_event *event);
+
+/* Is there a connection of @node with data and no secret for longer than two seconds? At most one
+ * true per node and second. */
+bool streams_want_search(struct streams *s, uint32_t node, uint64_t now_ns);
+
+/* NULL where there is no such connection. */
+const struct stream_info *streams_info(const struct streams *s, uint64_t conn);
+void streams_stats(const struct streams *s, struct stream_stats *stats);
+
+#endif
