@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The door of ledger: the balanced books of ONE node. DERP frames of its connections in, records
+ * out. It knows who is on each connection, which packets entered and have not left, and what became
+ * of the rest; it knows nothing of other nodes.
+ *
+ * The law, at every moment, for the node and every pair, to the frame:
+ *
+ *	entered = left + in_flight + lost + untraced
+ *
+ * Every term is counted on its own. How each packet finds its term:
+ *
+ *  entered	its frame came in (SendPacket on a client's connection, ForwardPacket on a mesh peer's)
+ *		and waits in the in-flight list of its pair and class (disco or other). A packet that is
+ *		seen leaving, or dropped, and whose entry was not seen, enters then (first_seen).
+ *  left	a RecvPacket of it went out on a client's connection, or a ForwardPacket on one of ours
+ *		into the mesh. Entry and exit are joined by (pair, length, digest), first in first out.
+ *		Either may be told first: an inbound frame is known only when TCP has confirmed it. An
+ *		exit without an entry waits until the tick after which its entry must have been told.
+ *  lost	- the relay said so (ledger_drop), joined in the same way;
+ *		- passed: a later packet of the same entry connection, pair, class and exit left, and the
+ *		  exit was the only one all the while (no second connection of the destination, no change
+ *		  of route), and no observation was missed at the exit meanwhile;
+ *		- no route: read by the relay, and the destination has neither a connection here nor is
+ *		  known to be behind a mesh connection, for one second;
+ *		- drained: read by the relay, older than one second, its destination's connection here
+ *		  has had nothing unsent in its socket for a second, and is readable without a gap;
+ *		- its entry connection ended with it unread; its exit's connection ended with it inside.
+ *  untraced	in flight, and its exit may have been missed: the exit's stream had a gap, or could not be
+ *		read, at some moment since it entered, and a later packet has left or a second has passed.
+ *  in_flight	the rest of the in-flight list, counted one by one.
+ */
+#ifndef DT_LEDGER_H
+#define DT_LEDGER_H
+
+#include "capture/capture.h"
+#include "record/record.h"
+#include "stream/stream.h"
+
+struct ledger_limits {
+	uint32_t max_connections;	/* 0: 65,536; over it: counted in the node's books only */
+	uint32_t max_pairs;		/* 0: 262,144; over it: an exact "other" row */
+	uint32_t max_in_flight;		/* 0: 262,144 packets; over it the oldest become untraced */
+};
+
+struct ledger;
+
+struct ledger *ledger_new(uint32_t node, uint64_t agent, const struct capture_node_up *up,
+			  uint64_t now_ns, const struct ledger_limits *limits);
+void ledger_free(struct ledger *l);
+
+/* Events of capture that are about this node: connections opened and closed, peers and server keys
+ * from memory, drops, lost observations, the NIC, the node's end. Others are ignored. A close must
+ * come after the last frame of its connection. */
+void ledger_event(struct ledger *l, const struct capture_event *event);
+
+/* What stream makes of its connections. */
+void ledger_frame(struct ledger *l, const struct stream_frame *frame);
+void ledger_progress(struct ledger *l, const struct stream_progress *progress);
+void ledger_gap(struct ledger *l, const struct stream_gap *gap);
+void ledger_info(struct ledger *l, uint64_t conn, const struct stream_info *info);
+
+/*
+ * Every socket was asked, and all that was seen before @now_ns has been told: joins are settled,
+ * and time passes.
+ */
+void ledger_tick(struct ledger *l, uint64_t now_ns);
+
+/* Tell what has changed since the last snapshot, as records in record.h's order (without the agent's);
+ * @all: everything that is known now (the first snapshot, the last). */
+int ledger_snapshot(struct ledger *l, uint64_t now_ns, bool all, const struct record_sink *sink);
+
+#endif

@@ -1,0 +1,288 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The door of record: what one tracer tells the world about the nodes of its host, and how that is
+ * kept in files and sent through pipes. Records say what was seen; what it means is correlate's.
+ *
+ * A tracer (agent) tells a snapshot some times a second: whatever has changed, in this order: nodes,
+ * connections, links, marks, pairs, losses, presences; and last the agent itself, which closes the
+ * snapshot: a reader applies a snapshot when it is closed and forgets one that was cut. All counts
+ * are totals since the agent began, so that a snapshot that is lost costs time, not truth; losses
+ * alone are told once each. Records carry no payload byte and no secret.
+ */
+#ifndef DT_RECORD_H
+#define DT_RECORD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/addr.h"
+#include "base/key.h"
+
+enum record_type {
+	RECORD_NODE = 1,
+	RECORD_CONN,
+	RECORD_LINK,
+	RECORD_MARK,
+	RECORD_PAIR,
+	RECORD_LOSS,
+	RECORD_PRESENCE,
+	RECORD_NIC,
+	RECORD_AGENT,
+	RECORD_CUT,	/* made by a reader: the agent's records ended without its last one */
+};
+
+enum record_hop {
+	HOP_CLIENT_IN,
+	HOP_MESH_OUT,
+	HOP_MESH_IN,
+	HOP_CLIENT_OUT,
+	HOP_COUNT,
+};
+
+/* The terms of the law, in frames. entered = left + in_flight + lost + untraced, always. */
+struct record_books {
+	uint64_t entered, left, in_flight, lost, untraced;
+};
+
+struct record_node {
+	struct key key;			/* server key; zero: not learnt */
+	int32_t pid;			/* 0: from a file */
+	uint64_t since_ns;		/* when tracing of it began */
+	uint64_t started_ns;		/* when the process began; 0: not known */
+	uint64_t ended_ns;		/* 0: alive */
+	char name[64];			/* comm, or the file's name */
+	char software[128];		/* "" where not known */
+	struct addr serves[4];		/* local addresses that clients reached, most used first */
+	uint32_t serves_count;
+	char tls_name[128];		/* SNI by which clients reach it, or its certificate's name */
+	uint32_t peers;			/* connected now */
+	struct record_books books;
+	uint64_t unflushed;
+	uint64_t other_frames;		/* counted in the books, in no pair's row (bounds) */
+};
+
+enum record_conn_kind {
+	CONN_UNKNOWN,		/* nothing said yet, or cannot be read */
+	CONN_CLIENT,		/* a peer's */
+	CONN_MESH_OUT,		/* ours, to another node: carries our ForwardPackets */
+	CONN_MESH_IN,		/* another node's, to us */
+	CONN_OTHER,		/* no DERP */
+};
+
+/* How far a connection came, and the handshake's steps as they were seen. */
+enum record_conn_step {
+	STEP_SYN = 1 << 0,
+	STEP_ESTABLISHED = 1 << 1,
+	STEP_CLIENT_HELLO = 1 << 2,
+	STEP_TLS_DONE = 1 << 3,
+	STEP_HTTP_REQUEST = 1 << 4,
+	STEP_UPGRADED = 1 << 5,
+	STEP_SERVER_KEY = 1 << 6,
+	STEP_CLIENT_INFO = 1 << 7,
+	STEP_SERVER_INFO = 1 << 8,
+	STEP_WATCH_CONNS = 1 << 9,
+	STEP_PEER_PRESENT = 1 << 10,	/* mesh: the acceptor told at least one */
+	STEP_PACKET = 1 << 11,		/* SendPacket, ForwardPacket or RecvPacket was seen */
+};
+
+struct record_conn {
+	uint64_t conn;			/* unique in (agent, node) */
+	enum record_conn_kind kind;
+	bool dialled;			/* by the node */
+	bool from_start;
+	bool readable;			/* its frames are seen (plain, or decrypted and synchronised) */
+	bool secret_missing, unsynchronised, websocket, tls;
+	struct addr local, remote;
+	struct key peer;		/* client: the peer; mesh: the other node's server key; zero: not known */
+	bool peer_claimed;		/* read from memory only, no frame has confirmed it */
+	uint32_t steps;			/* STEP_... */
+	uint64_t opened_ns;		/* or when it was first seen */
+	uint64_t closed_ns;		/* 0: open */
+	uint8_t how;			/* enum capture_how, valid when closed */
+	bool fin_in, fin_out;
+	uint32_t last_type_in, last_type_out; /* last DERP frame types; 0: none */
+	uint32_t info_len;		/* ClientInfo's length; 0: not seen */
+	uint16_t http_status;
+	uint8_t tls_alert;		/* see struct stream_info */
+	bool tls_alert_out, tls_alert_hidden, tls_alert_hidden_out;
+	char sni[128], host[128], cert_name[128], ideal_node[64];
+	uint64_t tag;			/* of the client random: equal at both ends; 0: not known */
+	uint64_t last_in_ns, last_out_ns; /* last payload byte accepted / first sent */
+	uint64_t preferred_ns;		/* last NotePreferred(true); 0: none, or since revoked */
+	/* TCP's own word, at the snapshot (or the last one before the end) */
+	uint32_t unread, notsent, unacked, rtt_us, retransmits, snd_wnd;
+	uint64_t unacked_since_ns;	/* since when nothing of what stands unacknowledged was acknowledged */
+	uint64_t blocked_ns;		/* time, in all, during which notsent > 0 */
+	uint32_t max_unacked_segment;	/* bytes of the segment that is being retransmitted; 0: none */
+	uint64_t in_bytes, out_bytes;	/* TCP payload */
+	/* ForwardPacket frames on a mesh connection: sent (MESH_OUT), arrived (MESH_IN) */
+	uint64_t forwards, forward_bytes;
+	uint64_t forwards_acked;	/* MESH_OUT: of them, acknowledged by TCP */
+	uint64_t derp_off;		/* position behind the last of them, from the stream's start */
+	uint64_t gaps;			/* times that frames may have been missed on it, the direction of its forwards */
+};
+
+/* ForwardPacket frames of one pair on one mesh connection. Both ends tell this. */
+struct record_link {
+	uint64_t conn;
+	struct key src, dst;
+	uint64_t frames, bytes;
+};
+
+/*
+ * The counts of a mesh connection at one certain frame, which both ends know by its digest: what
+ * was counted behind a common mark can be compared, whatever either end missed before it.
+ */
+struct record_mark_pair {
+	struct key src, dst;
+	uint64_t frames;
+};
+
+struct record_mark {
+	uint64_t conn;
+	uint64_t no;			/* of that frame on this connection, from 1 */
+	uint64_t digest;
+	uint32_t len;			/* of the packet */
+	struct key src, dst;
+	const struct record_mark_pair *pairs; /* those counted since the mark before it, with totals */
+	size_t pair_count;
+};
+
+#define RECORD_LATENCY_BUCKETS 28	/* bucket i: latency in [2^i, 2^(i+1)) microseconds/8 */
+
+struct record_pair {
+	struct key src, dst;		/* zero: not known */
+	struct record_books books;	/* of this pair at this node */
+	uint64_t frames[HOP_COUNT], bytes[HOP_COUNT];
+	uint64_t first_seen;		/* of entered: first seen on the way out, or when it was dropped */
+	uint64_t disco;			/* of entered */
+	uint64_t first_ns, last_ns;
+	uint64_t last_hop;		/* left on client-out, unacknowledged when that connection ended */
+	uint64_t last_hop_first_ns, last_hop_last_ns;
+	/* WireGuard, by the packets' clear type: delivered here on client-out */
+	uint64_t wg_initiations, wg_responses;
+	uint64_t wg_initiation_first_ns, wg_initiation_last_ns, wg_response_last_ns;
+	uint32_t latency[RECORD_LATENCY_BUCKETS]; /* in -> out inside this node */
+};
+
+enum record_reason {
+	/* the relay's own words */
+	REASON_UNKNOWN_DEST = 1,
+	REASON_UNKNOWN_DEST_ON_FWD,
+	REASON_GONE_DISCONNECTED,
+	REASON_QUEUE_HEAD,
+	REASON_QUEUE_TAIL,
+	REASON_WRITE_ERROR,
+	REASON_DUP_CLIENT,
+	/* ours */
+	REASON_NO_ROUTE,	/* no connection of this node could carry it */
+	REASON_QUEUE,		/* a later packet of its queue left, or the queue ran empty without it */
+	REASON_UNREAD,		/* arrived, and its connection ended before the relay read it */
+	REASON_UNSENT,		/* written, and the exit's connection ended before it was sent */
+	REASON_UNFLUSHED,	/* the exit's connection ended; the relay dropped nothing and wrote nothing */
+	REASON_OTHER,		/* the relay gave a word we do not know */
+	REASON_COUNT,
+};
+
+const char *record_reason_name(enum record_reason reason);
+
+enum record_basis { BASIS_RELAY, BASIS_WIRE, BASIS_INFERRED, BASIS_UNKNOWN };
+
+/* Packets of one pair that this node lost for one reason, since the last snapshot. */
+struct record_loss {
+	struct key src, dst;
+	enum record_reason reason;
+	enum record_basis basis;
+	bool from_mesh;			/* they had entered on mesh-in */
+	uint64_t in_conn;		/* where they entered; 0: unknown or several */
+	uint64_t out_conn;		/* whose end or queue lost them; 0: none */
+	uint64_t count, bytes;
+	uint64_t first_ns, last_ns;	/* when they entered */
+};
+
+/* What a mesh peer told: a peer is, or is no longer, connected over there. */
+struct record_presence {
+	uint64_t conn;			/* MESH_OUT */
+	struct key peer;
+	bool present;
+	bool not_here;			/* PeerGone with reason 01 */
+	struct addr addr;		/* family 0: not told */
+	uint8_t flags;
+};
+
+struct record_nic {
+	char mode[16];
+	uint64_t packets, bytes, syn, rst, duplicates, stun_in, stun_out;
+};
+
+struct record_agent {
+	char host[64];
+	uint64_t start_ns, ready_ns;	/* ready: the window's start; 0: not yet */
+	bool final;			/* the last snapshot: the trace ended in order */
+	uint64_t segments_lost;
+	uint64_t drops_lost;
+	uint64_t connections, without_secret, unsynchronised;
+	double cpu_percent;		/* of one core; negative: not known */
+	char mode[16];			/* "full" ... */
+};
+
+struct record {
+	enum record_type type;
+	uint64_t agent;			/* random, of this run of the tracer */
+	uint32_t node;			/* 0 in RECORD_AGENT, RECORD_CUT */
+	uint64_t time_ns;		/* of the snapshot */
+	union {
+		struct record_node node_info;
+		struct record_conn conn;
+		struct record_link link;
+		struct record_mark mark;
+		struct record_pair pair;
+		struct record_loss loss;
+		struct record_presence presence;
+		struct record_nic nic;
+		struct record_agent agent_info;
+	};
+};
+
+/* Takes a record; what it points to is valid during the call. 0 or -errno. */
+struct record_sink {
+	void *ctx;
+	int (*put)(void *ctx, const struct record *r);
+};
+
+/*
+ * Files (.dtr) and pipes: an 8-byte magic, then blocks. A block is a 16-byte header (magic, length,
+ * CRC-32 of what follows, records) and a zlib-deflated run of length-prefixed protobuf records
+ * (record.proto). A block ends with each snapshot, so that a pipe's reader is never behind.
+ */
+struct record_writer;
+
+/* @path "-": standard output. Refuses to overwrite a file that is no .dtr; appends to one that is. */
+struct record_writer *record_writer_open(const char *path, char err[static 256]);
+/* -errno sticks: after a failed write nothing more is written. */
+int record_writer_put(struct record_writer *w, const struct record *r);
+int record_writer_close(struct record_writer *w);
+
+struct record_reader;
+
+/* @path "-": standard input. */
+struct record_reader *record_reader_open(const char *path, char err[static 256]);
+int record_reader_fd(const struct record_reader *r);
+/*
+ * Hands over the whole blocks that can be read without waiting (@wait false) or until the end
+ * (@wait true). 0: more may come; -ENODATA: the end, in order; -EBADMSG: damaged: record_reader_error
+ * says what and at which byte, what was whole before it has been handed over (and a CUT record).
+ */
+int record_reader_run(struct record_reader *r, const struct record_sink *sink, bool wait);
+const char *record_reader_error(const struct record_reader *r);
+void record_reader_close(struct record_reader *r);
+
+/* One record to and from its wire form. Pack returns the length, or 0 with @len too small. */
+size_t record_pack(const struct record *r, uint8_t *buf, size_t len);
+/* @scratch holds what *r points to. False: no record. */
+struct record_scratch;
+bool record_unpack(const uint8_t *buf, size_t len, struct record *r, struct record_scratch **scratch);
+void record_scratch_free(struct record_scratch *scratch);
+
+#endif
