@@ -227,7 +227,9 @@ $(B)/lab/bin/derper-pie: $(LAB_SRC)
 	$(Q)$(GOBUILD) -buildmode=pie -o $(CURDIR)/$@ tailscale.com/cmd/derper
 $(addprefix $(B)/lab/bin/,$(LAB_OWN)): $(B)/lab/bin/%: $(LAB_SRC)
 	$(call say,GO,$@)
-	$(Q)$(GOBUILD) -o $(CURDIR)/$@ ./$*
+	$(Q)$(GOBUILD) $(GOTAGS) -o $(CURDIR)/$@ ./$*
+# The client's WebSocket side is behind a build tag in tailscale's own package.
+$(B)/lab/bin/derpclient: GOTAGS = -tags ts_debug_websockets
 
 lab: all lab-bin				## the lab's scenarios: real relays in network namespaces (root)
 	$(Q)tests/run lab $(if $(K),-k $(K))
