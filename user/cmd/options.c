@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "cmd/options.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/number.h"
+
+enum {
+	OPT_PID = 1000, OPT_UNIT, OPT_COMM, OPT_CGROUP, OPT_PORT, OPT_KEYLOG, OPT_MAP, OPT_READY,
+	OPT_DURATION, OPT_INTERVAL, OPT_RING, OPT_MAX_CONNECTIONS, OPT_MAX_PAIRS,
+};
+
+static const struct option_row shared_rows[] = {
+	{ { "pid", required_argument, NULL, OPT_PID }, "PID", "this relay only; may be repeated" },
+	{ { "unit", required_argument, NULL, OPT_UNIT }, "UNIT", "relays of this systemd unit" },
+	{ { "comm", required_argument, NULL, OPT_COMM }, "NAME", "relays whose process has this name" },
+	{ { "cgroup", required_argument, NULL, OPT_CGROUP }, "PATH", "relays below this cgroup" },
+	{ { "port", required_argument, NULL, OPT_PORT }, "PORT", "relays that listen on this port" },
+	{ { "keylog", required_argument, NULL, OPT_KEYLOG }, "FILE",
+	  "TLS secrets for capture files (SSLKEYLOGFILE format)" },
+	{ { "map", required_argument, NULL, OPT_MAP }, "FILE",
+	  "the DERP map: names, regions (without it all nodes are one region)" },
+	{ { "duration", required_argument, NULL, OPT_DURATION }, "TIME",
+	  "end a live trace after TIME (10s, 500ms, 5m); else Ctrl-C or SIGTERM ends it" },
+	{ { "interval", required_argument, NULL, OPT_INTERVAL }, "TIME",
+	  "time between two reports (default 1s)" },
+	{ { "ready-file", required_argument, NULL, OPT_READY }, "FILE",
+	  "removed at start, created when what enters is in the books" },
+	{ { "ring", required_argument, NULL, OPT_RING }, "SIZE",
+	  "ring buffer between kernel and tracer (default 4M)" },
+	{ { "max-connections", required_argument, NULL, OPT_MAX_CONNECTIONS }, "N",
+	  "bound of memory (default 65536, 1 KiB each)" },
+	{ { "max-pairs", required_argument, NULL, OPT_MAX_PAIRS }, "N",
+	  "bound of memory (default 262144, 128 B each); over it: an exact 'other' row" },
+	{ { "help", no_argument, NULL, 'h' }, NULL, "this text" },
+	{ { 0 }, NULL, NULL },
+};
+
+#define MAX_ROWS 64
+
+static bool take_pid(struct options *o, const char *argument)
+{
+	uint64_t v;
+
+	if (o->live.filter.pid_count == OPTIONS_MAX_PIDS || !number_parse(argument, 1, 1 << 22, &v))
+		return false;
+	o->pids[o->live.filter.pid_count++] = v;
+	o->live.filter.pids = o->pids;
+	return true;
+}
+
+static bool take_u32(const char *argument, uint32_t *value)
+{
+	uint64_t v;
+
+	if (!number_parse(argument, 1, 1 << 28, &v))
+		return false;
+	*value = v;
+	return true;
+}
+
+static bool take_ring(struct options *o, const char *argument)
+{
+	uint64_t v;
+
+	if (!number_parse_size(argument, 4096, 1 << 30, &v))
+		return false;
+	o->live.ring_bytes = v;
+	return true;
+}
+
+static bool take_port(struct options *o, const char *argument)
+{
+	uint64_t v;
+
+	if (!number_parse(argument, 1, 65535, &v))
+		return false;
+	o->live.filter.port = v;
+	return true;
+}
+
+static bool take_shared(struct options *o, int val, const char *argument)
+{
+	switch (val) {
+	case OPT_PID:
+		return take_pid(o, argument);
+	case OPT_UNIT:
+		o->live.filter.unit = argument;
+		return true;
+	case OPT_COMM:
+		o->live.filter.comm = argument;
+		return true;
+	case OPT_CGROUP:
+		o->live.filter.cgroup = argument;
+		return true;
+	case OPT_PORT:
+		return take_port(o, argument);
+	case OPT_KEYLOG:
+		o->keylog = argument;
+		return true;
+	case OPT_MAP:
+		o->map = argument;
+		return true;
+	case OPT_READY:
+		o->ready_file = argument;
+		return true;
+	case OPT_DURATION:
+		return number_parse_duration(argument, &o->duration_ns) && o->duration_ns;
+	case OPT_INTERVAL:
+		return number_parse_duration(argument, &o->interval_ns) &&
+		       o->interval_ns >= 100 * NSEC_PER_MSEC;
+	case OPT_RING:
+		return take_ring(o, argument);
+	case OPT_MAX_CONNECTIONS:
+		return take_u32(argument, &o->max_connections);
+	case OPT_MAX_PAIRS:
+		return take_u32(argument, &o->max_pairs);
+	}
+	return false;
+}
+
+static void print_row(const struct option_row *row)
+{
+	char left[48], brief[8] = "    ";
+
+	if (row->option.val < 256)
+		snprintf(brief, sizeof(brief), "-%c, ", row->option.val);
+	snprintf(left, sizeof(left), "%s--%s%s%s", brief, row->option.name,
+		 row->argument ? " " : "", row->argument ? row->argument : "");
+	if (strlen(left) > 26)
+		printf("  %s\n  %-26s %s\n", left, "", row->help);
+	else
+		printf("  %-26s %s\n", left, row->help);
+}
+
+static void print_help(const struct verb *verb)
+{
+	const struct option_row *row;
+
+	printf("Usage: derptrace %s %s\n\n%s\n\nExamples:\n%s\nOptions:\n", verb->name, verb->usage,
+	       verb->about, verb->examples);
+	for (row = verb->rows; row && row->option.name; row++)
+		print_row(row);
+	for (row = shared_rows; row->option.name; row++) {
+		if (!verb->no_sources || row->option.val == 'h')
+			print_row(row);
+	}
+	if (!verb->no_sources)
+		printf("\nSOURCE is live (default: every relay on this host), a .dtr file, a .pcap or .pcapng\n"
+		       "file, or - (records on standard input). Memory: 64 MiB + 1 KiB per connection +\n"
+		       "128 B per pair at most.\n\n"
+		       "Exit status: 0 nothing found, 1 a verdict or a loss, 2 usage, 3 could not trace,\n"
+		       "or not all that was asked.\n");
+}
+
+static int gather(const struct verb *verb, struct option long_options[MAX_ROWS], char shorts[MAX_ROWS * 2])
+{
+	const struct option_row *tables[2] = { verb->rows, shared_rows };
+	const struct option_row *row;
+	char *s = shorts;
+	int n = 0, t;
+
+	*s++ = ':';
+	for (t = 0; t < 2; t++) {
+		for (row = tables[t]; row && row->option.name && n < MAX_ROWS - 1; row++) {
+			if (t == 1 && verb->no_sources && row->option.val != 'h')
+				continue;
+			long_options[n++] = row->option;
+			if (row->option.val < 256) {
+				*s++ = row->option.val;
+				if (row->option.has_arg == required_argument)
+					*s++ = ':';
+			}
+		}
+	}
+	*s = '\0';
+	memset(&long_options[n], 0, sizeof(long_options[n]));
+	return n;
+}
+
+static bool is_own(const struct verb *verb, int val)
+{
+	const struct option_row *row;
+
+	for (row = verb->rows; row && row->option.name; row++) {
+		if (row->option.val == val)
+			return true;
+	}
+	return false;
+}
+
+static int usage_error(const struct verb *verb, const char *what, const char *which)
+{
+	fprintf(stderr, "derptrace %s: %s%s; see `derptrace %s --help`\n", verb->name, what, which,
+		verb->name);
+	return 2;
+}
+
+static int take_sources(int argc, char **argv, const struct verb *verb, struct options *o)
+{
+	while (optind < argc) {
+		if (o->source_count == OPTIONS_MAX_SOURCES)
+			return usage_error(verb, "too many sources, at most 64", "");
+		o->sources[o->source_count++] = argv[optind++];
+	}
+	if (!o->source_count)
+		o->sources[o->source_count++] = "live";
+	return 0;
+}
+
+int options_parse(int argc, char **argv, const struct verb *verb, void *ctx, struct options *o)
+{
+	struct option long_options[MAX_ROWS];
+	char shorts[MAX_ROWS * 2];
+	int val, index = -1;
+	bool ok;
+
+	memset(o, 0, sizeof(*o));
+	o->interval_ns = NSEC_PER_SEC;
+	gather(verb, long_options, shorts);
+	optind = 1;
+	while ((val = getopt_long(argc, argv, shorts, long_options, &index)) != -1) {
+		if (val == 'h') {
+			print_help(verb);
+			return 1;
+		}
+		if (val == '?')
+			return usage_error(verb, "no such option: ", argv[optind - 1]);
+		if (val == ':')
+			return usage_error(verb, "needs an argument: ", argv[optind - 1]);
+		ok = is_own(verb, val) ? verb->take(ctx, val, optarg) : take_shared(o, val, optarg);
+		if (!ok) {
+			fprintf(stderr, "derptrace %s: bad argument '%s' of %s; see `derptrace %s --help`\n",
+				verb->name, optarg ? optarg : "", index >= 0 ? long_options[index].name
+									     : argv[optind - 1],
+				verb->name);
+			return 2;
+		}
+		index = -1;
+	}
+	return take_sources(argc, argv, verb, o);
+}
