@@ -11,6 +11,9 @@
 
 #include "capture/gobin_private.h"
 
+/* Of one segment in memory: far more than any program has. */
+#define SEGMENT_MAX (16ull << 30)
+
 struct gobin {
 	struct goelf elf;
 	struct gopclntab tab;
@@ -80,26 +83,36 @@ static uint64_t section_addr(const struct goelf *elf, const char *name)
 	return sh ? sh->sh_addr : 0;
 }
 
+static void widen(uint64_t *start, uint64_t *end, const Elf64_Phdr *ph)
+{
+	if (!*end || ph->p_vaddr < *start)
+		*start = ph->p_vaddr;
+	if (ph->p_vaddr + ph->p_memsz > *end)
+		*end = ph->p_vaddr + ph->p_memsz;
+}
+
 static void read_layout(struct gobin *bin)
 {
 	struct gobin_layout *layout = &bin->layout;
 	unsigned int i;
-	bool any = false;
+	Elf64_Sym sym;
 
+	layout->entry_addr = bin->elf.entry_addr;
 	layout->pclntab_addr = section_addr(&bin->elf, ".gopclntab");
 	layout->module_addr = section_addr(&bin->elf, ".go.module");
+	if (goelf_symbol(&bin->elf, "runtime.itabTable", true, STT_OBJECT, &sym, NULL, 0) == 0)
+		layout->itab_table_addr = sym.st_value;
 	for (i = 0; i < bin->elf.segment_count; i++) {
 		const Elf64_Phdr *ph = &bin->elf.segments[i];
 
-		if (ph->p_type != PT_LOAD)
+		if (ph->p_type != PT_LOAD || ph->p_memsz > SEGMENT_MAX ||
+		    ph->p_vaddr > UINT64_MAX - SEGMENT_MAX)
 			continue;
-		if (!any || (ph->p_vaddr & ~4095ull) < layout->load_addr)
-			layout->load_addr = ph->p_vaddr & ~4095ull;
-		any = true;
-		if (ph->p_flags & PF_W) {
-			layout->data_start = ph->p_vaddr;
-			layout->data_end = ph->p_vaddr + ph->p_memsz;
-		}
+		widen(&layout->image_start, &layout->image_end, ph);
+		if (ph->p_flags & PF_X)
+			widen(&layout->text_start, &layout->text_end, ph);
+		if (ph->p_flags & PF_W)
+			widen(&layout->data_start, &layout->data_end, ph);
 	}
 }
 
@@ -215,14 +228,4 @@ int gobin_probe_offset(const struct gobin *bin, const struct gobin_function *fun
 		       uint64_t *file_off)
 {
 	return gobin_probe_read(&bin->elf, func, file_off);
-}
-
-int gobin_symbol(const struct gobin *bin, const char *name, uint64_t *addr)
-{
-	Elf64_Sym sym;
-	int err = goelf_symbol(&bin->elf, name, true, STT_OBJECT, &sym, NULL, 0);
-
-	if (!err)
-		*addr = sym.st_value;
-	return err;
 }

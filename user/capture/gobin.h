@@ -85,18 +85,17 @@ int gobin_function(const struct gobin *bin, const char *suffix, struct gobin_fun
 int gobin_probe_offset(const struct gobin *bin, const struct gobin_function *func,
 		       uint64_t *file_off);
 
-/*
- * A data or runtime symbol by its exact name ("runtime.itabTable"), from .symtab; address as linked.
- * -ENOENT in a stripped binary.
- */
-int gobin_symbol(const struct gobin *bin, const char *name, uint64_t *addr);
-
-/* What gomem needs to find the runtime's own tables in the process; 0 where there is no such section. */
+/* What gomem needs to find the runtime's tables in the process; 0 where there is no such thing. */
 struct gobin_layout {
-	uint64_t load_addr;	/* lowest address of a PT_LOAD segment, as linked, page aligned */
+	uint64_t entry_addr;	/* of the program: the process's auxv has it as loaded */
 	uint64_t pclntab_addr;	/* of .gopclntab */
 	uint64_t module_addr;	/* of .go.module (Go 1.26 and later) */
-	uint64_t data_start;	/* the writable segment, as linked */
+	uint64_t itab_table_addr; /* of runtime.itabTable, from .symtab */
+	uint64_t image_start;	/* all segments, as linked */
+	uint64_t image_end;
+	uint64_t text_start;	/* the executable ones */
+	uint64_t text_end;
+	uint64_t data_start;	/* the writable ones */
 	uint64_t data_end;
 };
 

@@ -18,6 +18,7 @@
 struct goelf {
 	int fd;			/* not owned */
 	uint64_t size_bytes;	/* of the file */
+	uint64_t entry_addr;
 	uint16_t machine;
 	bool pie;
 	Elf64_Shdr *sections;

@@ -106,6 +106,7 @@ int goelf_open(struct goelf *elf, int fd)
 	if (err)
 		return err;
 	elf->machine = eh.e_machine;
+	elf->entry_addr = eh.e_entry;
 	elf->pie = eh.e_type == ET_DYN;
 
 	err = goelf_load(elf, eh.e_phoff, eh.e_phnum * sizeof(Elf64_Phdr),
