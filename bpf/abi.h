@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * What the programs in the kernel and user space say to each other: the records of the ring, the
+ * marks of sockets, the counters. Host byte order but for addresses. Every byte of a record is
+ * written.
+ *
+ * Included after <linux/types.h> or vmlinux.h.
+ */
+#ifndef DT_ABI_H
+#define DT_ABI_H
+
+#define ABI_CHUNK	4096	/* payload bytes of a record at most: longer segments are several */
+
+enum abi_type {
+	ABI_SEGMENT = 1,
+	ABI_SECRET,
+	ABI_DROP,
+};
+
+enum abi_role {
+	ABI_LISTENER = 1,	/* also on the connections it accepts: the mark is cloned as it is */
+	ABI_ACCEPTED,		/* accepted before its listener was marked */
+	ABI_DIALLED,
+};
+
+/*
+ * The mark of a socket. Children inherit it when a handshake ends, and a mark that cannot be
+ * allocated then would make the kernel refuse the relay's connection: it stays this small.
+ */
+struct abi_mark {
+	__u32 slot;		/* of the relay; user space knows which node that is */
+	__u32 role;		/* enum abi_role */
+};
+
+enum abi_dir {
+	ABI_IN,
+	ABI_OUT,
+};
+
+/* abi_segment.flags: as on the wire */
+#define ABI_TCP_FIN	0x01
+#define ABI_TCP_SYN	0x02
+#define ABI_TCP_RST	0x04
+
+/* abi_segment.has */
+#define ABI_HAS_FACTS	0x01	/* rcv_nxt ... bytes_acked were read from the socket */
+#define ABI_LOCKED	0x02	/* by the owner of the socket's lock: they are of one moment */
+#define ABI_NOTHING_IN	0x04	/* no payload byte had arrived */
+#define ABI_NOTHING_OUT	0x08	/* none had been sent: snd_nxt is the first byte's number */
+#define ABI_LISTENING	0x10	/* the socket is a listener: the packet completes a handshake */
+
+/* A segment, or ABI_CHUNK bytes of it; @captured payload bytes follow. */
+struct abi_segment {
+	__u8 type;		/* ABI_SEGMENT */
+	__u8 dir;		/* enum abi_dir */
+	__u8 flags;		/* of the whole segment */
+	__u8 has;
+	__u8 ip;		/* 4, 6 */
+	__u8 role;		/* enum abi_role */
+	__u8 tcp_state;
+	__u8 more;		/* further pieces of this segment follow */
+	__u64 time_ns;		/* CLOCK_MONOTONIC */
+	__u64 cookie;		/* of the socket; with ABI_LISTENING the listener's */
+	__u32 slot;
+	__u16 sport, dport;	/* of the packet */
+	__u8 saddr[16], daddr[16]; /* network order; IPv4 in the first four, the rest zero */
+	__u32 seq;		/* of the segment's first payload byte */
+	__u32 len;		/* payload bytes of the segment */
+	__u32 offset;		/* of this piece in the segment */
+	__u32 captured;		/* bytes in this record */
+	__u32 rcv_nxt, copied_seq, rcv_wnd;
+	__u32 snd_una, snd_nxt, write_seq, snd_wnd;
+	__u32 bytes_received, bytes_acked; /* low halves: rcv_nxt and snd_una count with them */
+	__u32 zero;
+};
+_Static_assert(sizeof(struct abi_segment) == 120, "abi_segment");
+
+#define ABI_LABEL_LEN	40
+#define ABI_SECRET_LEN	48
+
+/* A secret that Go's TLS offers to a key log. */
+struct abi_secret {
+	__u8 type;		/* ABI_SECRET */
+	__u8 label_len, random_len, secret_len;
+	__u32 slot;
+	__u64 time_ns;
+	__u8 label[ABI_LABEL_LEN];
+	__u8 random[32];
+	__u8 secret[ABI_SECRET_LEN];
+};
+_Static_assert(sizeof(struct abi_secret) == 136, "abi_secret");
+
+#define ABI_REASON_LEN	24
+#define ABI_PACKET_LEN	64	/* DERP_DIGEST_LEN */
+
+/* The relay's own drop path ran. */
+struct abi_drop {
+	__u8 type;		/* ABI_DROP */
+	__u8 has_keys;		/* they could be read */
+	__u8 reason_len;	/* 0: the reason is @reason_number */
+	__u8 zero;
+	__u32 slot;
+	__u64 time_ns;
+	__u64 reason_number;
+	__u64 packet_len;
+	__u8 reason[ABI_REASON_LEN];
+	__u8 src[32], dst[32];
+	__u8 packet[ABI_PACKET_LEN]; /* its start, zero-padded */
+};
+_Static_assert(sizeof(struct abi_drop) == 184, "abi_drop");
+
+/* What could not be handed over, since load. */
+struct abi_lost {
+	__u64 segments;		/* pieces of segments: the ring was full */
+	__u64 segment_bytes;	/* payload bytes of those */
+	__u64 unreadable;	/* pieces whose bytes the kernel could not copy */
+	__u64 secrets;
+	__u64 drops;
+	__u64 marks;		/* no memory for a mark: the socket is not traced */
+};
+
+#endif

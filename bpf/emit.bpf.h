@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Records into the ring. The only place where one can be lost, and it is counted here.
+ *
+ * The ring reserves constant sizes only: a piece takes the smallest class that holds it, and
+ * segments that are longer than ABI_CHUNK go in pieces. The reader is woken when a quarter of the
+ * ring waits and comes by itself every few milliseconds, so that a record costs no wake-up.
+ */
+#ifndef DT_EMIT_BPF_H
+#define DT_EMIT_BPF_H
+
+#define EMIT_PIECES	160	/* of a segment: 640 KiB, more than BIG TCP makes */
+
+static __always_inline void emit_submit(void *record)
+{
+	__u64 flags = BPF_RB_NO_WAKEUP;
+
+	if (!reader_woken && bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) > wake_bytes) {
+		reader_woken = 1;
+		flags = BPF_RB_FORCE_WAKEUP;
+	}
+	bpf_ringbuf_submit(record, flags);
+}
+
+struct emit_record {
+	struct abi_segment head;
+	__u8 data[];
+};
+
+/* @n bytes of the payload from @from on; they fit @class, a constant once this is inlined. */
+static __always_inline int emit_class(struct __sk_buff *skb, const struct abi_segment *head,
+				      __u32 from, __u32 n, const __u32 class)
+{
+	struct emit_record *r = bpf_ringbuf_reserve(&ring, sizeof(*r) + class, 0);
+	__u64 below;
+
+	if (!r) {
+		__sync_fetch_and_add(&lost.segments, 1);
+		__sync_fetch_and_add(&lost.segment_bytes, n);
+		return 0;
+	}
+	r->head = *head;
+	/*
+	 * One less than the length, checked and then used in one register: 5.10's verifier learns
+	 * nothing from "not 0", and the compiler may not fold the check into what it knows.
+	 */
+	below = (__u64)n - 1;
+	asm volatile("" : "+r"(below));
+	if (below >= class || bpf_skb_load_bytes(skb, from, r->data, below + 1)) {
+		r->head.captured = 0;
+		__sync_fetch_and_add(&lost.unreadable, 1);
+	}
+	emit_submit(r);
+	return 0;
+}
+
+static __noinline int emit_chunk(struct __sk_buff *skb, const struct abi_segment *head, __u32 from)
+{
+	return emit_class(skb, head, from, ABI_CHUNK, ABI_CHUNK);
+}
+
+static __noinline int emit_rest(struct __sk_buff *skb, const struct abi_segment *head, __u32 from)
+{
+	__u32 n = head->captured;
+
+	if (n <= 256)
+		return emit_class(skb, head, from, n, 256);
+	if (n <= 512)
+		return emit_class(skb, head, from, n, 512);
+	if (n <= 1024)
+		return emit_class(skb, head, from, n, 1024);
+	if (n <= 1536)
+		return emit_class(skb, head, from, n, 1536);
+	if (n <= 2048)
+		return emit_class(skb, head, from, n, 2048);
+	return emit_class(skb, head, from, n, ABI_CHUNK);
+}
+
+/* A segment without payload. */
+static __always_inline void emit_bare(const struct abi_segment *head)
+{
+	struct abi_segment *r = bpf_ringbuf_reserve(&ring, sizeof(*r), 0);
+
+	if (!r) {
+		__sync_fetch_and_add(&lost.segments, 1);
+		return;
+	}
+	*r = *head;
+	emit_submit(r);
+}
+
+/* All payload of a segment; head->len is set. Whole chunks first, then what is left. */
+static __always_inline void emit_segment(struct __sk_buff *skb, struct abi_segment *head,
+					 __u32 payload_off)
+{
+	__u32 chunks = head->len / ABI_CHUNK, left = head->len % ABI_CHUNK;
+	__u32 i;
+
+	if (!head->len) {
+		emit_bare(head);
+		return;
+	}
+	head->captured = ABI_CHUNK;
+	head->more = 1;
+	for (i = 0; i < EMIT_PIECES && i < chunks; i++) {
+		head->offset = i * ABI_CHUNK;
+		if (i + 1 == chunks && !left)
+			head->more = 0;
+		emit_chunk(skb, head, payload_off + head->offset);
+	}
+	if (i < chunks) {
+		__sync_fetch_and_add(&lost.segments, 1);
+		__sync_fetch_and_add(&lost.segment_bytes, head->len - i * ABI_CHUNK);
+	} else if (left) {
+		head->captured = left;
+		head->offset = i * ABI_CHUNK;
+		head->more = 0;
+		emit_rest(skb, head, payload_off + head->offset);
+	}
+}
+
+#endif

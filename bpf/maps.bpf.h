@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Every map and global of the programs. All are weak: each program's object defines them, and they
+ * are one once the objects are linked.
+ */
+#ifndef DT_MAPS_BPF_H
+#define DT_MAPS_BPF_H
+
+/* One ring for all records, so that their order is kept. The size is set before load. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 4 << 20);
+} ring __weak SEC(".maps");
+
+/* Which sockets are a relay's. Cloned from a listener to the connections it accepts. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_CLONE);
+	__type(key, int);
+	__type(value, struct abi_mark);
+} marks __weak SEC(".maps");
+
+/*
+ * Sockets that were open before we came, by cookie. Taken out when a packet passes the socket and
+ * the mark is made, or by user space when the socket is gone.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1 << 20);
+	__type(key, __u64);
+	__type(value, struct abi_mark);
+} claims __weak SEC(".maps");
+
+/* The relays' processes, for what they dial and for probes in their code: tgid to slot. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 4096);
+	__type(key, __u32);
+	__type(value, __u32);
+} relays __weak SEC(".maps");
+
+/* Set while claims holds anything: only then is a stranger's packet looked up in it. */
+__u32 claims_pending __weak = 0;
+/* The reader was woken and has not come yet. */
+__u32 reader_woken __weak = 0;
+struct abi_lost lost __weak = {};
+
+/* A quarter of the ring: more than that waiting wakes the reader. */
+const volatile __u64 wake_bytes __weak = 1 << 20;
+/* Inode of the tracer's pid namespace where it is not the first one; else 0. */
+const volatile __u32 pid_namespace __weak = 0;
+
+#endif

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * The relays' sockets: which they are, and every segment with payload that passes them.
+ *
+ * Attached to a cgroup's ingress and egress, where it runs for every socket below: strangers'
+ * packets, and those that only acknowledge, leave first. All programs return 1, always: a relay's
+ * packet or connect() is never refused.
+ */
+#include "vmlinux.h"
+
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_core_read.h>
+
+#include "abi.h"
+#include "maps.bpf.h"
+#include "packet.bpf.h"
+#include "emit.bpf.h"
+#include "relay.bpf.h"
+
+#define SOCK_STREAM_TYPE	1
+#define TCP_STATE_LISTEN	10
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+/* The mark of a socket that was open before we came, made now. */
+static __always_inline struct abi_mark *socket_claim(struct __sk_buff *skb, struct bpf_sock *sk)
+{
+	__u64 cookie = bpf_get_socket_cookie(skb);
+	struct abi_mark *claim = bpf_map_lookup_elem(&claims, &cookie);
+	struct abi_mark *mark, value;
+
+	if (!claim)
+		return NULL;
+	value = *claim;
+	mark = bpf_sk_storage_get(&marks, sk, &value, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!mark) {
+		__sync_fetch_and_add(&lost.marks, 1);
+		return NULL;
+	}
+	bpf_map_delete_elem(&claims, &cookie);
+	return mark;
+}
+
+/*
+ * What TCP says of the socket. Ingress runs without the socket's lock: each pair is read in the
+ * order in which it cannot seem to shrink (copied before received, acknowledged before sent),
+ * and rcv_nxt before bytes_received, so that where the latter is 0 the former is the first byte's.
+ */
+static __always_inline void socket_facts(struct bpf_sock *sk, struct abi_segment *s)
+{
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+	__u64 received, acked;
+	__s32 window;
+
+	if (!tp)
+		return;
+	s->copied_seq = tp->copied_seq;
+	barrier();
+	s->rcv_nxt = tp->rcv_nxt;
+	barrier();
+	received = tp->bytes_received;
+	window = tp->rcv_wup + tp->rcv_wnd - s->rcv_nxt;
+	s->rcv_wnd = window > 0 ? window : 0;
+	s->snd_una = tp->snd_una;
+	barrier();
+	acked = tp->bytes_acked;
+	s->snd_nxt = tp->snd_nxt;
+	barrier();
+	s->write_seq = tp->write_seq;
+	s->snd_wnd = tp->snd_wnd;
+	s->bytes_received = received;
+	s->bytes_acked = acked;
+	s->has |= ABI_HAS_FACTS;
+	if (s->dir == ABI_OUT)
+		s->has |= ABI_LOCKED;
+	if (!received)
+		s->has |= ABI_NOTHING_IN;
+	/* A dialled socket's SYN counts as acknowledged. */
+	if (acked <= (s->role == ABI_DIALLED) && s->snd_nxt == s->snd_una)
+		s->has |= ABI_NOTHING_OUT;
+}
+
+static __always_inline int socket_packet(struct __sk_buff *skb, __u8 dir)
+{
+	struct abi_segment s = { .type = ABI_SEGMENT, .dir = dir };
+	struct bpf_sock *sk = skb->sk;
+	struct abi_mark *mark;
+	struct packet p;
+	bool bare;
+
+	if (!sk || !packet_parse(skb, &p))
+		return 1;
+	bare = !p.payload_len && !(p.flags & (ABI_TCP_SYN | ABI_TCP_FIN | ABI_TCP_RST));
+	if (bare && !claims_pending)
+		return 1;
+	sk = bpf_sk_fullsock(sk);
+	if (!sk)
+		return 1;
+	mark = bpf_sk_storage_get(&marks, sk, NULL, 0);
+	if (!mark) {
+		if (!claims_pending)
+			return 1;
+		mark = socket_claim(skb, sk);
+		if (!mark)
+			return 1;
+	}
+	if (bare)
+		return 1;
+	if (sk->state == TCP_STATE_LISTEN) {
+		/* Handshakes that carry no data tell nothing that the child does not. */
+		if (!p.payload_len)
+			return 1;
+		s.has = ABI_LISTENING;
+	}
+	s.time_ns = bpf_ktime_get_ns();
+	s.cookie = bpf_get_socket_cookie(skb);
+	s.slot = mark->slot;
+	s.role = mark->role;
+	s.flags = p.flags & (ABI_TCP_SYN | ABI_TCP_FIN | ABI_TCP_RST);
+	s.ip = p.ip;
+	s.tcp_state = sk->state;
+	s.sport = p.sport;
+	s.dport = p.dport;
+	s.seq = p.seq + (p.flags & ABI_TCP_SYN ? 1 : 0);
+	s.len = p.payload_len;
+	packet_addresses(skb, &p, s.saddr, s.daddr);
+	if (!(s.has & ABI_LISTENING))
+		socket_facts(sk, &s);
+	emit_segment(skb, &s, p.payload_off);
+	return 1;
+}
+
+SEC("cgroup_skb/ingress")
+int socket_ingress(struct __sk_buff *skb)
+{
+	return socket_packet(skb, ABI_IN);
+}
+
+SEC("cgroup_skb/egress")
+int socket_egress(struct __sk_buff *skb)
+{
+	return socket_packet(skb, ABI_OUT);
+}
+
+/* What a relay dials: its connections to other nodes. */
+static __always_inline int socket_dial(struct bpf_sock_addr *ctx)
+{
+	struct abi_mark mark = { .role = ABI_DIALLED };
+	struct bpf_sock *sk;
+
+	if (ctx->type != SOCK_STREAM_TYPE)
+		return 1;
+	mark.slot = relay_slot();
+	if (!mark.slot)
+		return 1;
+	sk = ctx->sk;
+	if (sk && !bpf_sk_storage_get(&marks, sk, &mark, BPF_SK_STORAGE_GET_F_CREATE))
+		__sync_fetch_and_add(&lost.marks, 1);
+	return 1;
+}
+
+SEC("cgroup/connect4")
+int socket_connect4(struct bpf_sock_addr *ctx)
+{
+	return socket_dial(ctx);
+}
+
+SEC("cgroup/connect6")
+int socket_connect6(struct bpf_sock_addr *ctx)
+{
+	return socket_dial(ctx);
+}
