@@ -1,0 +1,423 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "cmd/session.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "cmd/cmd.h"
+
+#define TICK_NS		(100 * NSEC_PER_MSEC)
+#define SNAPSHOT_NS	(500 * NSEC_PER_MSEC)
+/* How long a pipe may take to bring what was before a live trace's end. */
+#define PIPE_GRACE_NS	(2 * NSEC_PER_SEC)
+
+struct session_source {
+	const char *name;
+	struct tracer *tracer;		/* live, or a capture file */
+	struct record_reader *reader;	/* records */
+	bool ended;
+};
+
+struct session {
+	const struct options *options;
+	const struct session_hooks *hooks;
+	struct session_source sources[OPTIONS_MAX_SOURCES];
+	int source_count;
+	int signal_fd, timer_fd;
+	int status;			/* 0 or EXIT_CANNOT */
+	bool end, ready;
+	uint64_t end_ns;		/* of --duration, which begins when all is ready */
+	uint64_t next_snapshot_ns, next_interval_ns;
+};
+
+static bool had_source;
+
+bool session_had_source(void)
+{
+	return had_source;
+}
+
+static void complain(struct session *s, const char *what)
+{
+	fprintf(stderr, "derptrace %s: %s\n", s->hooks->verb, what);
+	s->status = EXIT_CANNOT;
+}
+
+static bool has_suffix(const char *name, const char *suffix)
+{
+	size_t n = strlen(name), m = strlen(suffix);
+
+	return n > m && !strcmp(name + n - m, suffix);
+}
+
+static void open_tracer(struct session *s, struct session_source *source, struct capture *capture)
+{
+	struct tracer_options options = {
+		.ledger = {
+			.max_connections = s->options->max_connections,
+			.max_pairs = s->options->max_pairs,
+		},
+		.taps = s->hooks->taps,
+	};
+
+	source->tracer = tracer_new(capture, &options);
+	if (!source->tracer)
+		complain(s, "out of memory");
+}
+
+static void say_warnings(struct session *s, char *warnings)
+{
+	char *line, *save = NULL;
+
+	for (line = strtok_r(warnings, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
+		complain(s, line);
+}
+
+static void open_live(struct session *s, struct session_source *source)
+{
+	struct capture_error err = { "" };
+	struct capture *capture;
+	char *warnings = NULL;
+
+	capture = capture_live_open(&s->options->live, &warnings, &err);
+	if (warnings)
+		say_warnings(s, warnings);
+	free(warnings);
+	if (!capture)
+		complain(s, err.text);
+	else
+		open_tracer(s, source, capture);
+}
+
+static void open_records(struct session *s, struct session_source *source)
+{
+	char err[256];
+
+	source->reader = record_reader_open(source->name, err);
+	if (!source->reader)
+		complain(s, err);
+}
+
+static void open_source(struct session *s, const char *name)
+{
+	struct session_source *source = &s->sources[s->source_count];
+	struct capture_error err = { "" };
+	struct capture *capture;
+
+	source->name = name;
+	if (!strcmp(name, "live")) {
+		open_live(s, source);
+	} else if (has_suffix(name, ".pcap") || has_suffix(name, ".pcapng")) {
+		capture = capture_file_open(name, s->options->keylog, &err);
+		if (!capture)
+			complain(s, err.text);
+		else
+			open_tracer(s, source, capture);
+	} else {
+		open_records(s, source);
+	}
+	if (source->tracer || source->reader)
+		s->source_count++;
+}
+
+static bool is_live(const struct session_source *source)
+{
+	return source->tracer && tracer_fd(source->tracer) >= 0;
+}
+
+static void touch_ready_file(struct session *s)
+{
+	const char *path = s->options->ready_file;
+	int fd;
+
+	if (!path)
+		return;
+	fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+	if (fd < 0)
+		complain(s, "cannot create the ready file");
+	else
+		close(fd);
+}
+
+static void say_attached(struct session *s)
+{
+	uint32_t nodes = 0, connections = 0, n, c;
+	int i;
+
+	for (i = 0; i < s->source_count; i++) {
+		if (!is_live(&s->sources[i]))
+			continue;
+		tracer_counts(s->sources[i].tracer, &n, &c);
+		nodes += n;
+		connections += c;
+	}
+	if (!s->hooks->quiet && nodes)
+		fprintf(stderr, "derptrace: attached to %u relay node%s; nothing was restarted\n", nodes,
+			nodes == 1 ? "" : "s");
+}
+
+/* Ready when every live source is. */
+static void check_ready(struct session *s)
+{
+	int i;
+
+	if (s->ready)
+		return;
+	for (i = 0; i < s->source_count; i++) {
+		if (is_live(&s->sources[i]) && !tracer_is_ready(s->sources[i].tracer))
+			return;
+	}
+	s->ready = true;
+	if (s->options->duration_ns)
+		s->end_ns = clock_now_ns() + s->options->duration_ns;
+	touch_ready_file(s);
+	say_attached(s);
+}
+
+static void source_ended(struct session *s, struct session_source *source, int err)
+{
+	char text[512];
+
+	source->ended = true;
+	if (err == -ENODATA)
+		return;
+	snprintf(text, sizeof(text), "%s: %s", source->name,
+		 source->reader ? record_reader_error(source->reader) : strerror(-err));
+	complain(s, text);
+}
+
+static void run_source(struct session *s, struct session_source *source)
+{
+	int err;
+
+	if (source->ended)
+		return;
+	if (source->tracer)
+		err = tracer_run(source->tracer);
+	else
+		err = record_reader_run(source->reader, s->hooks->sink, false);
+	if (err)
+		source_ended(s, source, err);
+}
+
+static void snapshot(struct session *s, bool final)
+{
+	int i, err;
+
+	for (i = 0; i < s->source_count; i++) {
+		if (!s->sources[i].tracer)
+			continue;
+		err = tracer_snapshot(s->sources[i].tracer, final, s->hooks->sink);
+		if (err) {
+			complain(s, strerror(-err));
+			s->end = true;
+		}
+	}
+}
+
+static void tick(struct session *s)
+{
+	uint64_t now_ns = clock_now_ns();
+	int i, err;
+
+	for (i = 0; i < s->source_count; i++) {
+		if (!is_live(&s->sources[i]) || s->sources[i].ended)
+			continue;
+		err = tracer_tick(s->sources[i].tracer);
+		if (err)
+			source_ended(s, &s->sources[i], err);
+	}
+	check_ready(s);
+	if (now_ns >= s->next_snapshot_ns) {
+		snapshot(s, false);
+		s->next_snapshot_ns = now_ns + SNAPSHOT_NS;
+	}
+	if (s->ready && now_ns >= s->next_interval_ns) {
+		s->next_interval_ns += s->options->interval_ns;
+		if (s->next_interval_ns < now_ns)
+			s->next_interval_ns = now_ns + s->options->interval_ns;
+		if (s->hooks->interval && s->hooks->interval(s->hooks->ctx, now_ns))
+			s->end = true;
+	}
+	if (s->end_ns && now_ns >= s->end_ns)
+		s->end = true;
+}
+
+static void take_signal(struct session *s)
+{
+	struct signalfd_siginfo info;
+	sigset_t set;
+
+	if (read(s->signal_fd, &info, sizeof(info)) != sizeof(info))
+		return;
+	/* The second one is no longer caught here: it ends the process at once. */
+	sigemptyset(&set);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGTERM);
+	sigprocmask(SIG_UNBLOCK, &set, NULL);
+	s->end = true;
+}
+
+static int open_loop(struct session *s)
+{
+	struct itimerspec every = {
+		.it_interval.tv_nsec = TICK_NS,
+		.it_value.tv_nsec = TICK_NS,
+	};
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGTERM);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	s->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	s->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	if (s->signal_fd < 0 || s->timer_fd < 0 || timerfd_settime(s->timer_fd, 0, &every, NULL))
+		return -errno;
+	return 0;
+}
+
+static int gather_fds(struct session *s, struct pollfd *fds)
+{
+	int i, n = 0;
+
+	fds[n++] = (struct pollfd){ .fd = s->signal_fd, .events = POLLIN };
+	fds[n++] = (struct pollfd){ .fd = s->timer_fd, .events = POLLIN };
+	fds[n++] = (struct pollfd){ .fd = s->hooks->ready ? s->hooks->fd : -1, .events = POLLIN };
+	for (i = 0; i < s->source_count; i++) {
+		fds[n].fd = s->sources[i].ended ? -1 :
+			    s->sources[i].tracer ? tracer_fd(s->sources[i].tracer) :
+						   record_reader_fd(s->sources[i].reader);
+		fds[n++].events = POLLIN;
+	}
+	return n;
+}
+
+static bool all_ended(const struct session *s)
+{
+	int i;
+
+	for (i = 0; i < s->source_count; i++) {
+		if (!s->sources[i].ended)
+			return false;
+	}
+	return true;
+}
+
+/* A file is read to its end before anything else is waited for. */
+static void run_files(struct session *s)
+{
+	int i;
+
+	for (i = 0; i < s->source_count && !s->end; i++) {
+		if (s->sources[i].tracer && !is_live(&s->sources[i]))
+			while (!s->sources[i].ended)
+				run_source(s, &s->sources[i]);
+	}
+}
+
+static void loop(struct session *s)
+{
+	struct pollfd fds[OPTIONS_MAX_SOURCES + 3];
+	uint64_t expirations;
+	int i, n;
+
+	run_files(s);
+	while (!s->end && !all_ended(s)) {
+		n = gather_fds(s, fds);
+		if (poll(fds, n, 1000) < 0 && errno != EINTR)
+			break;
+		if (fds[0].revents)
+			take_signal(s);
+		for (i = 0; i < s->source_count; i++) {
+			if (fds[3 + i].revents)
+				run_source(s, &s->sources[i]);
+		}
+		if (fds[1].revents && read(s->timer_fd, &expirations, sizeof(expirations)) > 0)
+			tick(s);
+		if (fds[2].revents && s->hooks->ready(s->hooks->ctx))
+			s->end = true;
+	}
+}
+
+/* Records that other hosts sent before our end are still on their way. */
+static void wait_for_pipes(struct session *s)
+{
+	uint64_t until_ns = clock_now_ns() + PIPE_GRACE_NS;
+	struct pollfd fd;
+	int i;
+
+	for (i = 0; i < s->source_count; i++) {
+		while (s->sources[i].reader && !s->sources[i].ended && clock_now_ns() < until_ns) {
+			fd = (struct pollfd){ record_reader_fd(s->sources[i].reader), POLLIN, 0 };
+			if (poll(&fd, 1, 100) > 0)
+				run_source(s, &s->sources[i]);
+		}
+	}
+}
+
+/* What stands in rings and sockets is told, and joined, before the last snapshot. */
+static void finish(struct session *s)
+{
+	int i, pass;
+
+	for (pass = 0; pass < 3; pass++) {
+		for (i = 0; i < s->source_count; i++) {
+			if (is_live(&s->sources[i]) && !s->sources[i].ended)
+				tracer_tick(s->sources[i].tracer);
+		}
+	}
+	snapshot(s, true);
+	wait_for_pipes(s);
+}
+
+static void close_all(struct session *s)
+{
+	int i;
+
+	for (i = 0; i < s->source_count; i++) {
+		tracer_free(s->sources[i].tracer);
+		record_reader_close(s->sources[i].reader);
+	}
+	if (s->signal_fd >= 0)
+		close(s->signal_fd);
+	if (s->timer_fd >= 0)
+		close(s->timer_fd);
+}
+
+int session_run(const struct options *options, const struct session_hooks *hooks)
+{
+	struct session s = { .options = options, .hooks = hooks, .signal_fd = -1, .timer_fd = -1 };
+	uint64_t now_ns;
+	int i;
+
+	if (options->ready_file)
+		unlink(options->ready_file);
+	if (open_loop(&s)) {
+		complain(&s, strerror(errno));
+		goto cleanup;
+	}
+	for (i = 0; i < options->source_count; i++)
+		open_source(&s, options->sources[i]);
+	had_source = s.source_count;
+	if (!had_source)
+		goto cleanup;
+	now_ns = clock_now_ns();
+	s.next_interval_ns = now_ns + options->interval_ns;
+	check_ready(&s);
+	loop(&s);
+	finish(&s);
+cleanup:
+	close_all(&s);
+	return s.status;
+}

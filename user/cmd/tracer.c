@@ -1,0 +1,328 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "cmd/tracer.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+
+/* An ended node's ledger is kept so long that its last losses are settled and told. */
+#define LINGER_NS	(5 * NSEC_PER_SEC)
+
+struct traced_node {
+	struct ledger *ledger;
+	uint64_t ended_ns;
+	bool told;		/* whole, since it ended */
+};
+
+struct tracer {
+	struct capture *capture;
+	struct streams *streams;
+	struct tracer_options options;
+	struct traced_node *nodes;	/* by capture's number less one */
+	uint32_t node_count;
+	uint64_t agent;
+	uint64_t start_ns, ready_ns, last_event_ns;
+	uint64_t segments_lost, drops_lost;
+	uint64_t cpu_ns, cpu_at_ns;	/* at the last snapshot */
+	bool from_file, told;
+};
+
+static struct ledger *find_ledger(struct tracer *t, uint32_t node)
+{
+	return node && node <= t->node_count ? t->nodes[node - 1].ledger : NULL;
+}
+
+static void on_frame(void *ctx, const struct stream_frame *f)
+{
+	struct ledger *l = find_ledger(ctx, f->node);
+
+	if (l)
+		ledger_frame(l, f);
+}
+
+static void on_progress(void *ctx, const struct stream_progress *p)
+{
+	struct ledger *l = find_ledger(ctx, p->node);
+
+	if (l)
+		ledger_progress(l, p);
+}
+
+static void on_gap(void *ctx, const struct stream_gap *g)
+{
+	struct ledger *l = find_ledger(ctx, g->node);
+
+	if (l)
+		ledger_gap(l, g);
+}
+
+static void on_info(void *ctx, uint32_t node, uint64_t conn, const struct stream_info *info)
+{
+	struct ledger *l = find_ledger(ctx, node);
+
+	if (l)
+		ledger_info(l, conn, info);
+}
+
+static void on_whole(void *ctx, const struct stream_frame *f, const uint8_t *bytes, size_t len)
+{
+	struct tracer *t = ctx;
+
+	t->options.taps->whole(t->options.taps->ctx, f, bytes, len);
+}
+
+static void node_up(struct tracer *t, const struct capture_event *e)
+{
+	struct traced_node *grown;
+
+	if (!e->node || e->node > UINT16_MAX * 16)
+		return;
+	if (e->node > t->node_count) {
+		grown = reallocarray(t->nodes, e->node, sizeof(*grown));
+		if (!grown)
+			return;
+		memset(grown + t->node_count, 0, (e->node - t->node_count) * sizeof(*grown));
+		t->nodes = grown;
+		t->node_count = e->node;
+	}
+	if (!t->nodes[e->node - 1].ledger)
+		t->nodes[e->node - 1].ledger = ledger_new(e->node, t->agent, &e->node_up,
+							  e->time_ns, &t->options.ledger);
+}
+
+static void count_lost(struct tracer *t, const struct capture_lost *lost)
+{
+	t->segments_lost += lost->segments;
+	t->drops_lost += lost->drops;
+}
+
+/* Losses of the tracer concern every node; all else goes to the node it names. */
+static void tell_ledgers(struct tracer *t, const struct capture_event *e)
+{
+	struct ledger *l;
+	uint32_t i;
+
+	if (e->node) {
+		l = find_ledger(t, e->node);
+		if (l)
+			ledger_event(l, e);
+		return;
+	}
+	if (e->type != CAPTURE_LOST)
+		return;
+	for (i = 0; i < t->node_count; i++) {
+		if (t->nodes[i].ledger)
+			ledger_event(t->nodes[i].ledger, e);
+	}
+}
+
+static void tick_ledgers(struct tracer *t, uint64_t now_ns)
+{
+	uint32_t i;
+
+	for (i = 0; i < t->node_count; i++) {
+		if (t->nodes[i].ledger)
+			ledger_tick(t->nodes[i].ledger, now_ns);
+	}
+}
+
+/*
+ * A connection is opened in the ledger before stream makes frames of its segments, and closed there
+ * after stream has handed over its last ones.
+ */
+static void on_event(void *ctx, const struct capture_event *e)
+{
+	struct tracer *t = ctx;
+	bool ledger_first = e->type == CAPTURE_CONN_OPEN || e->type == CAPTURE_PEER;
+
+	if (e->time_ns > t->last_event_ns)
+		t->last_event_ns = e->time_ns;
+	if (t->options.taps && t->options.taps->event)
+		t->options.taps->event(t->options.taps->ctx, e);
+	if (e->type == CAPTURE_NODE_UP)
+		node_up(t, e);
+	if (e->type == CAPTURE_LOST)
+		count_lost(t, &e->lost);
+	if (e->type == CAPTURE_READY)
+		t->ready_ns = e->time_ns;
+	if (ledger_first)
+		tell_ledgers(t, e);
+	streams_event(t->streams, e);
+	if (!ledger_first)
+		tell_ledgers(t, e);
+	if (e->type == CAPTURE_NODE_DOWN && find_ledger(t, e->node))
+		t->nodes[e->node - 1].ended_ns = e->time_ns;
+	if (e->type == CAPTURE_TICK)
+		tick_ledgers(t, e->time_ns);
+}
+
+struct tracer *tracer_new(struct capture *capture, const struct tracer_options *options)
+{
+	struct tracer *t = calloc(1, sizeof(*t));
+	struct stream_sink sink = {
+		.ctx = t,
+		.frame = on_frame,
+		.progress = on_progress,
+		.gap = on_gap,
+		.info = on_info,
+	};
+
+	if (!t)
+		goto fail;
+	t->options = *options;
+	t->start_ns = clock_now_ns();
+	if (getrandom(&t->agent, sizeof(t->agent), 0) != sizeof(t->agent))
+		goto fail;
+	if (options->taps && options->taps->whole)
+		sink.whole = on_whole;
+	t->streams = streams_new(&sink, &options->stream);
+	if (!t->streams)
+		goto fail;
+	t->capture = capture;
+	t->from_file = capture->ops->fd(capture) < 0;
+	return t;
+fail:
+	free(t);
+	capture->ops->close(capture);
+	return NULL;
+}
+
+void tracer_free(struct tracer *t)
+{
+	uint32_t i;
+
+	if (!t)
+		return;
+	t->capture->ops->close(t->capture);
+	for (i = 0; i < t->node_count; i++)
+		ledger_free(t->nodes[i].ledger);
+	streams_free(t->streams);
+	free(t->nodes);
+	free(t);
+}
+
+int tracer_fd(struct tracer *t)
+{
+	return t->capture->ops->fd(t->capture);
+}
+
+int tracer_run(struct tracer *t)
+{
+	const struct capture_sink sink = { t, on_event };
+
+	return t->capture->ops->run(t->capture, &sink);
+}
+
+int tracer_tick(struct tracer *t)
+{
+	const struct capture_sink sink = { t, on_event };
+	uint64_t now_ns = clock_now_ns();
+	uint32_t i;
+	int err;
+
+	err = t->capture->ops->tick(t->capture, &sink);
+	for (i = 0; t->capture->ops->search && i < t->node_count; i++) {
+		if (t->nodes[i].ledger && !t->nodes[i].ended_ns &&
+		    streams_want_search(t->streams, i + 1, now_ns))
+			t->capture->ops->search(t->capture, i + 1, &sink);
+	}
+	return err;
+}
+
+bool tracer_is_ready(const struct tracer *t)
+{
+	return t->ready_ns;
+}
+
+uint64_t tracer_ready_ns(const struct tracer *t)
+{
+	return t->ready_ns;
+}
+
+void tracer_counts(const struct tracer *t, uint32_t *nodes, uint32_t *connections)
+{
+	struct stream_stats stats;
+	uint32_t i;
+
+	streams_stats(t->streams, &stats);
+	*nodes = 0;
+	*connections = stats.connections;
+	for (i = 0; i < t->node_count; i++)
+		*nodes += t->nodes[i].ledger && !t->nodes[i].ended_ns;
+}
+
+static double measure_cpu(struct tracer *t, uint64_t now_ns)
+{
+	uint64_t cpu_ns, cpu_before = t->cpu_ns, at_before = t->cpu_at_ns;
+	struct rusage u;
+
+	getrusage(RUSAGE_SELF, &u);
+	cpu_ns = (u.ru_utime.tv_sec + u.ru_stime.tv_sec) * NSEC_PER_SEC +
+		 (u.ru_utime.tv_usec + u.ru_stime.tv_usec) * 1000ULL;
+	t->cpu_ns = cpu_ns;
+	t->cpu_at_ns = now_ns;
+	if (!at_before || now_ns <= at_before)
+		return -1;
+	return 100.0 * (cpu_ns - cpu_before) / (now_ns - at_before);
+}
+
+static int tell_agent(struct tracer *t, uint64_t now_ns, bool final, const struct record_sink *sink)
+{
+	struct record r = { .type = RECORD_AGENT, .agent = t->agent, .time_ns = now_ns };
+	struct record_agent *a = &r.agent_info;
+	struct stream_stats stats;
+
+	streams_stats(t->streams, &stats);
+	if (gethostname(a->host, sizeof(a->host) - 1))
+		a->host[0] = '\0';
+	a->start_ns = t->start_ns;
+	a->ready_ns = t->ready_ns;
+	a->final = final;
+	a->segments_lost = t->segments_lost;
+	a->drops_lost = t->drops_lost;
+	a->connections = stats.connections;
+	a->without_secret = stats.without_secret;
+	a->unsynchronised = stats.unsynchronised;
+	a->cpu_percent = t->from_file ? -1 : measure_cpu(t, now_ns);
+	strcpy(a->mode, "full");
+	return sink->put(sink->ctx, &r);
+}
+
+/* What an ended node had to say has been told: let it go. */
+static void let_go(struct traced_node *n, uint64_t now_ns)
+{
+	if (!n->ledger || !n->ended_ns || now_ns < n->ended_ns + LINGER_NS)
+		return;
+	if (!n->told) {
+		n->told = true;
+		return;
+	}
+	ledger_free(n->ledger);
+	n->ledger = NULL;
+}
+
+int tracer_snapshot(struct tracer *t, bool final, const struct record_sink *sink)
+{
+	uint64_t now_ns = t->from_file ? t->last_event_ns : clock_now_ns();
+	bool all = final || !t->told;
+	struct traced_node *n;
+	uint32_t i;
+	int err;
+
+	for (i = 0; i < t->node_count; i++) {
+		n = &t->nodes[i];
+		if (!n->ledger)
+			continue;
+		err = ledger_snapshot(n->ledger, now_ns, all, sink);
+		if (err)
+			return err;
+		let_go(n, now_ns);
+	}
+	t->told = true;
+	return tell_agent(t, now_ns, final, sink);
+}

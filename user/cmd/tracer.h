@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * One capture and the rooms behind it: capture -> stream -> a ledger per node -> records. A tracer is
+ * what the records call an agent.
+ */
+#ifndef DT_TRACER_H
+#define DT_TRACER_H
+
+#include "capture/capture.h"
+#include "ledger/ledger.h"
+#include "record/record.h"
+#include "stream/stream.h"
+
+/* Who else wants to see what passes (pcap); members may be NULL. */
+struct tracer_taps {
+	void *ctx;
+	void (*event)(void *ctx, const struct capture_event *event);
+	void (*whole)(void *ctx, const struct stream_frame *frame, const uint8_t *bytes, size_t len);
+};
+
+struct tracer_options {
+	struct ledger_limits ledger;
+	struct stream_limits stream;
+	const struct tracer_taps *taps;	/* may be NULL */
+};
+
+struct tracer;
+
+/* Takes @capture over. NULL: out of memory (@capture is closed then too). */
+struct tracer *tracer_new(struct capture *capture, const struct tracer_options *options);
+void tracer_free(struct tracer *t);
+
+int tracer_fd(struct tracer *t);
+/* 0, -ENODATA at the source's end, -errno. */
+int tracer_run(struct tracer *t);
+int tracer_tick(struct tracer *t);
+bool tracer_is_ready(const struct tracer *t);
+uint64_t tracer_ready_ns(const struct tracer *t);
+/* Nodes found so far; connections open now; of them decrypted or plain. For what is said at start. */
+void tracer_counts(const struct tracer *t, uint32_t *nodes, uint32_t *connections);
+/* @final: the trace ends in order with this one. */
+int tracer_snapshot(struct tracer *t, bool final, const struct record_sink *sink);
+
+#endif
