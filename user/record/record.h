@@ -142,6 +142,7 @@ struct record_mark_pair {
 struct record_mark {
 	uint64_t conn;
 	uint64_t no;			/* of that frame on this connection, from 1 */
+	uint64_t seen_ns;		/* when its last byte passed this end's hook */
 	uint64_t digest;
 	uint32_t len;			/* of the packet */
 	struct key src, dst;
