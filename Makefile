@@ -29,7 +29,7 @@ MAKEFLAGS += --no-builtin-rules
 
 GOALS   := $(or $(MAKECMDGOALS),all)
 # Goals that need no library and no source: they must work on a machine where nothing is installed.
-LIGHT   := deps help clean lint go demo test test-all check
+LIGHT   := deps help clean lint demo test test-all check
 COMPILE := $(filter-out $(LIGHT),$(GOALS))
 
 # --- libraries -------------------------------------------------------------------------------

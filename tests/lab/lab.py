@@ -129,13 +129,13 @@ class Lab:
     def up(self, meshed=True, timeout=30):
         """Starts every relay not yet started, and awaits that they listen and (meshed) that each link is up.
 
-        A relay whose first dial is refused waits 5 s before the next, so dials are kept back on the wire until all
-        of them listen: TCP's own retry then comes after one second.
+        A relay whose first dial is refused waits 5 s before the next, so dials are kept back until all of them
+        listen: TCP's own retry then comes after one second.
         """
         fresh = [r for r in self.relays if r.pid is None]
         with contextlib.ExitStack() as gate:
             for r in fresh:
-                gate.enter_context(self.net.drop_syn(r.host, r.port))
+                gate.enter_context(self.net.gate(r.host, r.port))
             for r in fresh:
                 r.start(wait=False)
             for r in fresh:

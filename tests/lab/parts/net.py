@@ -152,6 +152,12 @@ class Net:
         rules = [f"{m} tcp flags & (syn | ack) == syn drop" for m in self._match(src, dst, None, dport)]
         return self._nft(self.bridge, "bridge", "forward", rules, f"SYN to {dst}:{dport} dropped")
 
+    def gate(self, host, port):
+        """New connections to this port wait, wherever they come from, but for those to 127.0.0.1."""
+        syn = f"tcp dport {port} tcp flags & (syn | ack) == syn drop"
+        return self._nft(host.ns, "inet", "input", [f"ip daddr != 127.0.0.1 {syn}", f"meta nfproto ipv6 {syn}"],
+                         f"{host}:{port} not open yet")
+
     def refuse(self, dst, dport, src=None):
         """Connections to this port are refused, and those that are open are reset."""
         rules = [f"{m} reject with tcp reset" for m in self._match(src, None, None, dport)]

@@ -70,6 +70,7 @@ class Proc:
                 argv, stdin=stdin, stdout=err if out is None else out, stderr=err,
                 env={**os.environ, **(env or {})}, preexec_fn=_die_with_parent, start_new_session=True)
         self.pid = self.popen.pid
+        self.inner = None       # who signals are for, where this process only waits for another
 
     def alive(self):
         return self.popen.poll() is None
@@ -80,7 +81,10 @@ class Proc:
 
     def send_signal(self, sig):
         if self.alive():
-            self.popen.send_signal(sig)
+            try:
+                os.kill(self.inner or self.pid, sig)
+            except ProcessLookupError:
+                pass
 
     def wait(self, timeout=10):
         """Its exit code; LabError when it does not end in time."""
@@ -91,7 +95,7 @@ class Proc:
 
     def kill(self):
         self.send_signal(signal.SIGKILL)
-        return self.popen.wait()
+        return self.wait()
 
     def end(self, sig=signal.SIGTERM, timeout=5):
         """Ends it politely, then not: for tearing down, so it raises nothing."""

@@ -132,7 +132,7 @@ class Relay:
             except OSError:
                 return False
         until(listens, f"{self.name} to listen on {self.port}")
-        self.pid = self._relay_pid()
+        self.pid = self.proc.inner = self._relay_pid()
 
     def _relay_pid(self):
         """Where the relay is wrapped (unshare --fork), it is the innermost child."""
@@ -152,8 +152,7 @@ class Relay:
         self._end(signal.SIGKILL)
 
     def _end(self, sig):
-        if self.pid and self.proc.alive():
-            os.kill(self.pid, sig)
+        self.proc.send_signal(sig)
         self.proc.wait()
         self.lab.disown(self.proc)
         self.pid = None
@@ -163,7 +162,7 @@ class Relay:
         return self.start()
 
     def send_signal(self, sig):
-        os.kill(self.pid, sig)
+        self.proc.send_signal(sig)
 
     def varz(self, path="/debug/varz"):
         with inside(self.host.ns):

@@ -193,7 +193,8 @@ func cmdSend(args []string) error {
 	}
 	go func() {
 		sent, err := p.send(dst, count, size, rate)
-		ev := map[string]any{"event": "sent", "from": p.name, "to": args[1], "packets": sent, "bytes": sent * size}
+		ev := map[string]any{"event": "sent", "from": p.name, "to": args[1],
+			"packets": sent, "bytes": sent * size}
 		if err != nil {
 			ev["error"] = err.Error()
 		}

@@ -29,7 +29,7 @@ import (
 
 var (
 	addr     = flag.String("a", ":80", "listen address")
-	keyFile  = flag.String("c", "", "file with the server's private key, in derper's form; made when it is not there")
+	keyFile  = flag.String("c", "", "file with the server's private key, as derper's; made when it is not there")
 	meshKey  = flag.String("mesh-key", "", "mesh key, 64 hex digits")
 	meshWith = flag.String("mesh-with", "", "comma-separated http:// URLs of the relays to mesh with")
 	mptcp    = flag.Bool("mptcp", true, "let the listener be MPTCP, as net.Listen does")
