@@ -30,6 +30,7 @@ enum {
 	NAME_MAX_LEN = 120,
 	PROBES_MAX = 1 << 20,	/* pointers that may lead to the table */
 	SUSPECTS_MAX = 1 << 10,	/* those that look like it at first */
+	SAMPLE = 12,		/* itabs by which moduledata.types is found */
 };
 
 #define DATA_MAX (512ull << 20)	/* of the program's own variables */
@@ -180,30 +181,58 @@ static uint64_t *read_words(const struct reader *r, uint64_t addr, size_t count)
 	return NULL;
 }
 
-/* moduledata.types: the word below all types, from which the name of a known type can be read. */
-static bool find_types(struct reader *r, uint64_t itab_addr)
+/* "io.Writer", "net.Conn": what most interfaces are called. */
+static bool is_qualified(const char *name)
 {
-	char name[NAME_MAX_LEN];
-	struct raw_itab itab;
-	struct raw_type interface, type;
-	int i;
+	const char *dot = strchr(name, '.');
 
-	if (!read_itab(r, itab_addr, &itab, &type) ||
-	    goproc_read(r->proc, itab.interface, &interface, sizeof(interface)) ||
-	    (interface.kind & 31) != KIND_INTERFACE)
-		return false;
-	for (i = 0; i + 1 < MODULE_WORDS; i++) {
-		/* types, etypes: the interface lies between them. */
-		if (r->module[i] > itab.interface || r->module[i + 1] <= itab.interface ||
-		    !in_image(r, r->module[i]))
+	return dot && dot > name && islower((unsigned char)name[0]) &&
+	       strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_") == (size_t)(dot - name) &&
+	       isalpha((unsigned char)dot[1]);
+}
+
+/* Of a sample of itabs, how many interfaces are named sensibly with these types? */
+static int count_names(const struct reader *r, const uint64_t *itabs, uint64_t count)
+{
+	struct raw_itab itab;
+	struct raw_type type;
+	char name[NAME_MAX_LEN];
+	int good = 0, tried = 0;
+	uint64_t i;
+
+	for (i = 0; i < count && tried < SAMPLE; i++) {
+		if (!itabs[i] || !read_itab(r, itabs[i], &itab, &type))
+			continue;
+		tried++;
+		if (goproc_read(r->proc, itab.interface, &type, sizeof(type)) == 0 &&
+		    (type.kind & 31) == KIND_INTERFACE &&
+		    type_name(r, &type, name, sizeof(name)) && is_qualified(name))
+			good++;
+	}
+	return good;
+}
+
+/*
+ * moduledata.types: names are relative to it. Several words of moduledata lie below all types (and
+ * other things between them in a PIE), so the one counts with which most names make sense.
+ */
+static bool find_types(struct reader *r, const uint64_t *itabs, uint64_t count)
+{
+	uint64_t best = 0;
+	int i, good, best_good = 0;
+
+	for (i = 0; i < MODULE_WORDS && best_good < SAMPLE; i++) {
+		if (!in_image(r, r->module[i]))
 			continue;
 		r->types = r->module[i];
-		if (type_name(r, &interface, name, sizeof(name)) && strchr(name, '.') &&
-		    type_name(r, &type, name, sizeof(name)))
-			return true;
+		good = count_names(r, itabs, count);
+		if (good > best_good) {
+			best_good = good;
+			best = r->types;
+		}
 	}
-	r->types = 0;
-	return false;
+	r->types = best;
+	return best != 0;
 }
 
 /* moduledata.itablinks: a slice whose elements are itabs. Adds them. */
@@ -222,7 +251,7 @@ static bool add_links(struct reader *r)
 			continue;
 		links = read_words(r, slice[0], slice[1]);
 		if (links && read_itab(r, links[0], &itab, &type) &&
-		    (r->types || find_types(r, links[0]))) {
+		    (r->types || find_types(r, links, slice[1]))) {
 			for (k = 0; k < slice[1]; k++)
 				add(r, links[k]);
 			free(links);
@@ -259,10 +288,10 @@ static bool add_table(struct reader *r, uint64_t table)
 	/* The table may be filled while it is read. */
 	if (filled < head[1] || filled > head[1] + 64)
 		goto cleanup;
-	for (i = 0; i < head[0]; i++) {
-		if (slots[i] && (r->types || find_types(r, slots[i])))
-			add(r, slots[i]);
-	}
+	if (!r->types && !find_types(r, slots, head[0]))
+		goto cleanup;
+	for (i = 0; i < head[0]; i++)
+		add(r, slots[i]);
 	good = true;
 cleanup:
 	free(slots);

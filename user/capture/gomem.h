@@ -47,7 +47,7 @@ struct gomem_secret {
 struct gomem_tls {
 	uint64_t addr;		/* of the tls.Conn: equal addresses in two passes may be two
 				 * connections, compare the secrets */
-	int fd;			/* in the process; -1 if closed or unknown */
+	int fd;			/* in the process; -1 if unknown. Closed ones are not given */
 	bool is_client;		/* dialled by the relay (mesh), not accepted */
 	uint16_t version;	/* 0x0304, 0x0303; 0 if unknown */
 	uint16_t cipher_suite;	/* IANA number; 0 if unknown */
@@ -62,7 +62,10 @@ struct gomem_tls {
 	int in_index;
 	int out_index;
 
-	/* TLS 1.2 with extended master secret: from the exporter's closure. */
+	/*
+	 * TLS 1.2: from the exporter's closure. Which random is whose follows their order in
+	 * memory: where no record opens, try them exchanged.
+	 */
 	bool has_master;
 	uint8_t master[48];
 	uint8_t client_random[32];
@@ -77,7 +80,7 @@ struct gomem_peer {
 	uint8_t key[32];	/* node public key of the DERP peer */
 	uint64_t conn_addr;	/* of the tls.Conn (as in gomem_tls.addr), net.TCPConn, or other */
 	uint64_t server_addr;	/* the DERP server it belongs to: tells two servers in one process */
-	int fd;			/* -1 if closed or unknown */
+	int fd;			/* in the process; -1 if unknown. Closed ones are not given */
 	bool tls;		/* conn_addr, or what it wraps, is a tls.Conn */
 	uint64_t tls_addr;	/* that tls.Conn, also below a WebSocket; 0 if none */
 	char conn_type[48];	/* "*tls.Conn", "*net.TCPConn", "*wsconn.netConn", ... */
@@ -86,7 +89,8 @@ struct gomem_peer {
 /*
  * Called during gomem_scan(), each may be NULL; what is passed is valid during the call and wiped
  * after it. All TLS connections come before the first peer. The same peer key may come with
- * several connections, and a connection that is closed but not yet collected may come with fd -1.
+ * several connections. What the relay has closed is left out where that can be read; what it has
+ * forgotten, but the garbage collector has not yet taken, may still come.
  */
 struct gomem_sink {
 	void *context;

@@ -5,8 +5,8 @@
  *
  *   vers, haveVers	u16 0x0303 or 0x0304, then 1, the rest of the word 0
  *   cipherSuite	u16 behind two or three bools in one word
- *   ekm		a pointer to a closure of code in text; TLS 1.2 with extended master secret:
- *			the closure holds one slice of 48 and two of 32 bytes
+ *   ekm		a pointer to a closure of code in text; for TLS 1.2 the closure holds slices of
+ *			48 bytes (master secret) and twice 32 (server's random, client's random)
  *   in, out		two halfConn, the same distance as one is long:
  *
  *   halfConn  version u16 (a word), cipher any, mac hash.Hash, seq [8]byte, scratch [13]byte,
@@ -32,6 +32,8 @@ enum {
 	CLOSURE_WORDS = 20,
 	MASTER_LEN = 48,
 	RANDOM_LEN = 32,
+	SECRET_CAP_MAX = 192,
+	RANDOM_CAP_MAX = 1 << 17, /* a piece of the hello message that it came in */
 	VERSION_12 = 0x0303,
 	VERSION_13 = 0x0304,
 };
@@ -65,13 +67,13 @@ static bool is_pointer(uint64_t word)
 	return word >= 4096 && word >> 47 == 0;
 }
 
-/* A slice of len bytes that holds what looks like a secret. */
-static bool read_slice(const struct view *v, int word, size_t len, uint8_t *bytes)
+/* A slice of len bytes that holds what looks like a secret; cap_max: of what it was cut from. */
+static bool read_slice(const struct view *v, int word, size_t len, size_t cap_max, uint8_t *bytes)
 {
 	const uint64_t *slice = &v->words[word];
 
 	return word + 3 <= v->count && is_pointer(slice[0]) && slice[1] == len &&
-	       slice[2] >= len && slice[2] <= 4 * len &&
+	       slice[2] >= len && slice[2] <= cap_max &&
 	       goproc_read(v->proc, slice[0], bytes, len) == 0 && gomem_looks_random(bytes, len);
 }
 
@@ -152,7 +154,7 @@ static void find_secrets(const struct view *v, struct gomem_tls *tls)
 			return;
 		secret->len = (uint8_t)v->words[i + 1];
 		if ((v->words[i + 1] != 32 && v->words[i + 1] != 48) ||
-		    !read_slice(v, i, secret->len, secret->bytes)) {
+		    !read_slice(v, i, secret->len, SECRET_CAP_MAX, secret->bytes)) {
 			explicit_bzero(secret, sizeof(*secret));
 			continue;
 		}
@@ -201,21 +203,40 @@ static bool find_halves(const struct view *v, struct gomem_tls *tls)
 
 static bool read_closure(const struct view *closure, struct gomem_tls *tls)
 {
-	int i, randoms = 0;
+	/* In the order of their first use, which is that of all Go versions so far. */
+	uint8_t *const randoms[2] = {tls->server_random, tls->client_random};
+	int i, random_count = 0;
 	bool master = false;
 
 	for (i = 1; i + 3 <= closure->count; i++) {
-		if (!master && read_slice(closure, i, MASTER_LEN, tls->master))
+		if (!master &&
+		    read_slice(closure, i, MASTER_LEN, SECRET_CAP_MAX, tls->master))
 			master = true;
-		else if (randoms == 0 && read_slice(closure, i, RANDOM_LEN, tls->client_random))
-			randoms++;
-		else if (randoms == 1 && read_slice(closure, i, RANDOM_LEN, tls->server_random))
-			randoms++;
+		else if (random_count < 2 && read_slice(closure, i, RANDOM_LEN, RANDOM_CAP_MAX,
+							randoms[random_count]))
+			random_count++;
 		else
 			continue;
 		i += 2;
 	}
-	return master && randoms == 2;
+	return master && random_count == 2;
+}
+
+/* The end of a server's random when it could have spoken TLS 1.3: proves which of the two it is. */
+static bool is_downgrade(const uint8_t *random)
+{
+	return !memcmp(random + RANDOM_LEN - 8, "DOWNGRD\x01", 8);
+}
+
+static void order_randoms(struct gomem_tls *tls)
+{
+	uint8_t held[RANDOM_LEN];
+
+	if (!is_downgrade(tls->client_random))
+		return;
+	memcpy(held, tls->client_random, RANDOM_LEN);
+	memcpy(tls->client_random, tls->server_random, RANDOM_LEN);
+	memcpy(tls->server_random, held, RANDOM_LEN);
 }
 
 static void find_master(const struct view *v, uint64_t text_start, uint64_t text_end,
@@ -233,7 +254,9 @@ static void find_master(const struct view *v, uint64_t text_start, uint64_t text
 		    closure.words[0] < text_end)
 			tls->has_master = read_closure(&closure, tls);
 	}
-	if (!tls->has_master)
+	if (tls->has_master)
+		order_randoms(tls);
+	else
 		explicit_bzero(tls->master, sizeof(tls->master));
 }
 
