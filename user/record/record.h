@@ -253,13 +253,17 @@ struct record_sink {
 };
 
 /*
- * Files (.dtr) and pipes: an 8-byte magic, then blocks. A block is a 16-byte header (magic, length,
- * CRC-32 of what follows, records) and a zlib-deflated run of length-prefixed protobuf records
- * (record.proto). A block ends with each snapshot, so that a pipe's reader is never behind.
+ * Files (.dtr) and pipes: an 8-byte magic, then blocks. A block is a 16-byte header of four
+ * little-endian words (magic, bytes that follow, their CRC-32, bytes when inflated) and a
+ * zlib-deflated run of protobuf records (record.proto), each behind its length as a little-endian
+ * word. A block ends with each snapshot, so that a pipe's reader is never behind.
  */
 struct record_writer;
 
-/* @path "-": standard output. Refuses to overwrite a file that is no .dtr; appends to one that is. */
+/*
+ * @path "-": standard output. A file that is no .dtr is refused; one that is, is appended to (what
+ * stands behind its last whole block, after a crash, is cut off first).
+ */
 struct record_writer *record_writer_open(const char *path, char err[static 256]);
 /* -errno sticks: after a failed write nothing more is written. */
 int record_writer_put(struct record_writer *w, const struct record *r);
@@ -272,8 +276,9 @@ struct record_reader *record_reader_open(const char *path, char err[static 256])
 int record_reader_fd(const struct record_reader *r);
 /*
  * Hands over the whole blocks that can be read without waiting (@wait false) or until the end
- * (@wait true). 0: more may come; -ENODATA: the end, in order; -EBADMSG: damaged: record_reader_error
- * says what and at which byte, what was whole before it has been handed over (and a CUT record).
+ * (@wait true). 0: more may come; -ENODATA: the end, in order; -EBADMSG: damaged, or cut before its
+ * last snapshot: record_reader_error says what and at which byte; what was whole before it has been
+ * handed over, and a CUT record for each agent that had not ended. Else what the sink returned.
  */
 int record_reader_run(struct record_reader *r, const struct record_sink *sink, bool wait);
 const char *record_reader_error(const struct record_reader *r);
@@ -281,7 +286,7 @@ void record_reader_close(struct record_reader *r);
 
 /* One record to and from its wire form. Pack returns the length, or 0 with @len too small. */
 size_t record_pack(const struct record *r, uint8_t *buf, size_t len);
-/* @scratch holds what *r points to. False: no record. */
+/* @scratch holds what *r points to. False: no record. A kind of a later version has type 0. */
 struct record_scratch;
 bool record_unpack(const uint8_t *buf, size_t len, struct record *r, struct record_scratch **scratch);
 void record_scratch_free(struct record_scratch *scratch);

@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * Records from their wire form. The bytes are hostile: lengths, ranges and text are checked here, so
+ * that nothing behind this door has to.
+ */
+#include "record/record.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "record/fields.h"
+#include "record/record.pb-c.h"
+
+struct record_scratch {
+	struct record_mark_pair *pairs;
+	size_t capacity;
+};
+
+#define NUMBER(field) to->field = m->field;
+#define STRING(field) unpack_string(to->field, sizeof(to->field), m->field);
+#define KEY(field) ok &= unpack_key(&to->field, &m->field);
+
+static bool unpack_key(struct key *to, const ProtobufCBinaryData *data)
+{
+	memset(to, 0, sizeof(*to));
+	if (!data->len)
+		return true;
+	if (data->len != KEY_LEN)
+		return false;
+	memcpy(to->b, data->data, KEY_LEN);
+	return true;
+}
+
+/* Printable ASCII only: it may reach a terminal. */
+static void unpack_string(char *to, size_t size, const char *from)
+{
+	size_t i;
+
+	for (i = 0; from && from[i] && i < size - 1; i++)
+		to[i] = from[i] >= 0x20 && from[i] < 0x7f ? from[i] : '?';
+	to[i] = '\0';
+}
+
+static bool unpack_addr(struct addr *to, const Derptrace__Addr *m)
+{
+	memset(to, 0, sizeof(*to));
+	if (!m)
+		return true;
+	if ((m->ip.len != 4 && m->ip.len != 16) || m->port > UINT16_MAX)
+		return false;
+	addr_set(to, m->ip.len == 4 ? 4 : 6, m->ip.data, m->port);
+	return true;
+}
+
+static void unpack_books(struct record_books *to, const Derptrace__Books *m)
+{
+	if (m) {
+		BOOKS_NUMBERS(NUMBER)
+	}
+}
+
+static bool unpack_node(struct record_node *to, const Derptrace__Node *m)
+{
+	bool ok = m->n_serves <= 4;
+	size_t i;
+
+	NODE_NUMBERS(NUMBER)
+	NODE_STRINGS(STRING)
+	NODE_KEYS(KEY)
+	unpack_books(&to->books, m->books);
+	for (i = 0; ok && i < m->n_serves; i++)
+		ok = unpack_addr(&to->serves[i], m->serves[i]);
+	to->serves_count = i;
+	return ok;
+}
+
+static bool unpack_conn(struct record_conn *to, const Derptrace__Conn *m)
+{
+	bool ok = m->kind <= CONN_OTHER && m->how <= UINT8_MAX && m->tls_alert <= UINT8_MAX &&
+		  m->http_status <= UINT16_MAX;
+
+	CONN_NUMBERS(NUMBER)
+	CONN_STRINGS(STRING)
+	CONN_KEYS(KEY)
+	return ok && unpack_addr(&to->local, m->local) && unpack_addr(&to->remote, m->remote);
+}
+
+static bool unpack_link(struct record_link *to, const Derptrace__Link *m)
+{
+	bool ok = true;
+
+	LINK_NUMBERS(NUMBER)
+	LINK_KEYS(KEY)
+	return ok;
+}
+
+static bool unpack_mark_pair(struct record_mark_pair *to, const Derptrace__MarkPair *m)
+{
+	bool ok = true;
+
+	KEY(src)
+	KEY(dst)
+	NUMBER(frames)
+	return ok;
+}
+
+static bool unpack_mark(struct record_mark *to, const Derptrace__Mark *m,
+			struct record_scratch *scratch)
+{
+	struct record_mark_pair *grown;
+	bool ok = true;
+	size_t i;
+
+	MARK_NUMBERS(NUMBER)
+	MARK_KEYS(KEY)
+	if (m->n_pairs > scratch->capacity) {
+		grown = reallocarray(scratch->pairs, m->n_pairs, sizeof(*grown));
+		if (!grown)
+			return false;
+		scratch->pairs = grown;
+		scratch->capacity = m->n_pairs;
+	}
+	for (i = 0; i < m->n_pairs; i++)
+		ok &= unpack_mark_pair(&scratch->pairs[i], m->pairs[i]);
+	to->pairs = scratch->pairs;
+	to->pair_count = m->n_pairs;
+	return ok;
+}
+
+static bool unpack_pair(struct record_pair *to, const Derptrace__Pair *m)
+{
+	bool ok = m->n_frames == HOP_COUNT && m->n_bytes == HOP_COUNT &&
+		  m->n_latency <= RECORD_LATENCY_BUCKETS;
+
+	PAIR_NUMBERS(NUMBER)
+	PAIR_KEYS(KEY)
+	unpack_books(&to->books, m->books);
+	if (!ok)
+		return false;
+	memcpy(to->frames, m->frames, sizeof(to->frames));
+	memcpy(to->bytes, m->bytes, sizeof(to->bytes));
+	if (m->n_latency)
+		memcpy(to->latency, m->latency, m->n_latency * sizeof(to->latency[0]));
+	return true;
+}
+
+static bool unpack_loss(struct record_loss *to, const Derptrace__Loss *m)
+{
+	bool ok = m->reason >= REASON_UNKNOWN_DEST && m->reason < REASON_COUNT &&
+		  m->basis <= BASIS_UNKNOWN;
+
+	LOSS_NUMBERS(NUMBER)
+	LOSS_KEYS(KEY)
+	return ok;
+}
+
+static bool unpack_presence(struct record_presence *to, const Derptrace__Presence *m)
+{
+	bool ok = m->flags <= UINT8_MAX;
+
+	PRESENCE_NUMBERS(NUMBER)
+	PRESENCE_KEYS(KEY)
+	return ok && unpack_addr(&to->addr, m->addr);
+}
+
+static bool unpack_nic(struct record_nic *to, const Derptrace__Nic *m)
+{
+	NIC_NUMBERS(NUMBER)
+	NIC_STRINGS(STRING)
+	return true;
+}
+
+static bool unpack_agent(struct record_agent *to, const Derptrace__Agent *m)
+{
+	AGENT_NUMBERS(NUMBER)
+	AGENT_STRINGS(STRING)
+	return true;
+}
+
+static bool unpack_body(const Derptrace__Record *m, struct record *r, struct record_scratch *scratch)
+{
+	switch (m->body_case) {
+	case DERPTRACE__RECORD__BODY_NODE_INFO:
+		r->type = RECORD_NODE;
+		return unpack_node(&r->node_info, m->node_info);
+	case DERPTRACE__RECORD__BODY_CONN:
+		r->type = RECORD_CONN;
+		return unpack_conn(&r->conn, m->conn);
+	case DERPTRACE__RECORD__BODY_LINK:
+		r->type = RECORD_LINK;
+		return unpack_link(&r->link, m->link);
+	case DERPTRACE__RECORD__BODY_MARK:
+		r->type = RECORD_MARK;
+		return unpack_mark(&r->mark, m->mark, scratch);
+	case DERPTRACE__RECORD__BODY_PAIR:
+		r->type = RECORD_PAIR;
+		return unpack_pair(&r->pair, m->pair);
+	case DERPTRACE__RECORD__BODY_LOSS:
+		r->type = RECORD_LOSS;
+		return unpack_loss(&r->loss, m->loss);
+	case DERPTRACE__RECORD__BODY_PRESENCE:
+		r->type = RECORD_PRESENCE;
+		return unpack_presence(&r->presence, m->presence);
+	case DERPTRACE__RECORD__BODY_NIC:
+		r->type = RECORD_NIC;
+		return unpack_nic(&r->nic, m->nic);
+	case DERPTRACE__RECORD__BODY_AGENT_INFO:
+		r->type = RECORD_AGENT;
+		return unpack_agent(&r->agent_info, m->agent_info);
+	default:
+		return true;	/* of a later version: no type, passed over */
+	}
+}
+
+bool record_unpack(const uint8_t *buf, size_t len, struct record *r, struct record_scratch **scratch)
+{
+	Derptrace__Record *m;
+	bool ok;
+
+	if (!*scratch)
+		*scratch = calloc(1, sizeof(**scratch));
+	if (!*scratch)
+		return false;
+	m = derptrace__record__unpack(NULL, len, buf);
+	if (!m)
+		return false;
+	memset(r, 0, sizeof(*r));
+	r->agent = m->agent;
+	r->node = m->node;
+	r->time_ns = m->time_ns;
+	ok = unpack_body(m, r, *scratch);
+	derptrace__record__free_unpacked(m, NULL);
+	return ok;
+}
+
+void record_scratch_free(struct record_scratch *scratch)
+{
+	if (scratch)
+		free(scratch->pairs);
+	free(scratch);
+}
