@@ -112,7 +112,7 @@ DERPLOAD  := $(if $(LOAD_SRC),$(B)/derpload)
 all: $(PROGRAM) $(DERPLOAD)			## the program and the load generator
 
 # --- in the kernel ---------------------------------------------------------------------------
-$(B)/bpf/%.bpf.o: bpf/%.bpf.c | $(B)/bpf/
+$(B)/bpf/%.bpf.o: bpf/%.bpf.c $(B)/flags | $(B)/bpf/
 	$(call say,BPF,$@)
 	$(Q)$(CLANG) $(BPF_CFLAGS) $(DEPFLAGS) -c $< -o $@
 
@@ -157,9 +157,9 @@ $(B)/derpload: $(LOAD_OBJ)
 	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS) $^ $(LOAD_LIBS) -lm -lpthread -o $@
 
 # A change of flags rebuilds: the file changes only when they do.
+ALL_FLAGS = $(CC) $(CFLAGS_ALL) $(CLANG) $(BPF_CFLAGS)
 $(B)/flags: FORCE | $(B)/
-	@echo '$(subst ','\'',$(CC) $(CFLAGS_ALL))' | cmp -s - $@ || \
-		echo '$(subst ','\'',$(CC) $(CFLAGS_ALL))' > $@
+	@echo '$(subst ','\'',$(ALL_FLAGS))' | cmp -s - $@ || echo '$(subst ','\'',$(ALL_FLAGS))' > $@
 FORCE:
 
 $(B)/ $(B)/bpf/ $(B)/record/ $(B)/fuzz/ $(B)/tests/unit/:

@@ -95,7 +95,8 @@ class Proc:
 
     def kill(self):
         self.send_signal(signal.SIGKILL)
-        return self.wait()
+        self.popen.kill()
+        return self.popen.wait()
 
     def end(self, sig=signal.SIGTERM, timeout=5):
         """Ends it politely, then not: for tearing down, so it raises nothing."""
