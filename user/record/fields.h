@@ -26,7 +26,7 @@
 #define LINK_NUMBERS(X) X(conn) X(frames) X(bytes)
 #define LINK_KEYS(X) X(src) X(dst)
 
-#define MARK_NUMBERS(X) X(conn) X(no) X(digest) X(len)
+#define MARK_NUMBERS(X) X(conn) X(no) X(digest) X(len) X(seen_ns)
 #define MARK_KEYS(X) X(src) X(dst)
 
 #define PAIR_NUMBERS(X) X(first_seen) X(disco) X(first_ns) X(last_ns) X(last_hop) \

@@ -238,8 +238,8 @@ static int at_end(struct record_reader *r, int err, const struct record_sink *si
 	if (r->len)
 		return damaged(r, r->len, "cut in the middle of a block",
 			       "what stands before it is reported");
-	if (!r->begun)
-		return damaged(r, 0, "empty, no derptrace records", "was the recorder started?");
+	if (!r->agent_count)
+		return damaged(r, 0, "ends without a snapshot", "did the recorder trace anything?");
 	if (any)
 		return damaged(r, 0, "cut before its last snapshot",
 			       "what came before it is reported, the rest is untraced");
