@@ -68,16 +68,19 @@ static const struct option_row fix_rows[] = {
 static const struct verb check_verb = {
 	.name = "map check",
 	.usage = "[OPTION]... FILE",
-	.about = "Checks the DERP map in FILE (- is standard input): JSON as Coder takes it by\n"
-		 "--derp-config-path and --derp-config-url, or Tailscale's. Faults, warnings and\n"
-		 "notes go to standard output, worst first, each with its code, place and fix.\n\n"
-		 "A relay is public or private by its addresses, else by a name that says so; what\n"
-		 "neither tells is unknown, and not accused.\n\n"
-		 "Exit status: 0 no fault and no warning (there may be notes), 1 a fault or a\n"
-		 "warning, 2 usage, 3 FILE cannot be read or is no DERP map.",
-	.examples = "  derptrace map check derpmap.json\n"
-		    "  derptrace map check --json derpmap.json\n"
-		    "  curl -s https://controlplane.tailscale.com/derpmap/default | derptrace map check -\n",
+	.about =
+		"Checks the DERP map in FILE (- is standard input): JSON as Coder takes it by\n"
+		"--derp-config-path and --derp-config-url, or Tailscale's. Faults, warnings and\n"
+		"notes go to standard output, worst first, each with its code, place and fix.\n\n"
+		"A relay is public or private by its addresses, else by a name that says so; what\n"
+		"neither tells is unknown, and not accused.\n\n"
+		"Exit status: 0 no fault and no warning (there may be notes), 1 a fault or a\n"
+		"warning, 2 usage, 3 FILE cannot be read or is no DERP map.",
+	.examples =
+		"  derptrace map check derpmap.json\n"
+		"  derptrace map check --json derpmap.json\n"
+		"  curl -s https://controlplane.tailscale.com/derpmap/default |\n"
+		"    derptrace map check -\n",
 	.rows = check_rows,
 	.take = take_option,
 	.no_sources = true,
@@ -167,10 +170,10 @@ static void print_sum(FILE *out, const char *file, const struct derpmap *map,
 {
 	const size_t *n = findings->by_level;
 
-	fprintf(out, "%s: %zu fault%s, %zu warning%s, %zu note%s in %zu region%s of %zu node%s\n", file,
-		n[DERPMAP_FAULT], plural(n[DERPMAP_FAULT]), n[DERPMAP_WARNING],
-		plural(n[DERPMAP_WARNING]), n[DERPMAP_NOTE], plural(n[DERPMAP_NOTE]), map->nr_regions,
-		plural(map->nr_regions), map->nr_nodes, plural(map->nr_nodes));
+	fprintf(out, "%s: %zu fault%s, %zu warning%s, %zu note%s in %zu region%s of %zu node%s\n",
+		file, n[DERPMAP_FAULT], plural(n[DERPMAP_FAULT]), n[DERPMAP_WARNING],
+		plural(n[DERPMAP_WARNING]), n[DERPMAP_NOTE], plural(n[DERPMAP_NOTE]),
+		map->nr_regions, plural(map->nr_regions), map->nr_nodes, plural(map->nr_nodes));
 }
 
 static json_t *lines_json(const char *text)
@@ -243,7 +246,8 @@ static int flush_output(const struct verb *verb, int status)
 {
 	if (fflush(stdout) == 0 && !ferror(stdout))
 		return status;
-	fprintf(stderr, "derptrace %s: standard output: %s; is the disk full, or the reader gone?\n",
+	fprintf(stderr,
+		"derptrace %s: standard output: %s; is the disk full, or the reader gone?\n",
 		verb->name, strerror(errno));
 	return EXIT_CANNOT;
 }
@@ -266,7 +270,8 @@ static int run_check(const struct map_options *options, const char *path)
 	if (status)
 		goto cleanup;
 	if (!file || derpmap_check(map, &findings)) {
-		status = say_error(check_verb.name, "out of memory; free some, or give a smaller map");
+		status = say_error(check_verb.name,
+				   "out of memory; free some, or give a smaller map");
 		goto cleanup;
 	}
 	status = status_of(&findings);
@@ -417,7 +422,8 @@ static int run_fix(const struct map_options *options, const char *path)
 	if (status)
 		goto cleanup;
 	if (!file || derpmap_fix(map, options->omit_default, &fixed)) {
-		status = say_error(fix_verb.name, "out of memory; free some, or give a smaller map");
+		status =
+			say_error(fix_verb.name, "out of memory; free some, or give a smaller map");
 		goto cleanup;
 	}
 	status = put_fixed(options, &fixed);

@@ -47,7 +47,8 @@ static void evidence_relays(struct derpmap_text *text, const struct derpmap_regi
 
 static void fix_command(struct derpmap_text *text, const struct derpmap *map)
 {
-	static const char safe[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._/-+";
+	static const char safe[] =
+		"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._/-+";
 	const char *name = map->priv->name;
 
 	if (!*name || *name == '-' || name[strspn(name, safe)] != '\0')
@@ -64,15 +65,18 @@ static void check_mixed(struct check *check, const struct derpmap_region *region
 		return;
 	check_region_name(&draft.text, region);
 	derpmap_text_add(&draft.text, " mixes publicly and privately routable relays: they cannot"
-			 " reach each other, so packets between clients on different nodes are lost");
+			 " reach each other, so packets between clients on different nodes are"
+			 " lost");
 	evidence_relays(&draft.evidence, region);
 	if (census->tailscale)
 		derpmap_text_add(&draft.evidence, "Tailscale's relays hold a mesh key of their own:"
 				 " a route between the nodes would not mend it\n");
-	derpmap_text_add(&draft.fix, "give the private relays a region of their own, %" PRId64 ":\n",
+	derpmap_text_add(&draft.fix,
+			 "give the private relays a region of their own, %" PRId64 ":\n",
 			 derpmap_free_id(check->map, 0));
 	fix_command(&draft.fix, check->map);
-	derpmap_text_add(&draft.fix, "or remove the public relays and set \"OmitDefaultRegions\": true,"
+	derpmap_text_add(&draft.fix,
+			 "or remove the public relays and set \"OmitDefaultRegions\": true,"
 			 " where every client is inside\n");
 	check_put(check, CHECK_MIXED, region, NULL, &draft);
 }
@@ -101,12 +105,15 @@ static void check_no_relay(struct check *check, const struct derpmap_region *reg
 	if (strncmp(region->code, "coder_stun_", 11) == 0)
 		return;
 	check_region_name(&draft.text, region);
-	derpmap_text_add(&draft.text, region->nr_nodes ?
-			 " has STUNOnly nodes and no relay: a client that takes it as home cannot be"
-			 " reached" : " has no nodes");
-	derpmap_text_add(&draft.fix, region->nr_nodes ?
-			 "add a relay to its Nodes, or move the STUNOnly nodes to a region that has one\n" :
-			 "add a relay to its Nodes, or remove the region\n");
+	if (region->nr_nodes) {
+		derpmap_text_add(&draft.text, " has STUNOnly nodes and no relay: a client that"
+				 " takes it as home cannot be reached");
+		derpmap_text_add(&draft.fix, "add a relay to its Nodes, or move the STUNOnly nodes"
+				 " to a region that has one\n");
+	} else {
+		derpmap_text_add(&draft.text, " has no nodes");
+		derpmap_text_add(&draft.fix, "add a relay to its Nodes, or remove the region\n");
+	}
 	check_put(check, CHECK_NO_RELAY, region, NULL, &draft);
 }
 
@@ -142,8 +149,10 @@ static void fix_mesh(struct derpmap_text *text, const struct derpmap_region *reg
 	bool first;
 
 	if (relays > MAX_LISTED) {
-		derpmap_text_add(text, "start each derper with -mesh-psk-file KEYFILE and -mesh-with"
-				 " the names of all %zu others, joined by commas\n", relays - 1);
+		derpmap_text_add(text,
+				 "start each derper with -mesh-psk-file KEYFILE and -mesh-with"
+				 " the names of all %zu others, joined by commas\n",
+				 relays - 1);
 		return;
 	}
 	derpmap_text_add(text, "start each relay with the same key file and all others:\n");
@@ -201,7 +210,8 @@ static void check_unknown(struct check *check, const struct derpmap_region *regi
 		derpmap_text_add(&draft.evidence, "node \"%s\" %s: %s\n", derpmap_node_label(node),
 				 node->hostname, node->why);
 	}
-	derpmap_text_add(&draft.fix, "ask the resolver with --resolve, or give the nodes an IPv4\n");
+	derpmap_text_add(&draft.fix,
+			 "ask the resolver with --resolve, or give the nodes an IPv4\n");
 	check_put(check, CHECK_UNKNOWN, region, NULL, &draft);
 }
 
@@ -211,7 +221,8 @@ static void check_ids(struct check *check, const struct derpmap_region *region)
 
 	if (region->id <= 0) {
 		check_region_name(&draft.text, region);
-		derpmap_text_add(&draft.text, ": a region id must be above 0, clients read 0 as none");
+		derpmap_text_add(&draft.text,
+				 ": a region id must be above 0, clients read 0 as none");
 		derpmap_text_add(&draft.fix, "use a free id: %" PRId64 " to 998 are for your own\n",
 				 derpmap_free_id(check->map, 0));
 		check_put(check, CHECK_ID_RANGE, region, NULL, &draft);
@@ -226,8 +237,9 @@ static void check_ids(struct check *check, const struct derpmap_region *region)
 		check_region_name(&draft.text, region);
 		derpmap_text_add(&draft.text, " says RegionID %" PRId64 " under the key \"%" PRId64
 				 "\": clients look it up by the key", region->said_id, region->id);
-		derpmap_text_add(&draft.fix, "set \"RegionID\": %" PRId64 ", or the key to \"%" PRId64
-				 "\"\n", region->id, region->said_id);
+		derpmap_text_add(&draft.fix,
+				 "set \"RegionID\": %" PRId64 ", or the key to \"%" PRId64 "\"\n",
+				 region->id, region->said_id);
 		check_put(check, CHECK_ID_WRONG, region, NULL, &draft);
 	}
 }
@@ -277,8 +289,9 @@ static void check_hostname(struct check *check, const struct derpmap_node *node)
 
 	if (!*host) {
 		if (!node->stun_only)
-			put_node(check, CHECK_NO_HOST, node, "add \"HostName\": the name in its"
-				 " certificate", "has no HostName: clients cannot dial it and cannot check"
+			put_node(check, CHECK_NO_HOST, node,
+				 "add \"HostName\": the name in its certificate",
+				 "has no HostName: clients cannot dial it and cannot check"
 				 " its certificate");
 		else if (derpmap_address_none(node->ipv4) && derpmap_address_none(node->ipv6))
 			put_node(check, CHECK_NO_HOST, node, "add a HostName or an IPv4",
@@ -287,8 +300,8 @@ static void check_hostname(struct check *check, const struct derpmap_node *node)
 	}
 	if (derpmap_hostname_valid(host)) {
 		if (derpmap_address_parse(host, &address) && derpmap_address_unusable(&address))
-			put_node(check, CHECK_FIELD, node, fix, "has the HostName %s, at which nothing"
-				 " can be dialled", host);
+			put_node(check, CHECK_FIELD, node, fix,
+				 "has the HostName %s, at which nothing can be dialled", host);
 		return;
 	}
 	if (strstr(host, "://"))
@@ -297,7 +310,8 @@ static void check_hostname(struct check *check, const struct derpmap_node *node)
 		fix = "give the address without brackets, a port in \"DERPPort\"";
 	else if (strchr(host, ':'))
 		fix = "give the name alone, the port in \"DERPPort\"";
-	put_node(check, CHECK_FIELD, node, fix, "has the HostName \"%s\", which is no host name", host);
+	put_node(check, CHECK_FIELD, node, fix, "has the HostName \"%s\", which is no host name",
+		 host);
 }
 
 static void check_port(struct check *check, const struct derpmap_node *node)
@@ -315,19 +329,23 @@ static void check_port(struct check *check, const struct derpmap_node *node)
 		return;
 	}
 	if (node->force_http) {
-		put_node(check, CHECK_FORCE_HTTP, node, "remove ForceHTTP once the relay has TLS",
-			 "sets ForceHTTP: Coder's clients reach it in plain HTTP, Tailscale's ignore"
-			 " the key and try TLS");
+		put_node(
+			check, CHECK_FORCE_HTTP, node, "remove ForceHTTP once the relay has TLS",
+			"sets ForceHTTP: Coder's clients reach it in plain HTTP, Tailscale's ignore"
+			" the key and try TLS");
 		return;
 	}
 	if (node->derp_port == DERPMAP_DERP_PORT)
 		return;
-	derpmap_text_add(&draft.text, "node \"%s\" is dialled at port %" PRId64 ": with its defaults"
+	derpmap_text_add(&draft.text,
+			 "node \"%s\" is dialled at port %" PRId64 ": with its defaults"
 			 " derper has TLS on port 443 only, and plain HTTP on any other",
 			 derpmap_node_label(node), node->derp_port);
 	if (derpmap_hostname_valid(node->hostname))
-		derpmap_text_add(&draft.fix, "if it is derper:\nderper -a :%" PRId64 " -hostname %s"
-				 " -certmode manual -certdir DIR\n", node->derp_port, node->hostname);
+		derpmap_text_add(&draft.fix,
+				 "if it is derper:\nderper -a :%" PRId64 " -hostname %s"
+				 " -certmode manual -certdir DIR\n",
+				 node->derp_port, node->hostname);
 	else
 		derpmap_text_add(&draft.fix, "start derper with -certmode manual -certdir DIR\n");
 	check_put(check, CHECK_PORT, node->region, node, &draft);
@@ -357,7 +375,8 @@ static void check_node(struct check *check, const struct derpmap_node *node)
 			 "sets InsecureForTests: clients do not check its certificate");
 	if (*node->stun_test_ip)
 		put_node(check, CHECK_TEST, node, "remove STUNTestIP",
-			 "sets STUNTestIP, which is for tests: STUN goes to %s", node->stun_test_ip);
+			 "sets STUNTestIP, which is for tests: STUN goes to %s",
+			 node->stun_test_ip);
 }
 
 void check_region(struct check *check, const struct derpmap_region *region)

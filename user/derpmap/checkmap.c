@@ -9,34 +9,34 @@
 #include <strings.h>
 
 static const struct derpmap_rule rules[CHECK_RULES] = {
-	[CHECK_MIXED] = { "DTM001", DERPMAP_FAULT,
-		"public and private relays in one region: no mesh is possible" },
-	[CHECK_FOREIGN] = { "DTM002", DERPMAP_FAULT,
-		"relays of Tailscale's and others in one region: two mesh keys" },
-	[CHECK_NO_RELAY] = { "DTM003", DERPMAP_FAULT, "a region without a relay" },
-	[CHECK_NO_HOST] = { "DTM004", DERPMAP_FAULT, "a node without HostName" },
-	[CHECK_MESH] = { "DTM005", DERPMAP_NOTE, "several relays in one region must be meshed" },
-	[CHECK_PORT] = { "DTM006", DERPMAP_NOTE, "a port at which derper has no TLS by default" },
-	[CHECK_FORCE_HTTP] = { "DTM007", DERPMAP_NOTE, "ForceHTTP" },
-	[CHECK_DEFAULTS] = { "DTM008", DERPMAP_NOTE,
-		"Tailscale's default regions stay beside private ones" },
-	[CHECK_NO_STUN] = { "DTM009", DERPMAP_WARNING, "no STUN in the whole map" },
-	[CHECK_ID_MISSING] = { "DTM010", DERPMAP_WARNING, "a region without RegionID" },
-	[CHECK_ID_WRONG] = { "DTM011", DERPMAP_FAULT, "a RegionID that disagrees with its key" },
-	[CHECK_NODE_ID] = { "DTM012", DERPMAP_WARNING,
-		"a node whose RegionID is missing or another region's" },
-	[CHECK_NODE_TWICE] = { "DTM013", DERPMAP_WARNING, "two nodes of one Name" },
-	[CHECK_CODE_TWICE] = { "DTM014", DERPMAP_WARNING, "two regions of one RegionCode" },
-	[CHECK_SAME_RELAY] = { "DTM015", DERPMAP_NOTE, "one relay listed twice in a region" },
-	[CHECK_KEY_TWICE] = { "DTM016", DERPMAP_WARNING, "a key twice, in different letter case" },
-	[CHECK_FIELD] = { "DTM017", DERPMAP_FAULT, "a name, address or port that cannot be used" },
-	[CHECK_EMPTY] = { "DTM018", DERPMAP_FAULT, "no regions" },
-	[CHECK_UNKNOWN] = { "DTM019", DERPMAP_NOTE,
-		"relays of one region of which it is unknown where they are" },
-	[CHECK_TEST] = { "DTM020", DERPMAP_WARNING, "InsecureForTests or STUNTestIP" },
-	[CHECK_ID_RANGE] = { "DTM021", DERPMAP_FAULT, "a region id that is not above 0" },
-	[CHECK_SCORE] = { "DTM022", DERPMAP_WARNING, "a RegionScore for a region that is not there" },
-	[CHECK_NULL] = { "DTM023", DERPMAP_WARNING, "a region that is null" },
+	[CHECK_MIXED] = {"DTM001", DERPMAP_FAULT,
+			 "public and private relays in one region: no mesh is possible"},
+	[CHECK_FOREIGN] = {"DTM002", DERPMAP_FAULT,
+			   "relays of Tailscale's and others in one region: two mesh keys"},
+	[CHECK_NO_RELAY] = {"DTM003", DERPMAP_FAULT, "a region without a relay"},
+	[CHECK_NO_HOST] = {"DTM004", DERPMAP_FAULT, "a node without HostName"},
+	[CHECK_MESH] = {"DTM005", DERPMAP_NOTE, "several relays in one region must be meshed"},
+	[CHECK_PORT] = {"DTM006", DERPMAP_NOTE, "a port at which derper has no TLS by default"},
+	[CHECK_FORCE_HTTP] = {"DTM007", DERPMAP_NOTE, "ForceHTTP"},
+	[CHECK_DEFAULTS] = {"DTM008", DERPMAP_NOTE,
+			    "Tailscale's default regions stay beside private ones"},
+	[CHECK_NO_STUN] = {"DTM009", DERPMAP_WARNING, "no STUN in the whole map"},
+	[CHECK_ID_MISSING] = {"DTM010", DERPMAP_WARNING, "a region without RegionID"},
+	[CHECK_ID_WRONG] = {"DTM011", DERPMAP_FAULT, "a RegionID that disagrees with its key"},
+	[CHECK_NODE_ID] = {"DTM012", DERPMAP_WARNING,
+			   "a node whose RegionID is missing or another region's"},
+	[CHECK_NODE_TWICE] = {"DTM013", DERPMAP_WARNING, "two nodes of one Name"},
+	[CHECK_CODE_TWICE] = {"DTM014", DERPMAP_WARNING, "two regions of one RegionCode"},
+	[CHECK_SAME_RELAY] = {"DTM015", DERPMAP_NOTE, "one relay listed twice in a region"},
+	[CHECK_KEY_TWICE] = {"DTM016", DERPMAP_WARNING, "a key twice, in different letter case"},
+	[CHECK_FIELD] = {"DTM017", DERPMAP_FAULT, "a name, address or port that cannot be used"},
+	[CHECK_EMPTY] = {"DTM018", DERPMAP_FAULT, "no regions"},
+	[CHECK_UNKNOWN] = {"DTM019", DERPMAP_NOTE,
+			   "relays of one region of which it is unknown where they are"},
+	[CHECK_TEST] = {"DTM020", DERPMAP_WARNING, "InsecureForTests or STUNTestIP"},
+	[CHECK_ID_RANGE] = {"DTM021", DERPMAP_FAULT, "a region id that is not above 0"},
+	[CHECK_SCORE] = {"DTM022", DERPMAP_WARNING, "a RegionScore for a region that is not there"},
+	[CHECK_NULL] = {"DTM023", DERPMAP_WARNING, "a region that is null"},
 };
 
 const struct derpmap_rule *derpmap_rules(size_t *count)
@@ -182,10 +182,13 @@ static void say_same_relay(struct check *check, const struct derpmap_node *first
 {
 	struct check_draft draft = { 0 };
 
-	derpmap_text_add(&draft.text, "nodes \"%s\" and \"%s\" are dialled alike, at %s:%" PRId64
-			 ": either one relay is listed twice, or a name hides several relays that must"
-			 " be meshed", derpmap_node_label(first), derpmap_node_label(again),
-			 again->hostname, again->derp_port);
+	derpmap_text_add(
+		&draft.text,
+		"nodes \"%s\" and \"%s\" are dialled alike, at %s:%" PRId64
+		": either one relay is listed twice, or a name hides several relays that must"
+		" be meshed",
+		derpmap_node_label(first), derpmap_node_label(again), again->hostname,
+		again->derp_port);
 	derpmap_text_add(&draft.fix, "remove one, or give each its own HostName or IPv4\n");
 	check_put(check, CHECK_SAME_RELAY, again->region, again, &draft);
 }
@@ -258,9 +261,10 @@ static void check_twin_regions(struct check *check)
 
 		if (region_code_compare(&list[i - 1], &list[i]) != 0)
 			continue;
-		derpmap_text_add(&draft.text, "regions %" PRId64 " and %" PRId64 " have the RegionCode"
-				 " \"%s\": people cannot tell them apart", list[i - 1]->id,
-				 list[i]->id, list[i]->code);
+		derpmap_text_add(&draft.text,
+				 "regions %" PRId64 " and %" PRId64 " have the RegionCode"
+				 " \"%s\": people cannot tell them apart",
+				 list[i - 1]->id, list[i]->id, list[i]->code);
 		derpmap_text_add(&draft.fix, "give one of them another RegionCode\n");
 		check_put(check, CHECK_CODE_TWICE, list[i], NULL, &draft);
 	}
@@ -280,8 +284,9 @@ static void check_scores(struct check *check)
 
 		if (derpmap_find_region(check->map, priv->scores[i].region_id))
 			continue;
-		derpmap_text_add(&draft.text, "RegionScore names region %" PRId64 ", which is not in the"
-				 " map", priv->scores[i].region_id);
+		derpmap_text_add(&draft.text,
+				 "RegionScore names region %" PRId64 ", which is not in the map",
+				 priv->scores[i].region_id);
 		derpmap_text_add(&draft.fix, "correct the id, or remove the score\n");
 		check_put_at(check, CHECK_SCORE, priv->scores[i].place, &draft);
 	}
@@ -295,15 +300,18 @@ static void check_reading(struct check *check)
 	for (i = 0; i < priv->nr_twice; i++) {
 		struct check_draft draft = { 0 };
 
-		derpmap_text_add(&draft.text, "%s stands twice in one object, in different letter case:"
-				 " clients take the last", priv->twice[i].key);
+		derpmap_text_add(&draft.text,
+				 "%s stands twice in one object, in different letter case:"
+				 " clients take the last",
+				 priv->twice[i].key);
 		derpmap_text_add(&draft.fix, "remove one of the two\n");
 		check_put_at(check, CHECK_KEY_TWICE, priv->twice[i].place, &draft);
 	}
 	for (i = 0; i < priv->nr_nulls; i++) {
 		struct check_draft draft = { 0 };
 
-		derpmap_text_add(&draft.text, "a region is null: Tailscale reads it as \"remove this"
+		derpmap_text_add(&draft.text,
+				 "a region is null: Tailscale reads it as \"remove this"
 				 " default region\", Coder fails on it");
 		derpmap_text_add(&draft.fix, "remove the key, or give the region\n");
 		check_put_at(check, CHECK_NULL, priv->nulls[i], &draft);
@@ -330,9 +338,11 @@ static void check_whole(struct check *check)
 			private_region = node->region;
 	}
 	if (!stun && map->nr_nodes) {
-		derpmap_text_add(&draft.text, "no node offers STUN: clients do not learn their public"
+		derpmap_text_add(&draft.text,
+				 "no node offers STUN: clients do not learn their public"
 				 " address, and everything between networks is relayed");
-		derpmap_text_add(&draft.fix, "open UDP port 3478 on a relay and remove its \"STUNPort\":"
+		derpmap_text_add(&draft.fix,
+				 "open UDP port 3478 on a relay and remove its \"STUNPort\":"
 				 " -1, or add a STUNOnly node\n");
 		check_put(check, CHECK_NO_STUN, NULL, NULL, &draft);
 	}
@@ -340,9 +350,11 @@ static void check_whole(struct check *check)
 		derpmap_text_add(&draft.text, "Tailscale's default regions stay in use beside the"
 				 " private ");
 		check_region_name(&draft.text, private_region);
-		derpmap_text_add(&draft.text, ": a client may take one as its home that others cannot"
+		derpmap_text_add(&draft.text,
+				 ": a client may take one as its home that others cannot"
 				 " reach");
-		derpmap_text_add(&draft.fix, "where every client is inside, set \"OmitDefaultRegions\":"
+		derpmap_text_add(&draft.fix,
+				 "where every client is inside, set \"OmitDefaultRegions\":"
 				 " true (map fix --omit-default)\n");
 		check_put(check, CHECK_DEFAULTS, NULL, NULL, &draft);
 	}

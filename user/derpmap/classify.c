@@ -52,7 +52,8 @@ static const char *prefix_find(const struct in6_addr *address, const struct pref
 		mask = 0xff00u >> list[i].bits % 8 & 0xff;
 		if (inet_pton(AF_INET6, list[i].prefix, &prefix) == 1 &&
 		    memcmp(address, &prefix, bytes) == 0 &&
-		    (mask == 0 || (address->s6_addr[bytes] & mask) == (prefix.s6_addr[bytes] & mask)))
+		    (mask == 0 ||
+		     (address->s6_addr[bytes] & mask) == (prefix.s6_addr[bytes] & mask)))
 			return list[i].kind;
 	}
 	return NULL;
@@ -167,7 +168,8 @@ static const char *private_label(const char *host, int *label_len)
 		len = (size_t)(dot - host);
 		for (at = host; at < dot; at += word + 1) {
 			word = strcspn(at, "-_.");
-			for (digits = 0; digits < word && isdigit((unsigned char)at[word - 1 - digits]);)
+			for (digits = 0;
+			     digits < word && isdigit((unsigned char)at[word - 1 - digits]);)
 				digits++;
 			for (i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
 				if (strlen(words[i]) != word - digits ||

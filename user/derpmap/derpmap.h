@@ -5,7 +5,8 @@
  * correct. Knows nothing of tracing and prints nothing.
  *
  * A map is hostile input. Every string in these structs, in findings and in errors is escaped for a
- * terminal: control, bidirectional and invisible characters, quotes and backslashes stand as \uXXXX,
+ * terminal: control, bidirectional and invisible characters, quotes and backslashes stand as
+ * \uXXXX,
  * \" and \\. A valid host name or address is never changed by that.
  * Errors are 0 or -errno; every free accepts NULL.
  */

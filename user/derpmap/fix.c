@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The corrected map: edits a copy of the JSON tree, so that all that is not ours to change stays. */
+/* The corrected map: edits a copy of the JSON tree, so that all that is not ours to change stays.
+ */
 #include "derpmap/internal.h"
 
 #include <errno.h>
@@ -97,8 +98,8 @@ static int fix_ids(struct fixer *fixer, const struct derpmap_region *region)
 	if (!region->has_said_id || region->said_id != region->id) {
 		ret = member_set(json, "RegionID", json_integer(region->id));
 		if (!ret)
-			ret = say(fixer, "region %" PRId64 ": RegionID set to its key (it %s)", region->id,
-				  region->has_said_id ? "said another" : "was missing");
+			ret = say(fixer, "region %" PRId64 ": RegionID set to its key (it %s)",
+				  region->id, region->has_said_id ? "said another" : "was missing");
 	}
 	for (n = 0; n < region->nr_nodes && !ret; n++) {
 		node = &region->nodes[n];
@@ -107,8 +108,10 @@ static int fix_ids(struct fixer *fixer, const struct derpmap_region *region)
 		ret = member_set(json_array_get(nodes, node->index), "RegionID",
 				 json_integer(region->id));
 		if (!ret)
-			ret = say(fixer, "region %" PRId64 ": RegionID of node \"%s\" set to %" PRId64
-				  " (was %" PRId64 ")", region->id, derpmap_node_label(node), region->id,
+			ret = say(fixer,
+				  "region %" PRId64 ": RegionID of node \"%s\" set to %" PRId64
+				  " (was %" PRId64 ")",
+				  region->id, derpmap_node_label(node), region->id,
 				  node->region_id);
 	}
 	return ret;
@@ -139,12 +142,15 @@ static bool code_taken(const struct fixer *fixer, const struct derpmap_region *f
 	return false;
 }
 
-/* A string member of the region that is split, "" where it has none. */
+/*
+ * A string member of the region that is split; "" where it has none, or one so long that the name
+ * made from it would be refused.
+ */
 static const char *old_text(json_t *region, const char *key)
 {
 	const char *text = json_string_value(derpmap_member(region, key, NULL));
 
-	return text ? text : "";
+	return text && strlen(text) < DERPMAP_MAX_STRING - 64 ? text : "";
 }
 
 /* "us-west-internal", with the id behind where that is taken. Unescaped; NULL without memory. */
@@ -184,8 +190,8 @@ static json_t *region_new(struct fixer *fixer, const struct derpmap_region *from
 	new_name = derpmap_text_take(&name_text);
 	*code = new_code ? derpmap_escape(new_code) : NULL;
 	if (new_code && new_name && *code)
-		made = json_pack("{s:I,s:s,s:s}", "RegionID", (json_int_t)id, "RegionCode", new_code,
-				 "RegionName", new_name);
+		made = json_pack("{s:I,s:s,s:s}", "RegionID", (json_int_t)id, "RegionCode",
+				 new_code, "RegionName", new_name);
 	if (made && from->avoid && json_object_set_new(made, "Avoid", json_true()))
 		goto fail;
 	if (!made || json_object_set_new(made, "Nodes", json_array()) ||
@@ -232,9 +238,11 @@ static int move_group(struct fixer *fixer, const struct derpmap_region *region, 
 		}
 		if (member_set(json, "RegionID", json_integer(id)) ||
 		    json_array_append(json_object_get(made, "Nodes"), json) ||
-		    say(fixer, "node \"%s\" (%s: %s) moved from region %" PRId64 " to the new region %"
-			PRId64 " \"%s\"", derpmap_node_label(node), derpmap_class_name(node->class),
-			node->why, region->id, id, code))
+		    say(fixer,
+			"node \"%s\" (%s: %s) moved from region %" PRId64
+			" to the new region %" PRId64 " \"%s\"",
+			derpmap_node_label(node), derpmap_class_name(node->class), node->why,
+			region->id, id, code))
 			goto cleanup;
 	}
 	ret = member_set(region_json(fixer, region), "Nodes", kept);
@@ -298,7 +306,9 @@ static int fix_all(struct fixer *fixer, json_t *map, bool omit_default)
 	if (!ret && omit_default && !fixer->map->omit_default) {
 		ret = member_set(map, "OmitDefaultRegions", json_true());
 		if (!ret)
-			ret = say(fixer, "OmitDefaultRegions set to true: Tailscale's regions are not used");
+			ret = say(
+				fixer,
+				"OmitDefaultRegions set to true: Tailscale's regions are not used");
 	}
 	return ret;
 }

@@ -23,7 +23,8 @@ struct parser {
 	bool in_region;
 };
 
-/* One key: how its value gets to where it belongs. The setter leaves the cursor behind the value. */
+/* One key: how its value gets to where it belongs. The setter leaves the cursor behind the value.
+ */
 struct field {
 	const char *key;
 	int (*set)(struct parser *p, const struct field *field, json_t *value, void *object);
@@ -66,8 +67,9 @@ static int fail_type(struct parser *p, const char *key, const json_t *value, con
 
 	if (p->in_region)
 		snprintf(where, sizeof(where), " in region %" PRId64, p->region_id);
-	return parse_fail(p, derpmap_walk_place(&p->walk), "%s%s is %s, must be %s; correct the value",
-			  key, where, type_name(value), wanted);
+	return parse_fail(p, derpmap_walk_place(&p->walk),
+			  "%s%s is %s, must be %s; correct the value", key, where, type_name(value),
+			  wanted);
 }
 
 static int set_string(struct parser *p, const struct field *field, json_t *value, void *object)
@@ -204,7 +206,8 @@ static int set_nodes(struct parser *p, const struct field *field, json_t *value,
 		return fail_type(p, field->key, value, "a list of nodes");
 	if (region->nr_nodes)
 		return parse_fail(p, derpmap_walk_place(&p->walk),
-				  "region %" PRId64 " has Nodes twice; merge the two lists", region->id);
+				  "region %" PRId64 " has Nodes twice; merge the two lists",
+				  region->id);
 	derpmap_walk_bracket(&p->walk);
 	json_array_foreach(value, i, element) {
 		derpmap_walk_next(&p->walk);
@@ -253,9 +256,10 @@ static int parse_id(struct parser *p, const char *key, const char *what, int64_t
 	if (errno == 0 && strcmp(again, key) == 0)
 		return 0;
 	shown = derpmap_escape(key);
-	ret = parse_fail(p, derpmap_walk_place(&p->walk),
-			 "the key \"%.64s\" in %s is no region number; use the RegionID, like \"900\"",
-			 shown ? shown : "?", what);
+	ret = parse_fail(
+		p, derpmap_walk_place(&p->walk),
+		"the key \"%.64s\" in %s is no region number; use the RegionID, like \"900\"",
+		shown ? shown : "?", what);
 	free(shown);
 	return ret;
 }
@@ -268,7 +272,8 @@ static int parse_region(struct parser *p, int64_t id, json_t *value)
 	int ret;
 
 	if (json_is_null(value)) {
-		null = derpmap_grow((void **)&map->priv->nulls, &map->priv->nr_nulls, sizeof(*null));
+		null = derpmap_grow((void **)&map->priv->nulls, &map->priv->nr_nulls,
+				    sizeof(*null));
 		if (!null)
 			return -ENOMEM;
 		*null = derpmap_walk_place(&p->walk);
@@ -404,9 +409,10 @@ static int find_map(struct parser *p, json_t *root)
 			priv->map = value;
 	}
 	if (!priv->map)
-		return parse_fail(p, derpmap_walk_place(&p->walk),
-				  "no \"Regions\" here, so no DERP map; give the file that the server's"
-				  " --derp-config-path names, or the answer of --derp-config-url");
+		return parse_fail(
+			p, derpmap_walk_place(&p->walk),
+			"no \"Regions\" here, so no DERP map; give the file that the server's"
+			" --derp-config-path names, or the answer of --derp-config-url");
 	priv->wrap_key = spelt;
 	derpmap_walk_bracket(&p->walk);
 	json_object_foreach(root, key, value) {
@@ -449,14 +455,16 @@ static unsigned int find_indent(const char *bytes, size_t len)
 
 static const char *syntax_hint(const json_error_t *json, const char *bytes, size_t len)
 {
-	static const struct { enum json_error_code code; const char *hint; } hints[] = {
-		{ json_error_duplicate_key, "clients would keep only the last: delete or rename one" },
-		{ json_error_premature_end_of_input, "the file is cut off: get it whole" },
-		{ json_error_invalid_utf8, "save the file as UTF-8" },
-		{ json_error_null_character, "remove the \\u0000" },
-		{ json_error_stack_overflow, "nothing in a DERP map is nested that deep" },
-		{ json_error_numeric_overflow, "use a smaller number" },
-		{ json_error_end_of_input_expected, "one JSON document only: remove the rest" },
+	static const struct { enum json_error_code code; const char *hint;
+	} hints[] = {
+		{json_error_duplicate_key,
+		 "clients would keep only the last: delete or rename one"},
+		{json_error_premature_end_of_input, "the file is cut off: get it whole"},
+		{json_error_invalid_utf8, "save the file as UTF-8"},
+		{json_error_null_character, "remove the \\u0000"},
+		{json_error_stack_overflow, "nothing in a DERP map is nested that deep"},
+		{json_error_numeric_overflow, "use a smaller number"},
+		{json_error_end_of_input_expected, "one JSON document only: remove the rest"},
 	};
 	size_t i;
 
@@ -478,8 +486,10 @@ static int parse_json(struct parser *p, const char *bytes, size_t len)
 	char *text;
 
 	if (len > DERPMAP_MAX_BYTES || too_many_values(bytes, len)) {
-		parse_fail(p, place, "larger than %u MiB or %u values; a DERP map has far less: is it"
-			   " the right file?", DERPMAP_MAX_BYTES >> 20, DERPMAP_MAX_VALUES);
+		parse_fail(p, place,
+			   "larger than %u MiB or %u values; a DERP map has far less: is it"
+			   " the right file?",
+			   DERPMAP_MAX_BYTES >> 20, DERPMAP_MAX_VALUES);
 		return -E2BIG;
 	}
 	priv->root = json_loadb(bytes, len, JSON_REJECT_DUPLICATES, &json);
@@ -492,7 +502,8 @@ static int parse_json(struct parser *p, const char *bytes, size_t len)
 		place.column = json.column > 0 ? (unsigned int)json.column : 1;
 	}
 	text = derpmap_escape(json.text);
-	parse_fail(p, place, "%.200s; %s", text ? text : "not JSON", syntax_hint(&json, bytes, len));
+	parse_fail(p, place, "%.200s; %s", text ? text : "not JSON",
+		   syntax_hint(&json, bytes, len));
 	free(text);
 	return -EINVAL;
 }
