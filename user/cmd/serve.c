@@ -222,7 +222,7 @@ static int web_ready(void *ctx)
 static int start_web(struct serve_cmd *cmd)
 {
 	const union MHD_DaemonInfo *info;
-	unsigned int flags = MHD_USE_EPOLL | MHD_USE_NO_THREAD_SAFETY;
+	unsigned int flags = MHD_USE_EPOLL;
 
 	if (cmd->listen.ss_family == AF_INET6)
 		flags |= MHD_USE_IPv6;
