@@ -3,7 +3,7 @@
  * The Go runtime's interface tables, read from a running program. An interface value is two words,
  * (itab, data); an itab says which type implements which interface:
  *
- *   itab   +0 interface type, +8 concrete type, +16 hash u32, a copy of the concrete type's
+ *   itab   +0 interface type, +8 concrete type, +16 hash u32, a copy of the concrete type's, or 0
  *   type   +16 hash u32, +20 flags u8, +23 kind u8 (5 bits; 20: interface), +40 offset of its name
  *   name   flags u8, varint length, text; relative to moduledata.types; a "*" in front is left out
  *          in the flags' sense (flag 2 of the type: the text has one "*" too many)
@@ -68,14 +68,17 @@ static bool in_image(const struct reader *r, uint64_t addr)
 	return addr >= r->image_start && addr < r->image_end;
 }
 
-/* Read an itab and its concrete type; the hash that stands in both proves them. */
+/*
+ * Read an itab and its concrete type; the hash that stands in both proves them. What the runtime
+ * makes by itself has no hash.
+ */
 static bool read_itab(const struct reader *r, uint64_t addr, struct raw_itab *itab,
 		      struct raw_type *type)
 {
 	return addr && addr % 8 == 0 && goproc_read(r->proc, addr, itab, sizeof(*itab)) == 0 &&
 	       in_image(r, itab->interface) &&
 	       goproc_read(r->proc, itab->type, type, sizeof(*type)) == 0 &&
-	       type->hash == itab->hash;
+	       (type->hash == itab->hash || !itab->hash);
 }
 
 static bool type_name(const struct reader *r, const struct raw_type *type, char *name, size_t size)
@@ -265,7 +268,7 @@ static bool add_links(struct reader *r)
 /* Is the variable a pointer to a table of itabs? Adds them. */
 static bool add_table(struct reader *r, uint64_t table)
 {
-	uint64_t head[2], *slots, i, filled = 0;
+	uint64_t head[2], *slots, i, filled = 0, hashed = 0;
 	bool good = false;
 
 	if (table % 8 || goproc_read(r->proc, table, head, sizeof(head)) || head[0] < TABLE_MIN ||
@@ -281,12 +284,14 @@ static bool add_table(struct reader *r, uint64_t table)
 
 		if (!slots[i])
 			continue;
-		/* A few bad ones at the start and it is something else of this form. */
-		if (filled++ < 8 && !read_itab(r, slots[i], &itab, &type))
+		if (filled++ >= SAMPLE)
+			continue;
+		if (!read_itab(r, slots[i], &itab, &type))
 			goto cleanup;
+		hashed += itab.hash != 0;
 	}
-	/* The table may be filled while it is read. */
-	if (filled < head[1] || filled > head[1] + 64)
+	/* Most are made by the linker. The table may be filled while it is read. */
+	if (hashed < SAMPLE / 2 || filled < head[1] || filled > head[1] + 64)
 		goto cleanup;
 	if (!r->types && !find_types(r, slots, head[0]))
 		goto cleanup;

@@ -116,7 +116,8 @@ static bool pass_piece(void *context, uint64_t addr, uint8_t *bytes, size_t len)
 			goaddrs_add(&pass->found.derp, addr + i * 8);
 		else if (may_be_tls(words + i, count - i))
 			goaddrs_add(&pass->found.tls_maybe, addr + i * 8);
-		if (itab->concrete == GOITAB_TCP && i + 1 < count && words[i + 1])
+		if (itab->concrete == GOITAB_TCP && i + 1 < count && words[i + 1] >= 4096 &&
+		    words[i + 1] % 8 == 0)
 			goaddrs_add(&pass->found.tcp, words[i + 1]);
 	}
 	return true;
@@ -135,10 +136,11 @@ static void yield_tls(const struct gomem *mem, struct pass *pass, const struct g
 		if (!gotls_read(&mem->proc, addr, mem->layout.text_start + mem->bias,
 				mem->layout.text_end + mem->bias, &tls))
 			continue;
+		/* Closed ones too: by them a peer's closed connection is known as such. */
+		goaddrs_add(&found->tls, addr);
 		tls.fd = gopeer_conn_fd(&mem->proc, &mem->itabs, found, addr);
 		if (tls.fd == GOMEM_FD_CLOSED)
 			continue;
-		goaddrs_add(&found->tls, addr);
 		stats->tls_count++;
 		if (sink->tls)
 			sink->tls(sink->context, &tls);

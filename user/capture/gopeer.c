@@ -237,7 +237,8 @@ static bool find_below(const struct goproc *proc, const struct gofound *found, u
 			*tls = words[i];
 			return true;
 		}
-		if (goaddrs_has(&found->tcp, words[i])) {
+		/* Old stacks leave addresses behind at which something else stands by now. */
+		if (goaddrs_has(&found->tcp, words[i]) && gopeer_tcp_fd(proc, words[i]) != -1) {
 			*tcp = words[i];
 			return true;
 		}
