@@ -168,6 +168,7 @@ static void test_verb_errors(void **state)
 		 EXIT_CANNOT,
 		 "missing.json: cannot be read: No such file"},
 		{{"check", "."}, EXIT_CANNOT, "Is a directory"},
+		{{"check", "/dev/zero"}, EXIT_CANNOT, "larger than 64 MiB; a DERP map"},
 		{{"check", "cut.json"}, EXIT_CANNOT, "cut.json:1:10: "},
 		{{"fix", "cut.json"}, EXIT_CANNOT, "the file is cut off"},
 		{{"fix", "good.json", "-o", "no/such/dir.json"},

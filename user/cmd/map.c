@@ -262,7 +262,7 @@ static int run_check(const struct map_options *options, const char *path)
 {
 	struct derpmap_findings findings = { 0 };
 	struct derpmap *map = NULL;
-	char *file = derpmap_escape(path);
+	char *file = derpmap_escape(strcmp(path, "-") == 0 ? "standard input" : path);
 	int status;
 	size_t i;
 

@@ -53,7 +53,9 @@ static void fix_command(struct derpmap_text *text, const struct derpmap *map)
 
 	if (!*name || *name == '-' || name[strspn(name, safe)] != '\0')
 		name = "FILE";
-	derpmap_text_add(text, "derptrace map fix %s -o FIXED\n", name);
+	/* What only the resolver told, a correction without it would not know. */
+	derpmap_text_add(text, "derptrace map fix %s%s -o FIXED\n",
+			 map->priv->resolved ? "--resolve " : "", name);
 }
 
 static void check_mixed(struct check *check, const struct derpmap_region *region,
@@ -199,8 +201,8 @@ static void check_unknown(struct check *check, const struct derpmap_region *regi
 	if (census->relays < 2 || !census->unknown)
 		return;
 	check_region_name(&draft.text, region);
-	derpmap_text_add(&draft.text, ": of %zu of its %zu relays it is unknown whether they are"
-			 " publicly or privately routable", census->unknown, census->relays);
+	derpmap_text_add(&draft.text, ": nothing tells whether %zu of its %zu relays are publicly"
+			 " or privately routable", census->unknown, census->relays);
 	for (n = 0; n < region->nr_nodes && listed < MAX_LISTED; n++) {
 		const struct derpmap_node *node = &region->nodes[n];
 

@@ -317,6 +317,7 @@ int derpmap_resolve(struct derpmap *map)
 			known += node->class != DERPMAP_UNKNOWN;
 		}
 	}
+	map->priv->resolved |= known > 0;
 	return known;
 }
 

@@ -28,6 +28,7 @@ struct derpmap_private {
 	json_t *regions;	/* its Regions, borrowed; NULL where null */
 	char *name;		/* of the file, as it was given */
 	unsigned int indent;	/* spaces a level, as the file has it */
+	bool resolved;		/* names were looked up, and that told something */
 	struct derpmap_place place;	/* of the map */
 	struct derpmap_twice twice[DERPMAP_MAX_TWICE];
 	size_t nr_twice;

@@ -10,6 +10,11 @@
 #include <strings.h>
 #include <unistd.h>
 
+static const char *errno_text(int error)
+{
+	return error == E2BIG ? "larger than 64 MiB" : strerror(error);
+}
+
 static const char *errno_advice(int error)
 {
 	switch (error) {
@@ -21,7 +26,7 @@ static const char *errno_advice(int error)
 	case EISDIR:
 		return "name the file inside";
 	case E2BIG:
-		return "a DERP map has far less than 64 MiB: is it the right file?";
+		return "a DERP map has far less: is it the right file?";
 	default:
 		return "is the file system in order?";
 	}
@@ -86,7 +91,7 @@ int derpmap_load(const char *path, struct derpmap **map, struct derpmap_error *e
 	if (ret) {
 		shown = derpmap_escape(name);
 		snprintf(err->message, sizeof(err->message), "%.256s: cannot be read: %s; %s",
-			 shown ? shown : "DERP map", strerror(-ret), errno_advice(-ret));
+			 shown ? shown : "DERP map", errno_text(-ret), errno_advice(-ret));
 		free(shown);
 		return ret;
 	}
