@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/* derptrace top: the report, live, on a terminal that is drawn anew each interval. */
+#include <errno.h>
+#include <ncurses.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "cmd/cmd.h"
+#include "cmd/findings.h"
+#include "cmd/session.h"
+#include "view/view.h"
+
+struct top_cmd {
+	struct findings findings;
+	bool terminal;
+	int scroll;
+	char *text;
+	size_t text_len;
+	bool found;
+};
+
+static const struct verb verb = {
+	.name = "top",
+	.usage = "[OPTION]... [SOURCE]...",
+	.about = "Live: verdicts, links, landings and pairs, each interval anew. Keys: up, down, space scroll;\n"
+		 "q ends. Without a terminal it prints a report per interval.",
+	.examples = "  derptrace top\n"
+		    "  derptrace top --interval 2s --map derpmap.json\n",
+};
+
+static int render(struct top_cmd *cmd)
+{
+	struct view_text_options options = { .rows = 1000 };
+	struct report r;
+	char *text = NULL;
+	size_t len = 0;
+	FILE *out;
+
+	if (correlate_report(cmd->findings.correlate, &r))
+		return -ENOMEM;
+	cmd->found = findings_status(&r);
+	if (!cmd->terminal)
+		options.rows = 10;
+	out = open_memstream(&text, &len);
+	if (out) {
+		view_text(&r, out, &options);
+		fclose(out);
+	}
+	report_free(&r);
+	if (!text)
+		return -ENOMEM;
+	free(cmd->text);
+	cmd->text = text;
+	cmd->text_len = len;
+	return 0;
+}
+
+static void draw(struct top_cmd *cmd)
+{
+	const char *line = cmd->text, *end;
+	int row = 0, skip = cmd->scroll;
+
+	if (!line)
+		return;
+	erase();
+	while (*line && row < LINES) {
+		end = strchrnul(line, '\n');
+		if (skip-- <= 0)
+			mvaddnstr(row++, 0, line, end - line < COLS ? end - line : COLS);
+		line = *end ? end + 1 : end;
+	}
+	refresh();
+}
+
+static int interval(void *ctx, uint64_t now_ns)
+{
+	struct top_cmd *cmd = ctx;
+	int err = render(cmd);
+
+	(void)now_ns;
+	if (err)
+		return err;
+	if (cmd->terminal) {
+		draw(cmd);
+		return 0;
+	}
+	if (fwrite(cmd->text, 1, cmd->text_len, stdout) != cmd->text_len || fflush(stdout))
+		return -EIO;
+	return 0;
+}
+
+static int key_ready(void *ctx)
+{
+	struct top_cmd *cmd = ctx;
+	int key;
+
+	while ((key = getch()) != ERR) {
+		if (key == 'q')
+			return 1;
+		if (key == KEY_DOWN || key == 'j')
+			cmd->scroll++;
+		if ((key == KEY_UP || key == 'k') && cmd->scroll)
+			cmd->scroll--;
+		if (key == ' ' || key == KEY_NPAGE)
+			cmd->scroll += LINES / 2;
+		if (key == KEY_PPAGE)
+			cmd->scroll = cmd->scroll > LINES / 2 ? cmd->scroll - LINES / 2 : 0;
+	}
+	draw(cmd);
+	return 0;
+}
+
+static void begin_screen(void)
+{
+	initscr();
+	cbreak();
+	noecho();
+	nodelay(stdscr, TRUE);
+	keypad(stdscr, TRUE);
+	curs_set(0);
+}
+
+int cmd_top(int argc, char **argv)
+{
+	struct top_cmd cmd = { 0 };
+	struct session_hooks hooks = { .verb = "top", .fd = -1, .interval = interval, .ctx = &cmd };
+	struct options o;
+	int status;
+
+	status = options_parse(argc, argv, &verb, &cmd, &o);
+	if (status)
+		return status == 1 ? EXIT_NOTHING_FOUND : EXIT_USAGE;
+	cmd.terminal = isatty(STDOUT_FILENO) && isatty(STDIN_FILENO);
+	status = findings_open(&cmd.findings, &o, verb.name);
+	if (status)
+		return status;
+	hooks.sink = &cmd.findings.sink;
+	if (cmd.terminal) {
+		begin_screen();
+		hooks.fd = STDIN_FILENO;
+		hooks.ready = key_ready;
+		hooks.quiet = true;
+	}
+	status = session_run(&o, &hooks);
+	if (session_had_source() && !render(&cmd) && !status)
+		status = cmd.found ? EXIT_FOUND : EXIT_NOTHING_FOUND;
+	if (cmd.terminal)
+		endwin();
+	/* What was last on the screen stays readable when it is gone. */
+	if (session_had_source() && cmd.text)
+		fwrite(cmd.text, 1, cmd.text_len, stdout);
+	findings_close(&cmd.findings);
+	free(cmd.text);
+	return status;
+}

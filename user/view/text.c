@@ -1,0 +1,342 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * The report for people: 80 columns, worst first, the healthy counted. Names of nodes and peers came
+ * from strangers; the report holds printable ASCII only, so nothing here can move a cursor.
+ */
+#include "view/view.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+
+#define COLUMNS		80
+#define MATRIX_MAX	12	/* nodes: a wider matrix is a list */
+
+enum colour { PLAIN, BOLD, RED, GREEN, YELLOW };
+
+struct text {
+	const struct report *r;
+	const struct view_text_options *options;
+	FILE *out;
+	int columns;
+};
+
+static void paint(const struct text *t, enum colour colour)
+{
+	static const char *const codes[] = { "\33[0m", "\33[1m", "\33[31m", "\33[32m", "\33[33m" };
+
+	if (t->options->colour)
+		fputs(codes[colour], t->out);
+}
+
+/* "12,345": counts are compared by eye. */
+static const char *count_text(uint64_t v, char buf[static 32])
+{
+	char digits[24];
+	int len = snprintf(digits, sizeof(digits), "%" PRIu64, v), i, n = 0;
+
+	for (i = 0; i < len; i++) {
+		if (i && (len - i) % 3 == 0)
+			buf[n++] = ',';
+		buf[n++] = digits[i];
+	}
+	buf[n] = '\0';
+	return buf;
+}
+
+static const char *range_text(const struct report_range *r, char buf[static 72])
+{
+	char min[32], max[32];
+
+	if (r->min == r->max)
+		snprintf(buf, 72, "%s", count_text(r->min, min));
+	else
+		snprintf(buf, 72, "%s..%s", count_text(r->min, min), count_text(r->max, max));
+	return buf;
+}
+
+/* Words, wrapped at the column; @first begins the first line, blanks of its width the others. */
+static void wrap(const struct text *t, const char *first, const char *words)
+{
+	int indent = strlen(first), at = indent, len;
+	const char *end;
+
+	fputs(first, t->out);
+	while (*words) {
+		while (*words == ' ')
+			words++;
+		for (end = words; *end && *end != ' '; end++)
+			;
+		len = end - words;
+		if (!len)
+			break;
+		if (at > indent && at + 1 + len > t->columns) {
+			fprintf(t->out, "\n%*s", indent, "");
+			at = indent;
+		} else if (at > indent) {
+			fputc(' ', t->out);
+			at++;
+		}
+		fprintf(t->out, "%.*s", len, words);
+		at += len;
+		words = end;
+	}
+	fputc('\n', t->out);
+}
+
+static void traced_line(const struct text *t)
+{
+	const struct report *r = t->r;
+	uint64_t untraced = 0;
+	uint32_t nodes = 0, peers = 0;
+	char buf[32], line[256];
+	size_t i;
+
+	for (i = 0; i < r->node_count; i++) {
+		nodes += r->nodes[i].traced;
+		peers += r->nodes[i].peers;
+		untraced += r->nodes[i].untraced;
+	}
+	snprintf(line, sizeof(line),
+		 "%u node%s traced, %u peers, %" PRIu64 " connections (%" PRIu64 " without secret, %" PRIu64
+		 " unsynchronised), %s frames untraced, %.1f s",
+		 nodes, nodes == 1 ? "" : "s", peers, r->connections, r->without_secret,
+		 r->unsynchronised, count_text(untraced, buf),
+		 (double)(r->end_ns - r->start_ns) / NSEC_PER_SEC);
+	wrap(t, "", line);
+	if (!r->has_map && nodes > 1)
+		wrap(t, "", "No DERP map was given (--map): all nodes are taken as one region.");
+	if (r->agents_cut)
+		wrap(t, "", "A host's records were cut: what came after is untraced.");
+}
+
+static void verdict(const struct text *t, const struct report_verdict *v)
+{
+	static const char *const bases[] = { "the relay said so", "seen on the wire", "inferred",
+					     "not certain" };
+	char buf[72], line[192];
+	size_t i;
+
+	fputc('\n', t->out);
+	paint(t, v->count.max ? RED : YELLOW);
+	paint(t, BOLD);
+	snprintf(line, sizeof(line), "%s %s%s%s%s", verdict_class_code(v->class),
+		 verdict_class_name(v->class), v->reason[0] ? " (" : "", v->reason,
+		 v->reason[0] ? ")" : "");
+	fputs(line, t->out);
+	paint(t, PLAIN);
+	if (v->count.max)
+		fprintf(t->out, "  %s lost", range_text(&v->count, buf));
+	fprintf(t->out, "  [%s]\n", bases[v->basis]);
+	wrap(t, "  ", v->summary);
+	for (i = 0; i < v->evidence_count; i++)
+		wrap(t, "  - ", v->evidence[i]);
+	paint(t, BOLD);
+	wrap(t, "  fix: ", v->fix);
+	paint(t, PLAIN);
+}
+
+static void verdicts(const struct text *t)
+{
+	size_t i;
+
+	if (!t->r->verdict_count) {
+		paint(t, GREEN);
+		fputs("\nNothing found: every packet that entered is accounted for.\n", t->out);
+		paint(t, PLAIN);
+	}
+	for (i = 0; i < t->r->verdict_count; i++)
+		verdict(t, &t->r->verdicts[i]);
+}
+
+static const struct report_link *find_link(const struct report *r, uint32_t from, uint32_t to)
+{
+	size_t i;
+
+	for (i = 0; i < r->link_count; i++) {
+		if (r->links[i].from == from && r->links[i].to == to)
+			return &r->links[i];
+	}
+	return NULL;
+}
+
+static void link_cell(const struct text *t, const struct report_link *l, bool self, int width)
+{
+	static const char *const states[] = { "up", "DOWN", "STALLED", "unknown" };
+	static const enum colour colours[] = { GREEN, RED, RED, YELLOW };
+
+	if (self || !l) {
+		fprintf(t->out, " %*s", width, self ? "." : "");
+		return;
+	}
+	paint(t, colours[l->state]);
+	fprintf(t->out, " %*s", width, states[l->state]);
+	paint(t, PLAIN);
+}
+
+/* Nodes that take part in a link, or are alive: ended lives of a restarted node are left out. */
+static size_t matrix_nodes(const struct report *r, uint32_t nodes[static MATRIX_MAX])
+{
+	size_t i, n = 0;
+
+	for (i = 0; i < r->node_count && n < MATRIX_MAX; i++) {
+		if (!r->nodes[i].ended_ns)
+			nodes[n++] = i;
+	}
+	return n;
+}
+
+static void matrix(const struct text *t)
+{
+	uint32_t nodes[MATRIX_MAX];
+	size_t n = matrix_nodes(t->r, nodes), i, j;
+
+	if (n < 2)
+		return;
+	fputs("\nLinks (row forwards to column)\n", t->out);
+	fprintf(t->out, "     %-28s", "");
+	for (i = 0; i < n; i++)
+		fprintf(t->out, " %7zu", i + 1);
+	fputc('\n', t->out);
+	for (i = 0; i < n; i++) {
+		fprintf(t->out, "  %2zu %-28.28s", i + 1, t->r->nodes[nodes[i]].name);
+		for (j = 0; j < n; j++)
+			link_cell(t, find_link(t->r, nodes[i], nodes[j]), i == j, 7);
+		fputc('\n', t->out);
+	}
+}
+
+static void links(const struct text *t)
+{
+	static const char *const states[] = { "up", "down", "stalled", "unknown" };
+	const struct report_link *l;
+	char sent[32], arrived[32], lost[72];
+	size_t i, quiet = 0;
+
+	for (i = 0; i < t->r->link_count; i++) {
+		l = &t->r->links[i];
+		if (l->state == LINK_UP && !l->lost.max && !l->untraced) {
+			quiet++;
+			continue;
+		}
+		fprintf(t->out, "  %s -> %s: %s%s%s, sent %s, arrived %s, lost %s\n",
+			t->r->nodes[l->from].name, t->r->nodes[l->to].name, states[l->state],
+			l->reason ? " " : "", l->reason ? l->reason : "", count_text(l->sent, sent),
+			l->has_arrived ? count_text(l->arrived, arrived) : "(not traced)",
+			range_text(&l->lost, lost));
+	}
+	if (t->r->link_count)
+		fprintf(t->out, "  %zu of %zu links healthy\n", quiet, t->r->link_count);
+}
+
+static void landing_row(const struct text *t, const char *name, const struct report_landing *l)
+{
+	char sent[32], delivered[32], lost[72];
+
+	fprintf(t->out, "  %-22s %8" PRIu64 " %12s %12s %14s\n", name, l->pairs,
+		count_text(l->sent, sent), count_text(l->delivered, delivered),
+		range_text(&l->lost, lost));
+}
+
+static void landings(const struct text *t)
+{
+	if (!t->r->same_node.pairs && !t->r->across.pairs)
+		return;
+	fprintf(t->out, "\n  %-22s %8s %12s %12s %14s\n", "Landing of both peers", "pairs", "sent",
+		"delivered", "lost");
+	landing_row(t, "on the same node", &t->r->same_node);
+	landing_row(t, "on different nodes", &t->r->across);
+}
+
+static void peer_name(const struct report_pair *p, const struct key *key, char name[static 8])
+{
+	if (p->is_other)
+		strcpy(name, "other");
+	else if (key_is_zero(key))
+		strcpy(name, "?");
+	else
+		key_format_short(key, name);
+}
+
+static const char *worst_class(const struct report_pair *p)
+{
+	int i, worst = -1;
+
+	for (i = 0; i < VERDICT_CLASSES; i++) {
+		if (p->lost_by[i].max && (worst < 0 || p->lost_by[i].max > p->lost_by[worst].max))
+			worst = i;
+	}
+	return worst < 0 ? "" : verdict_class_name(worst);
+}
+
+static void pair_row(const struct text *t, const struct report_pair *p)
+{
+	char src[KEY_SHORT_LEN], dst[KEY_SHORT_LEN], entered[32], delivered[32], lost[72];
+
+	peer_name(p, &p->src, src);
+	peer_name(p, &p->dst, dst);
+	if (p->lost.max)
+		paint(t, RED);
+	fprintf(t->out, "  %-7s -> %-7s %11s %11s %9" PRIu64 " %11s %s\n", src, dst,
+		count_text(p->entered, entered), count_text(p->delivered, delivered), p->in_flight,
+		range_text(&p->lost, lost), worst_class(p));
+	if (p->lost.max)
+		paint(t, PLAIN);
+}
+
+static void add_pair(struct report_pair *sum, const struct report_pair *p)
+{
+	int i;
+
+	sum->entered += p->entered;
+	sum->delivered += p->delivered;
+	sum->in_flight += p->in_flight;
+	sum->lost.min += p->lost.min;
+	sum->lost.max += p->lost.max;
+	for (i = 0; i < VERDICT_CLASSES; i++) {
+		sum->lost_by[i].min += p->lost_by[i].min;
+		sum->lost_by[i].max += p->lost_by[i].max;
+	}
+}
+
+static void pairs(const struct text *t)
+{
+	struct report_pair other = { .is_other = true };
+	size_t i, shown = 0, summed = 0, healthy = 0, rows = t->options->rows;
+
+	if (!t->r->pair_count)
+		return;
+	fprintf(t->out, "\n  %-18s %11s %11s %9s %11s\n", "Pairs", "entered", "delivered", "in flight",
+		"lost");
+	for (i = 0; i < t->r->pair_count; i++) {
+		healthy += !t->r->pairs[i].lost.max;
+		if (!t->r->pairs[i].is_other && shown < rows) {
+			pair_row(t, &t->r->pairs[i]);
+			shown++;
+		} else {
+			add_pair(&other, &t->r->pairs[i]);
+			summed++;
+		}
+	}
+	if (summed)
+		pair_row(t, &other);
+	fprintf(t->out, "  %zu of %zu pairs lost nothing\n", healthy, t->r->pair_count);
+}
+
+int view_text(const struct report *r, FILE *out, const struct view_text_options *options)
+{
+	const struct text t = { r, options, out, options->columns ? options->columns : COLUMNS };
+
+	if (options->clear)
+		fputs("\33[H\33[J", out);
+	traced_line(&t);
+	verdicts(&t);
+	matrix(&t);
+	links(&t);
+	landings(&t);
+	pairs(&t);
+	return ferror(out) ? -EIO : 0;
+}
