@@ -212,7 +212,7 @@ LAB_SRC  := $(wildcard $(LAB_GO)/go.mod $(LAB_GO)/go.sum $(LAB_GO)/*/*.go)
 LAB_OWN  := $(patsubst $(LAB_GO)/%/main.go,%,$(wildcard $(LAB_GO)/*/main.go))
 LAB_BIN  := $(if $(LAB_SRC),$(addprefix $(B)/lab/bin/,derper derper-stripped derper-pie $(LAB_OWN)))
 GO       = $(or $(shell tools/setup/go.sh --path 2>/dev/null),$(error no Go fit for the lab: run `make deps`))
-GOBUILD  = cd $(LAB_GO) && $(GO) build
+GOBUILD  = cd $(LAB_GO) && $(GO) build -buildvcs=false
 
 .PHONY: lab-bin lab demo bench
 lab-bin: $(LAB_BIN)

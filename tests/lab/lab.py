@@ -112,17 +112,18 @@ class Lab:
         return self.net.host(name)
 
     def relay(self, name, kind="derper", host=None, hostname=None, port=None, mesh_with=(), mesh_key=None,
-              server_key=None, cert=None, stun_port=3478, args=(), env=None, container=False, family="4"):
+              server_key=None, stun_port=3478, args=(), env=None, container=False, family="4"):
         """Declares a relay; up() starts it. Each has a host of its own unless one is named.
 
         mesh_with: Relays, or names as derper's -mesh-with takes them (HOST[:PORT][/DIALHOST]); it may be changed
         until the relay starts. mesh_key: 64 hex digits, by default the lab's. server_key: a Relay whose server key
-        this one shares. cert: the name its certificate is made for, by default its own. container: in pid, mount and
-        cgroup namespaces of its own. family: which of its addresses its name leads to, "4", "6" or "46".
+        this one shares. container: in pid, mount and cgroup namespaces of its own. family: which of its addresses its
+        name leads to, "4", "6" or "46". A name that is not in its certificate is one given to its host behind its
+        back: lab.net.name("other.lab", relay.host).
         """
         where = self.net.host(host or name)
-        relay = Relay(self, name, where, kind, hostname, port, mesh_with, mesh_key, server_key, cert, stun_port, args,
-                      env, IN_NAMESPACE_OF_THEIR_OWN if container else (), family)
+        relay = Relay(self, name, where, kind, hostname, port, mesh_with, mesh_key, server_key, stun_port, args, env,
+                      IN_NAMESPACE_OF_THEIR_OWN if container else (), family)
         self.relays.append(relay)
         return relay
 
@@ -151,7 +152,7 @@ class Lab:
                           any(p is r or p == r.address or p == r.hostname for p in o.mesh_with)]
             if r.pid and dialled_by:
                 until(lambda: r.counters().watchers >= len(dialled_by),
-                      f"{r} to be watched by {', '.join(map(str, dialled_by))}; its log:\n{tail(r.log)}", timeout, 0.1)
+                      lambda: f"{r} to be watched by {', '.join(map(str, dialled_by))}; its log:\n{tail(r.log)}", timeout, 0.1)
 
     def clients_settled(self, count, timeout=20):
         """Awaits that every running relay of a whole mesh knows this many clients, its own and the others'.

@@ -5,7 +5,7 @@
 set -eu
 cd "$(dirname "$0")/../.."
 
-BUILD='gcc make clang llvm bpftool pkg-config binutils
+BUILD='gcc libc6-dev make git clang llvm bpftool pkg-config binutils
 	libbpf-dev libelf-dev zlib1g-dev libpcap-dev libssl-dev libprotobuf-c-dev protobuf-compiler
 	protobuf-c-compiler libjansson-dev libmicrohttpd-dev libncurses-dev librdkafka-dev libmnl-dev uthash-dev'
 TESTS='libsodium-dev libcmocka-dev libclang-rt-14-dev clang-format mandoc

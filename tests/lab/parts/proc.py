@@ -29,14 +29,16 @@ def run(*argv, stdin=None, check=True):
 
 
 def until(condition, what, timeout=15.0, every=0.02):
-    """Awaits a condition and returns its first true value; LabError names what was awaited."""
+    """Awaits a condition and returns its first true value; LabError says what was awaited (a text, or what makes it
+    then: a log has more in it at the end than at the beginning).
+    """
     deadline = time.monotonic() + timeout
     while True:
         value = condition()
         if value:
             return value
         if time.monotonic() > deadline:
-            raise LabError(f"waited {timeout:g} s for {what}")
+            raise LabError(f"waited {timeout:g} s for {what() if callable(what) else what}")
         time.sleep(every)
 
 

@@ -11,6 +11,7 @@ import signal
 import socket
 import ssl
 
+from .certs import public_key
 from .net import inside
 from .proc import LabError, Proc, run, until
 
@@ -49,8 +50,8 @@ class Counters(dict):
 class Relay:
     """Declared by Lab.relay(); start(), kill(), restart() and stop() as often as wanted. pid is the relay's own."""
 
-    def __init__(self, lab, name, host, kind, hostname, port, mesh_with, mesh_key, server_key, cert, stun_port, args,
-                 env, wrap, family):
+    def __init__(self, lab, name, host, kind, hostname, port, mesh_with, mesh_key, server_key, stun_port, args, env,
+                 wrap, family):
         if kind not in KINDS:
             raise LabError(f"no relay of kind {kind}: {', '.join(KINDS)}")
         self.lab, self.name, self.host, self.kind = lab, name, host, kind
@@ -58,7 +59,7 @@ class Relay:
         self.hostname = hostname or f"{name}.lab"
         self.port = port or (443 if self.tls else 80)
         self.mesh_with, self.mesh_key = list(mesh_with), mesh_key
-        self.cert, self.stun_port = cert or self.hostname, stun_port
+        self.stun_port = stun_port
         self.args, self.env, self.wrap = list(args), env or {}, list(wrap)
         self.dir = f"{lab.dir}/{name}"
         self.log = f"{self.dir}/relay.log"
@@ -89,22 +90,24 @@ class Relay:
             with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "w") as f:
                 json.dump({"PrivateKey": "privkey:" + os.urandom(32).hex()}, f)
 
+    @property
+    def key(self):
+        """The DERP server key, as reports have it: nodekey:HEX."""
+        self.make_key()
+        with open(f"{self.dir}/server.key") as f:
+            private = bytes.fromhex(json.load(f)["PrivateKey"].removeprefix("privkey:"))
+        return "nodekey:" + public_key(private).hex()
+
     def _argv(self):
         peers = [p if isinstance(p, str) else p.address for p in self.mesh_with]
         key = self.mesh_key or self.lab.mesh_key
         argv = [f"{self.lab.bin}/{self.kind}", "-a", f":{self.port}", "-c", f"{self.dir}/server.key"]
         if self.tls:
-            certdir = f"{self.dir}/certs"
-            self.lab.authority.certificate(self.cert)
-            os.makedirs(certdir, exist_ok=True)
-            for end in ("crt", "key"):
-                link = f"{certdir}/{self.hostname}.{end}"
-                if not os.path.lexists(link):
-                    os.symlink(f"{self.lab.authority.dir}/{self.cert}.{end}", link)
+            self.lab.authority.certificate(self.hostname)
             with open(f"{self.dir}/mesh.key", "w") as f:
                 f.write(key + "\n")
-            argv += ["-http-port", "-1", "-stun-port", self.stun_port, "-certmode", "manual", "-certdir", certdir,
-                     "-hostname", self.hostname, "-mesh-psk-file", f"{self.dir}/mesh.key"]
+            argv += ["-http-port", "-1", "-stun-port", self.stun_port, "-certmode", "manual", "-certdir",
+                     self.lab.authority.dir, "-hostname", self.hostname, "-mesh-psk-file", f"{self.dir}/mesh.key"]
             if peers:
                 argv += ["-mesh-with", ",".join(peers)]
         else:

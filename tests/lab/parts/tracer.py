@@ -68,7 +68,7 @@ class Trace:
         def ready():
             self.proc.check()
             return os.path.exists(self.ready_path)
-        until(ready, f"derptrace to be ready; its words:\n{tail(self.log)}", timeout, 0.01)
+        until(ready, lambda: f"derptrace to be ready; its words:\n{tail(self.log)}", timeout, 0.01)
         return self
 
     def send_signal(self, sig):

@@ -5,7 +5,7 @@ import signal
 import socket
 import time
 
-from lab import Lab, LabError, scenario, until
+from lab import Lab, LabError, scenario, tail, until
 from parts.net import inside
 
 
@@ -55,6 +55,31 @@ def test_plain_region_and_websocket():
         carry(lab, a, b, websocket=True)
         assert a.counters().packets_forwarded_out == 500
         assert "websocket" in a.varz() and a.counters()["derp_websocket_accepts"] == 1
+
+
+@scenario(timeout=60)
+def test_wrong_meshes():
+    """Each way to mesh wrongly fails in the relay's own words."""
+    def says(relay, words):
+        until(lambda: words in tail(relay.log, 50), lambda: f"{relay} to say: {words}\n{tail(relay.log)}")
+
+    with Lab("wrong") as lab:
+        a = lab.relay("derp1", mesh_with=["other.lab", "derp1.lab", "closed.host"])
+        b = lab.relay("derp2", mesh_with=[a], mesh_key="ab" * 32)
+        c = lab.relay("derp3", mesh_with=[a], server_key=a)
+        lab.net.name("other.lab", b.host)
+        lab.net.name("closed.host", lab.host("closed"))
+        lab.up(meshed=False)
+        says(a, "remote error: tls")
+        says(a, "detected self-connect")
+        says(a, "connection refused")
+        says(b, "Recv: ")
+        says(c, "detected self-connect")
+        assert a.key == c.key != b.key
+        client = lab.goclient(lab.host("c1"))
+        client.command("peer", "x", a.url)
+        assert client.wait_event("peer")["server"] == a.key
+        assert a.counters().watchers == 0
 
 
 @scenario(timeout=60)
