@@ -79,12 +79,19 @@ static void move(struct flow *f, bool ready)
 
 static void finish(struct flow *f)
 {
+	const struct peer *src = peer_find_key(f->pair->keys);
+	const struct peer *dst = peer_find_key(f->pair->keys + 32);
+
 	out_begin("sent");
 	if (f->o.id)
 		out_str("id", f->o.id);
 	out_key("src", f->pair->keys);
 	out_key("dst", f->pair->keys + 32);
 	out_str("peer", f->peer->name);
+	if (src)
+		out_str("src_name", src->name);
+	if (dst)
+		out_str("dst_name", dst->name);
 	out_u64("count", f->sent);
 	out_u64("bytes", f->sent_bytes);
 	if (f->sent < f->requested) {
@@ -255,7 +262,7 @@ void flow_sent(const struct outq_record *r)
 	struct flow *f = r->flow;
 
 	pair_sent(f->pair, r->seq, r->payload_len);
-	f->peer->sent_frames++;
+	f->peer->sent++;
 	if (f->forward)
 		f->peer->forwarded++;
 	f->sent++;

@@ -125,21 +125,16 @@ static void write_failed(struct peer *p)
 	peer_down(p, why);
 }
 
-/* Between two writes, where TLS has no half-written record. */
 static bool update_key(struct peer *p)
 {
 	int err = transport_tls_key_update(&p->link);
 
-	if (err == -EAGAIN) {
-		p->blocked = true;
-		return false;
-	}
 	p->key_update = false;
-	if (err && err != -EOPNOTSUPP) {
+	if (err == -EAGAIN)
+		p->blocked = true;
+	else if (err && err != -EOPNOTSUPP)
 		peer_down(p, p->link.why);
-		return false;
-	}
-	return true;
+	return !err;
 }
 
 static void write_some(struct peer *p)
@@ -151,7 +146,7 @@ static void write_some(struct peer *p)
 	ssize_t n;
 
 	while (streaming(p) && p->state != PEER_CLOSING && !p->blocked) {
-		if (p->key_update && !update_key(p))
+		if (p->key_update && !p->link.half_written && !update_key(p))
 			return;
 		if (!outq_next(&p->out, &buf, &len)) {
 			if (p->state != PEER_UP || !flow_fill(p))

@@ -8,6 +8,8 @@
 #include "mem.h"
 #include "ws.h"
 
+/* Relays refuse messages of more than 32 KiB. */
+#define WS_MESSAGE_MAX (16 * 1024)
 #define KEEP_CAP (64 * 1024)	/* an empty queue holds on to no more than this */
 
 uint8_t *outq_put(struct outq *q, size_t len)
@@ -44,28 +46,43 @@ void outq_record(struct outq *q, struct flow *flow, uint64_t seq, uint32_t paylo
 	};
 }
 
-/* Makes the open unit, up to `keep` bytes before the end, one masked message. */
-static void wrap(struct outq *q, size_t keep)
+/* Makes len bytes at stream offset `at` one masked message; returns what its head added. */
+static size_t wrap(struct outq *q, uint64_t at, size_t len)
 {
-	size_t start, len, n;
 	uint32_t mask = randombytes_random();
-	uint8_t head[WS_HEAD_MAX];
+	uint8_t head[WS_HEAD_MAX], *p;
+	size_t n;
 
-	len = q->base + q->tail - keep - q->unit_start;
 	n = ws_head(head, WS_BINARY, len, mask);
 	outq_put(q, n);
-	start = q->unit_start - q->base;
-	memmove(q->buf + start + n, q->buf + start, len + keep);
-	memcpy(q->buf + start, head, n);
-	ws_mask(q->buf + start + n, len, mask);
+	p = q->buf + (at - q->base);
+	memmove(p + n, p, q->buf + q->tail - n - p);
+	memcpy(p, head, n);
+	ws_mask(p + n, len, mask);
 	/* The packets that end in or behind this message moved on; they are the youngest. */
 	for (uint32_t i = q->recs_len; i--;) {
 		struct outq_record *r = &q->recs[(q->recs_head + i) & (q->recs_cap - 1)];
 
-		if (r->end <= q->unit_start)
+		if (r->end <= at)
 			break;
 		r->end += n;
 	}
+	return n;
+}
+
+/* The open unit up to stream offset `end` as messages; returns where they end. */
+static uint64_t wrap_all(struct outq *q, uint64_t end)
+{
+	uint64_t at = q->unit_start;
+
+	while (at < end) {
+		size_t len = end - at < WS_MESSAGE_MAX ? end - at : WS_MESSAGE_MAX;
+		size_t n = wrap(q, at, len);
+
+		at += n + len;
+		end += n;
+	}
+	return end;
 }
 
 void outq_close_unit(struct outq *q, size_t keep)
@@ -74,10 +91,8 @@ void outq_close_unit(struct outq *q, size_t keep)
 
 	if (end <= q->unit_start)
 		return;
-	if (q->websocket) {
-		wrap(q, keep);
-		end = q->base + q->tail - keep;
-	}
+	if (q->websocket)
+		end = wrap_all(q, end);
 	if (q->ends_len == q->ends_cap) {
 		uint32_t cap = q->ends_cap ? 2 * q->ends_cap : 16;
 		uint64_t *ends = mem_zero(cap, sizeof(*ends));

@@ -2,7 +2,7 @@
 /*
  * What a peer has to write: frames one after the other, and where a write shall end. A unit is
  * what goes to the kernel (or into TLS) in one call: one frame, a burst of them, or one that is
- * cut in the middle of a frame. In WebSocket mode a unit is a message.
+ * cut in the middle of a frame. In WebSocket mode a unit is a message, or several if it is long.
  */
 #ifndef DERPLOAD_OUTQ_H
 #define DERPLOAD_OUTQ_H

@@ -139,12 +139,19 @@ static void set_key(struct peer *p)
 	struct peer *other;
 
 	crypto_scalarmult_base(pub, p->cfg.priv);
-	HASH_FIND(by_key, peers_by_key, p->pub, 32, other);
-	if (other == p && memcmp(pub, p->pub, 32))
+	if (!memcmp(pub, p->pub, 32))
+		return;
+	if (peer_find_key(p->pub) == p) {
 		HASH_DELETE(by_key, peers_by_key, p);
+		/* Another one may have the old key too. */
+		for (other = peers; other; other = peer_next(other))
+			if (other != p && !memcmp(other->pub, p->pub, 32))
+				break;
+		if (other)
+			HASH_ADD(by_key, peers_by_key, pub, 32, other);
+	}
 	memcpy(p->pub, pub, 32);
-	HASH_FIND(by_key, peers_by_key, p->pub, 32, other);
-	if (!other)
+	if (!peer_find_key(p->pub))
 		HASH_ADD(by_key, peers_by_key, pub, 32, p);
 }
 
@@ -207,6 +214,7 @@ static void give_up_unsent(struct peer *p, const char *why)
 
 static void leave(struct peer *p, const char *why)
 {
+	int unacked = transport_unacked(&p->link);
 	char text[256];
 
 	snprintf(text, sizeof(text), "%s", why);
@@ -222,6 +230,8 @@ static void leave(struct peer *p, const char *why)
 	out_begin("down");
 	out_str("peer", p->name);
 	out_str("why", text);
+	if (unacked > 0)
+		out_u64("unacked_bytes", unacked);
 	out_end();
 }
 

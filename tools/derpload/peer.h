@@ -78,9 +78,9 @@ struct peer {
 	/* books */
 	uint64_t connects;
 	uint64_t received, received_bytes;
-	uint64_t sent_frames, forwarded;
+	uint64_t sent, forwarded;	/* packets with the kernel; those that were ForwardPacket */
 	uint64_t keepalives, pings, pongs, gone_disconnected, gone_not_here, present;
-	uint64_t health, restarting, unknown, discarded, malformed;
+	uint64_t health, restarting, unknown, malformed;
 	uint64_t ping_at;		/* when our ping went out, 0: none is */
 	uint64_t expect_at;		/* received frames somebody waits for, 0: nobody does */
 

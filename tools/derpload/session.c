@@ -43,7 +43,6 @@ void session_send(struct peer *p, uint8_t type, const void *payload, size_t len)
 	if (len)
 		memcpy(to + FRAME_HEAD, payload, len);
 	outq_close_unit(&p->out, 0);
-	p->sent_frames++;
 	io_wake(p);
 }
 

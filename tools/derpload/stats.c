@@ -108,7 +108,7 @@ static void print_peer(const struct peer *p)
 	out_u64("connects", p->connects);
 	out_u64("received", p->received);
 	out_u64("received_bytes", p->received_bytes);
-	out_u64("sent_frames", p->sent_frames);
+	out_u64("sent", p->sent);
 	out_u64("forwarded", p->forwarded);
 	out_u64("queued_bytes", outq_pending(&p->out));
 	out_u64("gone_disconnected", p->gone_disconnected);

@@ -10,8 +10,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <linux/sockios.h>
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
 
@@ -211,6 +213,15 @@ int transport_error(const struct transport *t)
 	return err;
 }
 
+int transport_unacked(const struct transport *t)
+{
+	int bytes;
+
+	if (t->fd < 0)
+		return -EBADF;
+	return ioctl(t->fd, SIOCOUTQ, &bytes) ? -errno : bytes;
+}
+
 int transport_connected(struct transport *t)
 {
 	int err = transport_error(t);
@@ -311,8 +322,9 @@ int transport_tls_key_update(struct transport *t)
 	if (!t->ssl || SSL_version(t->ssl) < TLS1_3_VERSION)
 		return -EOPNOTSUPP;
 	if (!SSL_key_update(t->ssl, SSL_KEY_UPDATE_REQUESTED)) {
+		snprintf(t->why, sizeof(t->why), "TLS key update: %s", tls_error());
 		ERR_clear_error();
-		return -EAGAIN;
+		return -EPROTO;
 	}
 	return transport_tls_handshake(t);
 }
@@ -350,6 +362,7 @@ ssize_t transport_write(struct transport *t, const void *buf, size_t len)
 	t->want_write = false;
 	errno = 0;
 	n = SSL_write(t->ssl, buf, len);
+	t->half_written = n <= 0;
 	if (n > 0)
 		return n;
 	n = tls_result(t, n, "write");

@@ -33,6 +33,7 @@ struct transport {
 	SSL *ssl;			/* NULL: plain */
 	bool want_write;		/* TLS cannot go on before the socket takes bytes */
 	bool secured;			/* TLS handshake done */
+	bool half_written;		/* TLS holds part of a record: the write must be repeated */
 	char why[200];
 };
 
@@ -64,7 +65,10 @@ int transport_tls_begin(struct transport *t, const char *sni, const char *verify
 int transport_tls_handshake(struct transport *t);
 /* The relay's key in the certificate chain ("derpkey<64 hex>"), TLS 1.3 only. */
 bool transport_tls_meta_key(const struct transport *t, uint8_t key[static 32]);
-/* Sends a KeyUpdate and asks for one. 0, -EAGAIN while a write is half done, -EOPNOTSUPP. */
+/*
+ * Sends a KeyUpdate and asks for one. Not while half_written. 0, -EAGAIN if the socket takes no
+ * more (the next write sends it), -EOPNOTSUPP, -errno.
+ */
 int transport_tls_key_update(struct transport *t);
 
 /* Bytes > 0, 0 at the end of the stream, -EAGAIN, -errno. */
@@ -78,6 +82,8 @@ void transport_read_slowly(struct transport *t);
 
 /* close_notify and FIN; reading goes on. */
 void transport_finish(struct transport *t);
+/* Bytes the kernel took and the other end has not acknowledged; -errno if that is not known. */
+int transport_unacked(const struct transport *t);
 /* The socket's own error, 0 if none. */
 int transport_error(const struct transport *t);
 /* Closes; with rst the kernel sends a reset. Harmless on a closed one. */
