@@ -208,24 +208,24 @@ fuzz-short: fuzz-bin				## fuzz each parser for 20 s, print its coverage
 
 # --- the lab's programs ----------------------------------------------------------------------
 LAB_GO   := tests/lab/go
-LAB_SRC  := $(wildcard $(LAB_GO)/go.mod $(LAB_GO)/go.sum $(LAB_GO)/*/*.go)
+LAB_MOD  := $(wildcard $(LAB_GO)/go.mod $(LAB_GO)/go.sum)
 LAB_OWN  := $(patsubst $(LAB_GO)/%/main.go,%,$(wildcard $(LAB_GO)/*/main.go))
-LAB_BIN  := $(if $(LAB_SRC),$(addprefix $(B)/lab/bin/,derper derper-stripped derper-pie $(LAB_OWN)))
+LAB_BIN  := $(if $(LAB_MOD),$(addprefix $(B)/lab/bin/,derper derper-stripped derper-pie $(LAB_OWN)))
 GO       = $(or $(shell tools/setup/go.sh --path 2>/dev/null),$(error no Go fit for the lab: run `make deps`))
 GOBUILD  = cd $(LAB_GO) && $(GO) build -buildvcs=false
 
 .PHONY: lab-bin lab demo bench
 lab-bin: $(LAB_BIN)
-$(B)/lab/bin/derper: $(LAB_SRC)
+$(B)/lab/bin/derper: $(LAB_MOD)
 	$(call say,GO,$@)
 	$(Q)$(GOBUILD) -o $(CURDIR)/$@ tailscale.com/cmd/derper
-$(B)/lab/bin/derper-stripped: $(LAB_SRC)
+$(B)/lab/bin/derper-stripped: $(LAB_MOD)
 	$(call say,GO,$@)
 	$(Q)$(GOBUILD) -ldflags="-s -w" -o $(CURDIR)/$@ tailscale.com/cmd/derper
-$(B)/lab/bin/derper-pie: $(LAB_SRC)
+$(B)/lab/bin/derper-pie: $(LAB_MOD)
 	$(call say,GO,$@)
 	$(Q)$(GOBUILD) -buildmode=pie -o $(CURDIR)/$@ tailscale.com/cmd/derper
-$(addprefix $(B)/lab/bin/,$(LAB_OWN)): $(B)/lab/bin/%: $(LAB_SRC)
+$(addprefix $(B)/lab/bin/,$(LAB_OWN)): $(B)/lab/bin/%: $(LAB_GO)/%/main.go $(LAB_MOD)
 	$(call say,GO,$@)
 	$(Q)$(GOBUILD) $(GOTAGS) -o $(CURDIR)/$@ ./$*
 # The client's WebSocket side is behind a build tag in tailscale's own package.

@@ -151,8 +151,9 @@ class Lab:
             dialled_by = [o for o in self.relays if o is not r and o.pid and
                           any(p is r or p == r.address or p == r.hostname for p in o.mesh_with)]
             if r.pid and dialled_by:
+                names = ", ".join(map(str, dialled_by))
                 until(lambda: r.counters().watchers >= len(dialled_by),
-                      lambda: f"{r} to be watched by {', '.join(map(str, dialled_by))}; its log:\n{tail(r.log)}", timeout, 0.1)
+                      lambda: f"{r} to be watched by {names}; its log:\n{tail(r.log)}", timeout, 0.1)
 
     def clients_settled(self, count, timeout=20):
         """Awaits that every running relay of a whole mesh knows this many clients, its own and the others'.
@@ -172,8 +173,8 @@ class Lab:
         return f"{self.dir}/{stem}-{self._runs}"
 
     def derpload(self, host, *args):
-        load = Load("derpload", [f"{BUILD}/derpload", *args], self._log("derpload") + ".log", ns=host.ns,
-                    env={"SSL_CERT_FILE": self.authority.ca})
+        load = Load("derpload", [f"{BUILD}/derpload", "--cafile", self.authority.ca, *args],
+                    self._log("derpload") + ".log", ns=host.ns)
         self.own(load)
         return load
 

@@ -130,7 +130,7 @@ class Talker(Proc):
             try:
                 event = json.loads(line)
             except ValueError:
-                event = {"event": "garbage", "line": line.decode(errors="replace")}
+                event = {"ev": "garbage", "line": line.decode(errors="replace")}
             self._queue.put(event)
         self._queue.put(None)
 
@@ -148,21 +148,23 @@ class Talker(Proc):
         deadline = time.monotonic() + timeout
 
         def fits(e):
-            return e.get("event") == event and all(e.get(k) == v for k, v in fields.items())
+            return e.get("ev") == event and all(e.get(k) == v for k, v in fields.items())
 
+        for i, e in enumerate(self.events):
+            if fits(e):
+                return self.events.pop(i)
         while True:
-            for i, e in enumerate(self.events):
-                if fits(e):
-                    return self.events.pop(i)
-                if e.get("event") == "error" and event != "error":
-                    raise LabError(f"{self.name}: {self.events.pop(i)}")
             try:
                 e = self._queue.get(timeout=max(0.0, deadline - time.monotonic()))
             except queue.Empty:
                 raise LabError(f"{self.name}: waited {timeout:g} s for {event} {fields or ''}; "
                                f"untaken: {self.events[-5:]}\n{tail(self.log)}") from None
             if e is None:
-                self.popen.wait()
-                raise LabError(f"{self.name} ended with {self.popen.returncode} before {event} {fields or ''}\n"
+                self._queue.put(None)       # whoever asks next must not wait for it
+                raise LabError(f"{self.name} ended with {self.popen.wait()} before {event} {fields or ''}\n"
                                f"{tail(self.log)}")
+            if fits(e):
+                return e
+            if e.get("ev") == "error":
+                raise LabError(f"{self.name}: {e}")
             self.events.append(e)

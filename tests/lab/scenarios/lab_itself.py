@@ -16,7 +16,7 @@ def carry(lab, src_relay, dst_relay, count=500, rate=2000, websocket=False, tag=
     src, dst = one.peer("src", src_relay), two.peer("dst", dst_relay)
     lab.clients_settled(2)
     one.send("src", dst, count, 1200, rate)
-    assert one.sent("src", dst)["packets"] == count
+    assert one.sent("src", dst) == count
     until(lambda: received(two, "dst", src) == count, f"{count} packets to arrive")
     one.quit(), two.quit()
     return src, dst
@@ -58,6 +58,26 @@ def test_plain_region_and_websocket():
 
 
 @scenario(timeout=60)
+def test_load():
+    """derpload, 20 peers on two nodes, every pair of a ring: each packet counted at both ends and by the relays."""
+    with Lab("load") as lab:
+        a = lab.relay("derp1", mesh_with=["derp2.lab"])
+        b = lab.relay("derp2", mesh_with=["derp1.lab"])
+        lab.up()
+        load = lab.derpload(lab.host("c1"))
+        load.peers({f"p{i}": (a, b)[i % 2] for i in range(20)})
+        lab.clients_settled(20)
+        load.pairs("ring", count=500, size="1-1400", kind="mixed", rate=100)
+        load.barrier()
+        load.quiet()
+        books = load.books()
+        assert len(books) == 20 and all(p["sent"] == p["received"] == 500 for p in books.values()), books
+        seen = [r.counters() for r in (a, b)]
+        assert sum(c.packets_received for c in seen) == 10000 == sum(c.packets_forwarded_in for c in seen)
+        assert load.quit() == 0
+
+
+@scenario(timeout=60)
 def test_wrong_meshes():
     """Each way to mesh wrongly fails in the relay's own words."""
     def says(relay, words):
@@ -78,7 +98,7 @@ def test_wrong_meshes():
         assert a.key == c.key != b.key
         client = lab.goclient(lab.host("c1"))
         client.command("peer", "x", a.url)
-        assert client.wait_event("peer")["server"] == a.key
+        assert client.wait_event("up")["server"] == a.key
         assert a.counters().watchers == 0
 
 

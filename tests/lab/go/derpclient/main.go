@@ -3,14 +3,14 @@
 // derpclient holds DERP clients made of tailscale's own derphttp package, many to a process, and is told what to
 // do line by line. It reads commands on standard input and writes one JSON object a line on standard output:
 //
-//	peer NAME URL                      connect; {"event":"peer","name","key","server"}
-//	send FROM TO COUNT SIZE [RATE]     TO is a name or nodekey:HEX; RATE in packets a second, 0 is flat out;
-//	                                   {"event":"sent","from","to","packets","bytes"} when done
-//	stats                              {"event":"stats","peers":{NAME:{...}}}
-//	close NAME                         {"event":"closed","name"}
+//	peer NAME URL                      connect; {"ev":"up","peer","key","server"}
+//	send SRC DST COUNT SIZE [RATE]     DST is a name or nodekey:HEX; RATE in packets a second, 0 is flat out;
+//	                                   {"ev":"sent","src_name","dst","sent","sent_bytes"} when done
+//	stats                              {"ev":"stats","peers":{NAME:{...}}}
+//	close NAME                         {"ev":"down","peer"}
 //	quit
 //
-// What cannot be done is answered with {"event":"error","command","error"}. Log lines go to standard error.
+// What cannot be done is answered with {"ev":"error","command","msg"}. Log lines go to standard error.
 package main
 
 import (
@@ -151,12 +151,13 @@ func cmdPeer(args []string) error {
 		return err
 	}
 	c.NotePreferred(true)
-	p := &peer{name: args[0], client: c, sent: map[key.NodePublic]*flow{}, received: map[key.NodePublic]*flow{}}
+	p := &peer{name: args[0], client: c}
+	p.sent, p.received = map[key.NodePublic]*flow{}, map[key.NodePublic]*flow{}
 	peersMu.Lock()
 	peers[p.name] = p
 	peersMu.Unlock()
 	go p.receive()
-	emit(map[string]any{"event": "peer", "name": p.name, "key": priv.Public(), "server": c.ServerPublicKey()})
+	emit(map[string]any{"ev": "up", "peer": p.name, "key": priv.Public(), "server": c.ServerPublicKey()})
 	return nil
 }
 
@@ -171,7 +172,7 @@ func keyOf(s string) (key.NodePublic, error) {
 
 func cmdSend(args []string) error {
 	if len(args) != 4 && len(args) != 5 {
-		return errors.New("send FROM TO COUNT SIZE [RATE]")
+		return errors.New("send SRC DST COUNT SIZE [RATE]")
 	}
 	p := findPeer(args[0])
 	if p == nil {
@@ -193,8 +194,8 @@ func cmdSend(args []string) error {
 	}
 	go func() {
 		sent, err := p.send(dst, count, size, rate)
-		ev := map[string]any{"event": "sent", "from": p.name, "to": args[1],
-			"packets": sent, "bytes": sent * size}
+		ev := map[string]any{"ev": "sent", "src_name": p.name, "dst": dst,
+			"sent": sent, "sent_bytes": sent * size}
 		if err != nil {
 			ev["error"] = err.Error()
 		}
@@ -246,7 +247,7 @@ func cmdStats([]string) error {
 			"last_error": p.lastError, "health": p.lastHealth}
 		p.mu.Unlock()
 	}
-	emit(map[string]any{"event": "stats", "peers": all})
+	emit(map[string]any{"ev": "stats", "peers": all})
 	return nil
 }
 
@@ -262,7 +263,7 @@ func cmdClose(args []string) error {
 	delete(peers, p.name)
 	peersMu.Unlock()
 	p.client.Close()
-	emit(map[string]any{"event": "closed", "name": p.name})
+	emit(map[string]any{"ev": "down", "peer": p.name})
 	return nil
 }
 
@@ -291,7 +292,7 @@ func main() {
 			err = cmd(words[1:])
 		}
 		if err != nil {
-			emit(map[string]any{"event": "error", "command": words[0], "error": err.Error()})
+			emit(map[string]any{"ev": "error", "command": words[0], "msg": err.Error()})
 		}
 	}
 }
