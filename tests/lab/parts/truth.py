@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What really happened, from those who cannot be wrong: derpload knows what it sent and received, a relay counts what
+it dropped. A report is held against both, to the frame.
+"""
+from .proc import LabError
+
+
+class Crowd:
+    """Peers of one derpload process, spread over relays in turn, and the traffic among them."""
+
+    def __init__(self, lab, host, relays, count=20, prefix="p", proto="derp", args=(), options=""):
+        self.load = lab.derpload(host, *args)
+        self.names = [f"{prefix}{i}" for i in range(count)]
+        self.at = {name: relays[i % len(relays)] for i, name in enumerate(self.names)}
+        self.keys = {}
+        for name in self.names:
+            self.load.command("peer", name, self.at[name].url, f"proto={proto}", options)
+        for name in self.names:
+            self.keys[name] = self.load.wait_event("up", peer=name)["key"]
+
+    def pairs(self, *words, timeout=60):
+        """Sends among the peers (derpload's pairs command) and awaits that all of it was written."""
+        self.load.command("pairs", *words, "id=pairs")
+        self.load.wait_event("sent_all", timeout=timeout)
+
+    def send(self, src, dst, *words, timeout=60):
+        self.load.command("send", src, dst, *words)
+        self.load.wait_event("sent", timeout=timeout)
+
+    def quiet(self, ms=500, timeout=60):
+        """Awaits that nothing has arrived for a while."""
+        self.load.command("quiet", ms)
+        self.load.wait_event("quiet", timeout=timeout)
+
+    def name_of(self, key):
+        return next(n for n, k in self.keys.items() if k == key)
+
+    def crosses(self, src, dst):
+        return self.at[self.name_of(src)] is not self.at[self.name_of(dst)]
+
+    def truth(self):
+        """{(src key, dst key): {"sent", "received"}} of all pairs that sent anything."""
+        rows = self.load.stats()["pairs"]
+        wrong = [r for r in rows if r["corrupt"] or r["dup"]]
+        if wrong:
+            raise LabError(f"payloads were damaged or doubled on the way: {wrong[:3]}")
+        return {(r["src"], r["dst"]): r for r in rows if r["sent"] or r["received"]}
+
+
+def rows(report):
+    return {(p["src"], p["dst"]): p for p in report["pairs"]}
+
+
+def node(report, relay):
+    """The report's row of a relay's present process."""
+    found = [n for n in report["nodes"] if n["pid"] == relay.pid]
+    if len(found) != 1:
+        raise LabError(f"{len(found)} nodes with {relay}'s pid {relay.pid}: "
+                       f"{[(n['name'], n['pid']) for n in report['nodes']]}")
+    return found[0]
+
+
+def link(report, a, b):
+    names = node(report, a)["name"], node(report, b)["name"]
+    found = [k for k in report["links"] if (k["from"], k["to"]) == names]
+    if len(found) != 1:
+        raise LabError(f"{len(found)} links {names}: {report['links']}")
+    return found[0]
+
+
+def verdicts(report, *classes):
+    return [v for v in report["verdicts"] if not classes or v["class"] in classes]
+
+
+def only_verdicts(report, *classes):
+    """Every class is there, and no other."""
+    there = {v["class"] for v in report["verdicts"]}
+    if there != set(classes):
+        raise LabError(f"verdicts {sorted(there)} instead of {sorted(classes)}:\n" +
+                       "\n".join(f"{v['class']} {v['reason']}: {v['summary']}" for v in report["verdicts"]))
+    return report["verdicts"]
+
+
+def check_pairs(report, truth, settled=True):
+    """Each pair's row says what was sent and what arrived; settled: and all the rest is lost, nothing in flight."""
+    wrong, have = [], rows(report)
+    for pair, t in truth.items():
+        row = have.pop(pair, None)
+        if not row:
+            wrong.append(f"{pair}: no row, sent {t['sent']}")
+            continue
+        lost = t["sent"] - t["received"]
+        if row["untraced"]:
+            if not row["lost"]["min"] <= lost <= row["lost"]["max"] + row["in_flight"] or row["entered"] > t["sent"]:
+                wrong.append(f"{pair}: sent {t['sent']}, arrived {t['received']}; {summary(row)}")
+            continue
+        if (row["entered"], row["delivered"]) != (t["sent"], t["received"]) or \
+                settled and (row["lost"]["min"], row["in_flight"]) != (lost, 0):
+            wrong.append(f"{pair}: sent {t['sent']}, arrived {t['received']}; {summary(row)}")
+    wrong += [f"{pair}: nothing was sent; {summary(row)}" for pair, row in have.items() if row["entered"]]
+    if wrong:
+        raise LabError(f"{len(wrong)} pairs are not what was sent and received:\n" + "\n".join(wrong[:12]) +
+                       f"\ntracer: {report['tracer']}")
+
+
+def summary(row):
+    return f"the report has {({k: row[k] for k in ('entered', 'delivered', 'in_flight', 'lost', 'lost_by', 'untraced')})}" \
+           f" path {[(h['node'], h['hop'], h['frames']) for h in row['path']]}"
+
+
+def check_counters(report, relays, before, settled=True):
+    """Each node's books against the relay's own counters since the trace began."""
+    wrong = []
+    for relay in relays:
+        row, grown = node(report, relay), relay.counters().since(before[relay.name])
+        came = grown.packets_received + grown.packets_forwarded_in
+        went = grown.packets_sent + grown.packets_forwarded_out
+        relays_word = {"entered": came, "left": went - row["unflushed"], "lost": grown.lost() + row["unflushed"]}
+        ours = {"entered": row["entered"], "left": row["left"], "lost": row["lost"]["min"]}
+        if row["untraced"] or not settled:
+            continue
+        if ours != relays_word or row["in_flight"]:
+            wrong.append(f"{relay}: the relay counts {relays_word} {grown.dropped()}, the report has {ours}, "
+                         f"in flight {row['in_flight']}, unflushed {row['unflushed']}")
+    if wrong:
+        raise LabError("books against the relays' own counters:\n" + "\n".join(wrong) + f"\n{report['tracer']}")
+
+
+def counters(relays):
+    return {r.name: r.counters() for r in relays}
