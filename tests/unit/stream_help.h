@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Connections for tests of stream: a DERP conversation, under real TLS where asked for, as a script
+ * of what each side put on the wire; and a TCP that hands the script's bytes to streams in any
+ * pieces and order, with the facts that a kernel would tell.
+ */
+#ifndef DT_TEST_STREAM_HELP_H
+#define DT_TEST_STREAM_HELP_H
+
+#include <openssl/ssl.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "stream/stream.h"
+
+#define HELP_CONN	7
+#define HELP_NODE	1
+
+/* --- reproducible chance ------------------------------------------------------------------ */
+struct chance {
+	uint64_t state;
+};
+uint32_t chance_next(struct chance *c);
+/* low .. high, both included */
+uint32_t chance_between(struct chance *c, uint32_t low, uint32_t high);
+
+/* --- bytes that grow ---------------------------------------------------------------------- */
+struct bytes {
+	uint8_t *p;
+	size_t len, cap;
+};
+void bytes_add(struct bytes *b, const void *p, size_t len);
+void bytes_free(struct bytes *b);
+
+/* --- what is expected, and what came ------------------------------------------------------ */
+struct seen_frame {
+	enum capture_dir dir;
+	uint8_t type;
+	uint32_t len, head_len;
+	uint64_t digest;	/* of the first min(len, 128) payload bytes */
+	uint64_t tcp_end, derp_off;
+	bool from_start;
+};
+
+struct seen {
+	struct seen_frame *frames;
+	size_t count, cap;
+	struct stream_gap gaps[4096];
+	size_t gap_count;
+	bool gap_open[2];
+	uint64_t in_arrived, in_read, out_acked, out_written, out_sent;
+	struct stream_info info;
+	size_t whole_count;
+};
+
+void seen_add(struct seen *s, enum capture_dir dir, uint8_t type, const uint8_t *payload,
+	      uint32_t len);
+void seen_free(struct seen *s);
+/* How many of @got are in @want, in order, by direction; -1 where one is not. */
+int seen_match(const struct seen *want, const struct seen *got, enum capture_dir dir);
+size_t seen_count(const struct seen *s, enum capture_dir dir);
+struct streams *seen_streams(struct seen *s, const struct stream_limits *limits);
+
+/* --- the script --------------------------------------------------------------------------- */
+struct flight {
+	enum capture_dir dir;
+	size_t at, len;		/* in the bytes of its direction */
+	size_t secrets;		/* so many secrets were logged before it */
+};
+
+struct script {
+	struct bytes wire[2];
+	struct flight *flights;
+	size_t count, cap;
+	struct seen want;
+	struct capture_secret secrets[64];
+	char labels[64][48];
+	size_t secret_count;
+	SSL_CTX *contexts[2];
+	SSL *ssl[2];		/* client, server; NULL: plain */
+	struct chance chance;
+	bool dialled;		/* the node is the client */
+	bool websocket;
+};
+
+struct script_options {
+	bool tls;
+	int version;		/* TLS1_3_VERSION ... */
+	const char *suite;	/* of that version; NULL: any */
+	bool dialled;
+	bool websocket;
+	bool fast_start;
+	uint64_t seed;
+};
+
+/* Handshake and upgrade are in it already. */
+void script_begin(struct script *s, const struct script_options *o);
+/* What @side (0: client) writes in one go. */
+void script_write(struct script *s, int side, const void *p, size_t len);
+void script_key_update(struct script *s, int side, bool ask);
+/* A frame of random content, alone or with others in one write. */
+void script_frames(struct script *s, int side, unsigned int count, uint32_t max_len);
+/* One frame. */
+void script_frame(struct script *s, int side, uint8_t type, const void *payload, uint32_t len);
+/* A conversation of @rounds random frames each way. */
+void script_talk(struct script *s, unsigned int rounds, uint32_t max_len);
+void script_free(struct script *s);
+enum capture_dir script_dir(const struct script *s, int side);
+
+/* --- the TCP ------------------------------------------------------------------------------ */
+struct replay_options {
+	uint32_t max_segment;	/* sizes are 1 .. so many; 0: whole flights */
+	bool fixed;		/* always so many, not up to */
+	unsigned int reorder;	/* inbound: percent of segments that arrive late */
+	unsigned int repeat;	/* percent sent again, cut anew */
+	unsigned int forge;	/* percent preceded by a forged one */
+	unsigned int lose;	/* percent of records the ring lost */
+	unsigned int cut;	/* percent that were captured in part */
+	uint64_t seed;
+	uint32_t isn[2];
+	size_t skip[2];		/* bytes of each direction that passed before attach */
+	bool midstream;
+	enum { SECRETS_FIRST, SECRETS_IN_TIME, SECRETS_LAST, SECRETS_NEVER } secrets;
+};
+
+void replay_open(struct streams *s, const struct replay_options *o, const struct script *script);
+void replay_secrets(struct streams *s, const struct script *script, size_t from, size_t to);
+/* All flights, then FACTS, then CLOSE where @close. */
+void replay(struct streams *s, const struct script *script, const struct replay_options *o,
+	    bool close);
+void replay_tick(struct streams *s, uint64_t time_ns);
+
+#endif

@@ -1,0 +1,308 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/* What a connection carries once TLS is off: HTTP until it is upgraded, then DERP. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "stream/connection.h"
+
+/* --- to the sink -------------------------------------------------------------------------- */
+
+void application_raise(struct connection *c, enum stream_stage stage)
+{
+	/* A connection that is kept alive may be upgraded at last. */
+	bool upgraded = c->info.stage == STREAM_OTHER &&
+			(stage == STREAM_UPGRADED || stage == STREAM_DERP);
+
+	if (stage > c->info.stage || upgraded)
+		c->info.stage = stage;
+}
+
+void application_begin_gap(struct connection *c, enum capture_dir dir, uint64_t time_ns,
+			   uint64_t bytes)
+{
+	struct connection_app *app = &c->apps[dir];
+	struct stream_gap gap = { .node = c->node, .conn = c->id, .time_ns = time_ns,
+				  .dir = dir, .begins = true };
+
+	if (app->state == APP_IGNORED || c->layer == LAYER_OTHER)
+		return;
+	app->gap_bytes += bytes;
+	c->shared->gone.gap_bytes += bytes;
+	if (app->gap)
+		return;
+	app->gap = true;
+	c->shared->gone.gaps++;
+	c->shared->sink->gap(c->shared->sink->ctx, &gap);
+}
+
+void application_end_gap(struct connection *c, enum capture_dir dir, uint64_t time_ns)
+{
+	struct connection_app *app = &c->apps[dir];
+	struct stream_gap gap = { .node = c->node, .conn = c->id, .time_ns = time_ns,
+				  .dir = dir, .bytes = app->gap_bytes };
+
+	if (!app->gap)
+		return;
+	app->gap = false;
+	app->gap_bytes = 0;
+	c->shared->sink->gap(c->shared->sink->ctx, &gap);
+}
+
+static void on_frame(void *ctx, enum capture_dir dir, struct stream_frame *f,
+		     const uint8_t *whole, size_t whole_len)
+{
+	struct connection *c = ctx;
+	const struct stream_sink *sink = c->shared->sink;
+
+	application_end_gap(c, dir, f->time_ns);
+	application_raise(c, STREAM_DERP);
+	f->node = c->node;
+	f->conn = c->id;
+	sink->frame(sink->ctx, f);
+	if (sink->whole)
+		sink->whole(sink->ctx, f, whole, whole_len);
+}
+
+static void on_skipped(void *ctx, enum capture_dir dir, uint64_t time_ns, uint64_t bytes)
+{
+	application_begin_gap(ctx, dir, time_ns, bytes);
+}
+
+static void on_resumed(void *ctx, enum capture_dir dir, uint64_t time_ns)
+{
+	struct connection *c = ctx;
+
+	application_end_gap(c, dir, time_ns);
+	application_raise(c, STREAM_DERP);
+}
+
+/* --- DERP --------------------------------------------------------------------------------- */
+
+uint8_t application_talker(const struct connection *c, enum capture_dir dir)
+{
+	return !c->has_client ? DERP_EITHER : c->client == dir ? DERP_CLIENT : DERP_SERVER;
+}
+
+static void start_derp(struct connection *c, enum capture_dir dir, bool synced, bool websocket)
+{
+	static const struct derp_sink sink = { on_frame, on_skipped, on_resumed };
+	struct connection_app *app = &c->apps[dir];
+
+	if (app->state == APP_DERP || app->state == APP_WEBSOCKET)
+		derp_clear(&app->derp);
+	derp_init(&app->derp, dir, application_talker(c, dir), synced,
+		  c->shared->sink->whole != NULL, &c->budget, &sink, c);
+	app->state = websocket ? APP_WEBSOCKET : APP_DERP;
+	app->websocket = (struct websocket){ 0 };
+	app->websocket_lost = false;
+	if (websocket)
+		c->info.websocket = true;
+}
+
+static void feed_websocket(struct connection *c, const struct derp_chunk *chunk,
+			   enum capture_dir dir)
+{
+	struct connection_app *app = &c->apps[dir];
+	size_t done = 0, n, used, from, out;
+
+	while (done < chunk->len) {
+		uint8_t *copy = c->shared->unmasked;
+		struct derp_chunk part = *chunk;
+
+		n = chunk->len - done;
+		if (n > sizeof(c->shared->unmasked))
+			n = sizeof(c->shared->unmasked);
+		memcpy(copy, chunk->data + done, n);
+		if (!websocket_next(&app->websocket, copy, n, &used, &from, &out)) {
+			app->websocket_lost = true;
+			derp_gap(&app->derp, chunk->time_ns, 0, 0, false);
+			application_begin_gap(c, dir, chunk->time_ns, chunk->len - done);
+			return;
+		}
+		part.framed = true;
+		part.inner = false;
+		part.data = copy + from;
+		part.len = out;
+		part.tcp_pos += done + from;
+		if (out)
+			derp_feed(&app->derp, &part);
+		done += used;
+	}
+}
+
+/* Does a WebSocket frame with a DERP header begin here? Its payload may be masked. */
+static bool looks_websocket(const struct connection *c, const struct derp_chunk *chunk,
+			    enum capture_dir dir)
+{
+	uint8_t head[WEBSOCKET_MAX_HEADER + WALK_HEADER_LEN];
+	size_t used, from, out, len = chunk->len < sizeof(head) ? chunk->len : sizeof(head);
+	struct websocket w = { 0 };
+
+	if (chunk->inner || len < 2 || chunk->data[0] != 0x82)
+		return false;
+	memcpy(head, chunk->data, len);
+	if (!websocket_next(&w, head, len, &used, &from, &out) || out < WALK_HEADER_LEN)
+		return false;
+	if (c->has_client && w.masked != (c->client == dir))
+		return false;
+	return derp_plausible(head + from, application_talker(c, dir));
+}
+
+/* --- HTTP --------------------------------------------------------------------------------- */
+
+static bool start_http(struct connection *c)
+{
+	if (!c->http && budget_take(&c->budget, sizeof(*c->http))) {
+		c->http = calloc(1, sizeof(*c->http));
+		if (!c->http)
+			budget_give(&c->budget, sizeof(*c->http));
+	}
+	return c->http;
+}
+
+static void end_http(struct connection *c)
+{
+	if (!c->http)
+		return;
+	http_clear(c->http, &c->budget);
+	budget_give(&c->budget, sizeof(*c->http));
+	free(c->http);
+	c->http = NULL;
+}
+
+static bool in_http(const struct connection_app *app)
+{
+	return app->state == APP_NEW || app->state == APP_HTTP;
+}
+
+static void advance(struct derp_chunk *chunk, size_t used)
+{
+	chunk->data += used;
+	chunk->len -= used;
+	chunk->tcp_pos += used;
+	chunk->inner |= used > 0;
+}
+
+/* Takes HTTP off @chunk's front. */
+static void feed_http(struct connection *c, struct derp_chunk *chunk, enum capture_dir dir)
+{
+	int side = c->has_client && c->client != dir;
+	enum http_result result;
+	size_t used;
+
+	if (!start_http(c)) {
+		application_begin_gap(c, dir, chunk->time_ns, chunk->len);
+		c->apps[dir].state = APP_IGNORED;
+		return;
+	}
+	result = http_feed(c->http, side, chunk->data, chunk->len, &c->budget, &c->info, &used);
+	advance(chunk, used);
+	if (result == HTTP_UPGRADED) {
+		application_raise(c, STREAM_UPGRADED);
+		start_derp(c, dir, true, c->info.websocket);
+	} else if (result == HTTP_OTHER) {
+		application_raise(c, STREAM_OTHER);
+		c->apps[dir].state = APP_IGNORED;
+	}
+	if (!in_http(&c->apps[0]) && !in_http(&c->apps[1]))
+		end_http(c);
+}
+
+/* The first bytes of a direction, or the first after a loss. */
+static void sniff(struct connection *c, struct derp_chunk *chunk, enum capture_dir dir)
+{
+	struct connection_app *app = &c->apps[dir];
+	bool fresh = !c->midstream && !app->lost;
+
+	if (!c->has_client && http_starts(0, chunk->data, chunk->len)) {
+		c->has_client = true;
+		c->client = dir;
+	} else if (!c->has_client && http_starts(1, chunk->data, chunk->len)) {
+		c->has_client = true;
+		c->client = dir == CAPTURE_IN ? CAPTURE_OUT : CAPTURE_IN;
+	}
+	if (fresh)
+		application_end_gap(c, dir, chunk->time_ns);
+	if (fresh || (chunk->len >= 5 &&
+		      http_starts(c->has_client && c->client != dir, chunk->data, chunk->len)))
+		app->state = APP_HTTP;
+	else
+		start_derp(c, dir, false, false);
+}
+
+/* --- the door ----------------------------------------------------------------------------- */
+
+void application_feed(struct connection *c, struct derp_chunk *chunk, enum capture_dir dir)
+{
+	struct connection_app *app = &c->apps[dir];
+
+	while (chunk->len) {
+		switch (app->state) {
+		case APP_NEW:
+			sniff(c, chunk, dir);
+			break;
+		case APP_HTTP:
+			feed_http(c, chunk, dir);
+			break;
+		case APP_WEBSOCKET:
+			if (app->websocket_lost && looks_websocket(c, chunk, dir)) {
+				app->websocket_lost = false;
+				app->websocket = (struct websocket){ 0 };
+			}
+			if (app->websocket_lost)
+				application_begin_gap(c, dir, chunk->time_ns, chunk->len);
+			else
+				feed_websocket(c, chunk, dir);
+			return;
+		case APP_DERP:
+			if (!app->derp.synced && looks_websocket(c, chunk, dir)) {
+				start_derp(c, dir, false, true);
+				break;
+			}
+			derp_feed(&app->derp, chunk);
+			return;
+		default:
+			return;
+		}
+	}
+}
+
+void application_gap(struct connection *c, enum capture_dir dir, uint64_t time_ns, uint64_t pos,
+		     uint64_t bytes, bool exact)
+{
+	struct connection_app *app = &c->apps[dir];
+
+	app->lost = true;
+	switch (app->state) {
+	case APP_DERP:
+		derp_gap(&app->derp, time_ns, pos, bytes, exact);
+		return;
+	case APP_WEBSOCKET:
+		derp_gap(&app->derp, time_ns, pos, 0, false);
+		if (!exact || !websocket_skip(&app->websocket, bytes))
+			app->websocket_lost = true;
+		break;
+	case APP_HTTP:
+		/* The upgrade may be in it. */
+		app->state = APP_NEW;
+		break;
+	default:
+		break;
+	}
+	application_begin_gap(c, dir, time_ns, bytes);
+}
+
+void application_clear(struct connection *c)
+{
+	int dir;
+
+	for (dir = 0; dir < 2; dir++) {
+		struct connection_app *app = &c->apps[dir];
+
+		if (app->state == APP_DERP || app->state == APP_WEBSOCKET)
+			derp_clear(&app->derp);
+		derp_sync_free(app->sniff, &c->budget);
+		app->sniff = NULL;
+	}
+	end_http(c);
+}

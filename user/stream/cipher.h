@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * TLS record protection: keys from secrets, records opened. AEAD suites of TLS 1.3 (RFC 8446) and
+ * TLS 1.2 (RFC 5288, 7905).
+ */
+#ifndef DT_STREAM_CIPHER_H
+#define DT_STREAM_CIPHER_H
+
+#include <openssl/evp.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define CIPHER_MAX_SECRET	48
+#define CIPHER_HEADER_LEN	5
+/* No sealed record of application data is shorter: a type byte and a tag. */
+#define CIPHER_MIN_SEALED	17
+
+enum cipher_aead {
+	CIPHER_AES_128_GCM,
+	CIPHER_AES_256_GCM,
+	CIPHER_CHACHA20,
+};
+
+struct cipher_suite {
+	uint16_t id;
+	uint16_t version;	/* 0x0303, 0x0304 */
+	enum cipher_aead aead;
+	bool sha384;
+};
+
+/* Keys of one direction. */
+struct cipher {
+	EVP_CIPHER_CTX *ctx;	/* NULL: no keys */
+	const struct cipher_suite *suite;
+	uint8_t iv[12];		/* TLS 1.2 with GCM: 4 */
+	uint8_t secret[CIPHER_MAX_SECRET]; /* TLS 1.3 */
+};
+
+/* NULL where it is no suite that can be read. */
+const struct cipher_suite *cipher_suite_find(uint16_t id);
+size_t cipher_secret_len(const struct cipher_suite *suite);
+
+/* From a TLS 1.3 traffic secret of cipher_secret_len() bytes. 0 or -errno; *c holds no keys then. */
+int cipher_set_traffic(struct cipher *c, const struct cipher_suite *suite, const uint8_t *secret);
+/* The same after a KeyUpdate. */
+int cipher_set_next(struct cipher *c);
+/* From a TLS 1.2 master secret of 48 bytes; @server: the server's writing keys. */
+int cipher_set_master(struct cipher *c, const struct cipher_suite *suite, const uint8_t *master,
+		      const uint8_t *client_random, const uint8_t *server_random, bool server);
+
+/*
+ * Opens record number @seq into @out, which has room for @len bytes. Its plain length, -EBADMSG
+ * where the tag does not fit. *type: its inner content type.
+ */
+int cipher_open(struct cipher *c, uint64_t seq, const uint8_t *header, const uint8_t *body,
+		size_t len, uint8_t *out, uint8_t *type);
+
+/* Wipes and frees. */
+void cipher_clear(struct cipher *c);
+
+#endif

@@ -1,0 +1,506 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "stream/connection.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* tcp_state of <netinet/tcp.h> in which one FIN counts among the sequence numbers. */
+#define STATES_FIN_IN	(1 << 6 | 1 << 8 | 1 << 9 | 1 << 11)	/* TIME_WAIT CLOSE_WAIT LAST_ACK CLOSING */
+#define STATES_FIN_OUT	(1 << 4 | 1 << 5 | 1 << 6 | 1 << 9 | 1 << 11) /* FIN_WAIT1 FIN_WAIT2 */
+#define STATES_FIN_ACKED (1 << 5 | 1 << 6)
+
+/* What waits longer than this is called missing, until it is read after all. */
+#define PATIENCE_NS	2000000000ULL
+
+static bool state_in(const struct capture_facts *f, unsigned int states)
+{
+	return f->tcp_state < 16 && states >> f->tcp_state & 1;
+}
+
+/* --- layers ------------------------------------------------------------------------------- */
+
+static int side_of(const struct connection *c, enum capture_dir dir)
+{
+	return dir == c->client ? TLS_CLIENT : TLS_SERVER;
+}
+
+static enum capture_dir dir_of(const struct connection *c, int side)
+{
+	enum capture_dir other = c->client == CAPTURE_IN ? CAPTURE_OUT : CAPTURE_IN;
+
+	return side == TLS_CLIENT ? c->client : other;
+}
+
+static void on_plain(void *ctx, int side, uint64_t time_ns, uint64_t tcp_end, const uint8_t *data,
+		     size_t len)
+{
+	struct connection *c = ctx;
+	struct derp_chunk chunk = { .time_ns = time_ns, .tcp_end = tcp_end, .record = true,
+				    .data = data, .len = len };
+
+	application_raise(c, STREAM_TLS_DONE);
+	if (len)
+		application_feed(c, &chunk, dir_of(c, side));
+}
+
+static void on_records_lost(void *ctx, int side, uint64_t time_ns, uint64_t bytes)
+{
+	struct connection *c = ctx;
+
+	/* A handshake that was never finished had no frames. */
+	if (!c->closing || c->info.stage >= STREAM_TLS_DONE)
+		application_gap(c, dir_of(c, side), time_ns, 0, bytes, false);
+}
+
+static void on_hello(void *ctx)
+{
+	struct connection *c = ctx;
+
+	if (c->user.set && !memcmp(c->user.set->random, c->info.client_random, 32))
+		return;
+	if (!secrets_join(&c->shared->secrets, c->info.client_random, &c->user))
+		c->tls->secrets = c->user.set;
+}
+
+static bool start_tls(struct connection *c)
+{
+	static const struct tls_sink sink = { on_plain, on_records_lost, on_hello };
+
+	c->tls = tls_new(c->midstream, c->client == CAPTURE_IN, &c->info, &c->budget,
+			 c->shared->record, &sink, c);
+	if (!c->tls) {
+		c->layer = LAYER_OTHER;
+		return false;
+	}
+	c->layer = LAYER_TLS;
+	c->info.tls = true;
+	application_raise(c, STREAM_TLS);
+	return true;
+}
+
+static void feed(struct connection *c, enum capture_dir dir, struct derp_chunk *chunk)
+{
+	if (c->layer == LAYER_TLS)
+		tls_feed(c->tls, side_of(c, dir), chunk->tcp_pos, chunk->time_ns, chunk->data,
+			 chunk->len);
+	else if (c->layer == LAYER_PLAIN)
+		application_feed(c, chunk, dir);
+}
+
+/* What came before the layer was known. */
+static void feed_kept(struct connection *c)
+{
+	struct derp_sync *kept[2] = { c->apps[0].sniff, c->apps[1].sniff };
+	struct derp_chunk chunk;
+	size_t n;
+	int dir;
+
+	c->apps[0].sniff = c->apps[1].sniff = NULL;
+	for (dir = 0; dir < 2; dir++) {
+		for (n = 0; kept[dir] && derp_sync_chunk(kept[dir], n, 0, &chunk); n++)
+			feed(c, (enum capture_dir)dir, &chunk);
+		derp_sync_free(kept[dir], &c->budget);
+	}
+}
+
+static bool is_record(const uint8_t *p, size_t len, size_t at)
+{
+	return at + 3 <= len && p[at] >= TLS_CHANGE_CIPHER && p[at] <= TLS_APPLICATION &&
+	       p[at + 1] == 3 && p[at + 2] <= 4;
+}
+
+/* Mid-stream: are there TLS records in it, one after the other? */
+static bool holds_records(const uint8_t *p, size_t len)
+{
+	size_t i, end;
+
+	for (i = 0; i + WALK_HEADER_LEN <= len; i++) {
+		if (p[i] != TLS_APPLICATION || !walk_tls_valid(p + i))
+			continue;
+		end = i + WALK_HEADER_LEN + ((size_t)p[i + 3] << 8 | p[i + 4]);
+		if (end == len || (end < len && is_record(p, len, end)))
+			return true;
+	}
+	return false;
+}
+
+static void sniff_midstream(struct connection *c, enum capture_dir dir, struct derp_chunk *chunk)
+{
+	struct connection_app *app = &c->apps[dir];
+	bool tls = is_record(chunk->data, chunk->len, 0), plain;
+	int side = c->has_client && c->client != dir;
+	uint64_t dropped, start;
+	const uint8_t *bytes;
+	size_t len;
+
+	plain = derp_sync_feed(&app->sniff, chunk, application_talker(c, dir), &c->budget,
+			       &dropped, &start);
+	if (dropped)
+		application_begin_gap(c, dir, chunk->time_ns, dropped);
+	if (chunk->len >= 5 && http_starts(side, chunk->data, chunk->len))
+		plain = true;
+	if (!plain && !tls && app->sniff) {
+		bytes = derp_sync_bytes(app->sniff, &len);
+		tls = holds_records(bytes, len);
+	}
+	if (tls && !start_tls(c))
+		return;
+	if (!tls && plain)
+		c->layer = LAYER_PLAIN;
+	if (tls || plain)
+		feed_kept(c);
+}
+
+static void sniff_start(struct connection *c, enum capture_dir dir, struct derp_chunk *chunk)
+{
+	uint8_t first = chunk->data[0];
+
+	if (!c->has_client) {
+		c->has_client = true;
+		c->client = dir;
+	}
+	if (first == TLS_HANDSHAKE && dir == c->client) {
+		if (!start_tls(c))
+			return;
+	} else if (first >= 'A' && first <= 'Z') {
+		c->layer = LAYER_PLAIN;
+	} else {
+		c->layer = LAYER_OTHER;
+		application_raise(c, STREAM_OTHER);
+	}
+	feed(c, dir, chunk);
+}
+
+static void on_bytes(void *ctx, enum capture_dir dir, uint64_t pos, uint64_t time_ns,
+		     const uint8_t *data, size_t len)
+{
+	struct connection *c = ctx;
+	struct derp_chunk chunk = { .time_ns = time_ns, .tcp_pos = pos, .data = data, .len = len };
+
+	c->info.bytes[dir] += len;
+	if (c->layer != LAYER_NEW)
+		feed(c, dir, &chunk);
+	else if (c->midstream)
+		sniff_midstream(c, dir, &chunk);
+	else
+		sniff_start(c, dir, &chunk);
+}
+
+static void on_gap(void *ctx, enum capture_dir dir, uint64_t pos, uint64_t time_ns, uint64_t bytes)
+{
+	struct connection *c = ctx;
+	struct connection_app *app = &c->apps[dir];
+	size_t kept = 0;
+
+	c->info.bytes[dir] += bytes;
+	switch (c->layer) {
+	case LAYER_NEW:
+		c->midstream = true;
+		if (app->sniff)
+			derp_sync_bytes(app->sniff, &kept);
+		derp_sync_free(app->sniff, &c->budget);
+		app->sniff = NULL;
+		application_begin_gap(c, dir, time_ns, bytes + kept);
+		break;
+	case LAYER_TLS:
+		tls_gap(c->tls, side_of(c, dir), time_ns, bytes);
+		break;
+	case LAYER_PLAIN:
+		application_gap(c, dir, time_ns, pos, bytes, true);
+		break;
+	default:
+		break;
+	}
+}
+
+/* --- facts -------------------------------------------------------------------------------- */
+
+static void settle(struct connection *c, const struct capture_facts *f, uint64_t time_ns)
+{
+	struct reassemble *in = &c->dirs[CAPTURE_IN], *out = &c->dirs[CAPTURE_OUT];
+
+	if (!f || !f->has_seq)
+		return;
+	/* Attached mid-stream: where it stands now is where it begins for us. */
+	if (f->has_read && !in->started)
+		reassemble_start(in, f->rcv_nxt);
+	if (f->has_read && !out->started)
+		reassemble_start(out, f->snd_nxt);
+	reassemble_settle(in, f->rcv_nxt, state_in(f, STATES_FIN_IN), time_ns);
+	reassemble_settle(out, f->snd_una, state_in(f, STATES_FIN_ACKED), time_ns);
+}
+
+static void grow(uint64_t *pos, uint64_t to, uint64_t limit)
+{
+	if (to > limit)
+		to = limit;
+	if (to > *pos)
+		*pos = to;
+}
+
+/* Queues alone tell the same, less exactly: what passed since makes them too low, never too high. */
+static uint64_t less(uint64_t pos, uint64_t bytes)
+{
+	return pos > bytes ? pos - bytes : 0;
+}
+
+static void tell_progress(struct connection *c, const struct capture_facts *f, uint64_t time_ns)
+{
+	const struct reassemble *in = &c->dirs[CAPTURE_IN], *out = &c->dirs[CAPTURE_OUT];
+	struct stream_progress p = {
+		.node = c->node, .conn = c->id, .time_ns = time_ns, .facts = f,
+		.has_read = f->has_read, .has_written = f->has_queues,
+		.in_arrived = in->settled, .out_sent = out->next,
+		.has_acked = f->has_seq || f->has_queues,
+	};
+	uint64_t written;
+
+	if (f->has_seq) {
+		grow(&c->in_read, reassemble_position(in, f->copied_seq), in->settled);
+		grow(&c->out_acked, out->settled, out->next);
+		written = reassemble_position(out, f->write_seq);
+		if (written && state_in(f, STATES_FIN_OUT) &&
+		    !(out->has_fin && written == out->fin))
+			written--;
+	} else {
+		grow(&c->in_read, less(in->settled, f->unread), in->settled);
+		grow(&c->out_acked, less(out->next, f->unacked), out->next);
+		written = out->next + f->notsent;
+	}
+	if (f->has_queues)
+		grow(&c->out_written, written < out->next ? out->next : written, UINT64_MAX);
+	p.in_read = c->in_read;
+	p.out_acked = c->out_acked;
+	p.out_written = c->out_written;
+	c->shared->sink->progress(c->shared->sink->ctx, &p);
+}
+
+/* --- what is known ------------------------------------------------------------------------ */
+
+static bool has_data(const struct connection *c)
+{
+	return c->info.bytes[0] || c->info.bytes[1];
+}
+
+static bool unsynchronised(const struct connection *c, enum capture_dir dir)
+{
+	const struct connection_app *app = &c->apps[dir];
+
+	if (c->layer == LAYER_NEW)
+		return app->sniff != NULL;
+	return (app->state == APP_DERP && !app->derp.synced) ||
+	       (app->state == APP_WEBSOCKET && (!app->derp.synced || app->websocket_lost));
+}
+
+static void note_stage(struct connection *c)
+{
+	const struct tls_side *sides = c->tls ? c->tls->sides : NULL;
+	uint64_t enough = c->midstream ? 1 : 2;
+
+	/* The first sealed record of each side belongs to the handshake. */
+	if (sides && c->info.stage == STREAM_TLS && sides[0].sealed >= enough &&
+	    sides[1].sealed >= enough)
+		application_raise(c, STREAM_TLS_DONE);
+	c->info.secret_missing = c->tls && c->info.stage >= STREAM_TLS_DONE && !c->info.decrypted;
+	c->info.unsynchronised = unsynchronised(c, CAPTURE_IN) || unsynchronised(c, CAPTURE_OUT);
+}
+
+/* Changes whenever something does that is worth telling. */
+static uint64_t sign(const struct stream_info *i)
+{
+	const uint8_t parts[] = {
+		(uint8_t)i->stage, i->tls, (uint8_t)i->tls_version, (uint8_t)i->tls_cipher,
+		i->tls_alert, i->tls_alert_hidden, i->has_client_random, i->secret_missing,
+		i->decrypted, i->unsynchronised, i->websocket, i->fast_start,
+		(uint8_t)(i->http_status >> 8), (uint8_t)i->http_status, (uint8_t)i->sni[0],
+		(uint8_t)i->alpn[0], (uint8_t)i->host[0], (uint8_t)i->path[0],
+		(uint8_t)i->path[1], (uint8_t)i->ideal_node[0], (uint8_t)i->cert_name[0],
+		i->http_key.b[0], i->cert_key.b[0],
+	};
+	uint64_t h = 0xcbf29ce484222325ULL;
+	size_t n;
+
+	for (n = 0; n < sizeof(parts); n++)
+		h = (h ^ parts[n]) * 0x100000001b3ULL;
+	return h;
+}
+
+static void tell_info(struct connection *c)
+{
+	const struct stream_sink *sink = c->shared->sink;
+	uint64_t signature;
+
+	note_stage(c);
+	signature = sign(&c->info);
+	if (c->told && signature == c->signature)
+		return;
+	c->told = true;
+	c->signature = signature;
+	if (sink->info)
+		sink->info(sink->ctx, c->node, c->id, &c->info);
+}
+
+/* Since when the oldest bytes of @dir wait to be read; 0: none do. */
+static uint64_t waits_since(const struct connection *c, enum capture_dir dir)
+{
+	return c->tls ? tls_waiting_since(c->tls, side_of(c, dir)) : 0;
+}
+
+static void note_waiting(struct connection *c)
+{
+	uint64_t in = waits_since(c, CAPTURE_IN), out = waits_since(c, CAPTURE_OUT);
+
+	c->waiting_ns = !in || (out && out < in) ? out : in;
+}
+
+/* --- the door ----------------------------------------------------------------------------- */
+
+struct connection *connection_new(struct connection_shared *shared,
+				  const struct capture_event *event)
+{
+	static const struct reassemble_sink sink = { on_bytes, on_gap };
+	const struct capture_conn_open *open = &event->open;
+	struct connection *c = calloc(1, sizeof(*c));
+	int dir;
+
+	if (!c)
+		return NULL;
+	c->id = event->conn;
+	c->node = event->node;
+	c->shared = shared;
+	c->budget = (struct budget){ .limit = shared->connection_bytes,
+				     .parent = &shared->budget };
+	c->user.owner = c;
+	c->midstream = !open->from_start;
+	c->has_client = open->role != CAPTURE_ROLE_UNKNOWN;
+	c->client = open->role == CAPTURE_DIALLED ? CAPTURE_OUT : CAPTURE_IN;
+	for (dir = 0; dir < 2; dir++)
+		reassemble_init(&c->dirs[dir], (enum capture_dir)dir, &c->budget, &sink, c);
+	if (open->from_start) {
+		reassemble_start(&c->dirs[CAPTURE_IN], open->in_isn);
+		reassemble_start(&c->dirs[CAPTURE_OUT], open->out_isn);
+	}
+	return c;
+}
+
+void connection_free(struct connection *c)
+{
+	if (!c)
+		return;
+	tls_free(c->tls);
+	application_clear(c);
+	reassemble_clear(&c->dirs[0]);
+	reassemble_clear(&c->dirs[1]);
+	secrets_leave(&c->shared->secrets, &c->user);
+	free(c);
+}
+
+static void take_candidate(struct connection *c, const struct capture_event *event)
+{
+	if (c->layer == LAYER_NEW) {
+		if (!start_tls(c))
+			return;
+		feed_kept(c);
+	}
+	if (c->layer == LAYER_TLS)
+		tls_candidate(c->tls, &event->candidate, event->time_ns);
+}
+
+static void finish(struct connection *c, const struct capture_event *event)
+{
+	note_waiting(c);
+	if (event->facts)
+		tell_progress(c, event->facts, event->time_ns);
+	tell_info(c);
+}
+
+void connection_event(struct connection *c, const struct capture_event *event)
+{
+	settle(c, event->facts, event->time_ns);
+	if (event->type == CAPTURE_SEGMENT)
+		reassemble_segment(&c->dirs[event->segment.dir], &event->segment, event->time_ns,
+				   event->facts);
+	else if (event->type == CAPTURE_CANDIDATE)
+		take_candidate(c, event);
+	finish(c, event);
+}
+
+void connection_secrets(struct connection *c, uint64_t time_ns)
+{
+	if (c->layer != LAYER_TLS)
+		return;
+	tls_secrets(c->tls, c->user.set, time_ns);
+	note_waiting(c);
+	tell_info(c);
+}
+
+/* A ClientHello that was not seen, or whose random is another one inside (ECH). */
+static void try_unbound(struct connection *c, uint64_t time_ns)
+{
+	struct secret_set *set;
+
+	if (c->info.decrypted || !tls_stuck(c->tls))
+		return;
+	set = secrets_unbound(&c->shared->secrets, c->node, c->tried);
+	if (!set)
+		return;
+	c->tried = set->serial;
+	tls_try_secrets(c->tls, set, time_ns);
+}
+
+void connection_tick(struct connection *c, uint64_t time_ns)
+{
+	int dir;
+
+	if (!c->tls || !c->waiting_ns)
+		return;
+	tls_drain(c->tls, time_ns);
+	if (time_ns > c->waiting_ns + PATIENCE_NS / 2)
+		try_unbound(c, time_ns);
+	for (dir = 0; dir < 2; dir++) {
+		uint64_t since = waits_since(c, (enum capture_dir)dir);
+
+		if (since && time_ns > since + PATIENCE_NS && c->info.stage >= STREAM_TLS_DONE)
+			application_begin_gap(c, (enum capture_dir)dir, time_ns, 0);
+	}
+	note_waiting(c);
+	tell_info(c);
+}
+
+void connection_close(struct connection *c, uint64_t time_ns)
+{
+	size_t kept;
+	int dir;
+
+	c->closing = true;
+	for (dir = 0; dir < 2; dir++)
+		reassemble_end(&c->dirs[dir], time_ns);
+	if (c->tls)
+		tls_end(c->tls, time_ns);
+	for (dir = 0; dir < 2; dir++) {
+		struct connection_app *app = &c->apps[dir];
+		struct derp_sync *sync = app->sniff;
+
+		if (app->state == APP_DERP || app->state == APP_WEBSOCKET)
+			sync = app->derp.sync;
+		kept = 0;
+		if (sync)
+			derp_sync_bytes(sync, &kept);
+		if (kept)
+			application_begin_gap(c, (enum capture_dir)dir, time_ns, kept);
+		application_end_gap(c, (enum capture_dir)dir, time_ns);
+	}
+	note_waiting(c);
+	tell_info(c);
+}
+
+void connection_stats(const struct connection *c, uint64_t time_ns, struct stream_stats *stats)
+{
+	bool waited = time_ns > c->waiting_ns + PATIENCE_NS;
+
+	stats->connections += has_data(c);
+	stats->without_secret += c->info.secret_missing && waited;
+	stats->unsynchronised += c->info.unsynchronised && !c->info.secret_missing;
+	stats->records += c->tls ? c->tls->opened : 0;
+	stats->records_failed += c->tls ? c->tls->failed : 0;
+}

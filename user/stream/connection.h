@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * One connection: its two directions of bytes, what they turn out to carry, and the frames in them.
+ */
+#ifndef DT_STREAM_CONNECTION_H
+#define DT_STREAM_CONNECTION_H
+
+#include "stream/frames.h"
+#include "stream/http.h"
+#include "stream/reassemble.h"
+#include "stream/tls.h"
+#include "stream/websocket.h"
+
+/* What all connections share. */
+struct connection_shared {
+	const struct stream_sink *sink;
+	struct secrets secrets;
+	struct budget budget;
+	size_t connection_bytes;
+	struct stream_stats gone; /* sums of connections that have ended, and of all gaps */
+	uint8_t record[TLS_MAX_RECORD];
+	uint8_t unmasked[16384];
+};
+
+enum connection_layer {
+	LAYER_NEW,		/* nothing told yet what it carries */
+	LAYER_TLS,
+	LAYER_PLAIN,
+	LAYER_OTHER,		/* nothing that is read here */
+};
+
+/* Above TLS, or above TCP where it is plain: one direction. */
+struct connection_app {
+	enum {
+		APP_NEW,
+		APP_HTTP,
+		APP_DERP,
+		APP_WEBSOCKET,
+		APP_IGNORED,
+	} state;
+	struct derp derp;
+	struct websocket websocket;
+	bool websocket_lost;	/* the next frame's start is not known */
+	bool lost;		/* bytes were, before it was known what it carries */
+	bool gap;		/* was told to begin */
+	uint64_t gap_bytes;
+	struct derp_sync *sniff; /* LAYER_NEW, mid-stream: what came so far */
+};
+
+struct connection {
+	uint64_t id;
+	uint32_t node;
+	enum connection_layer layer;
+	bool midstream;		/* its first bytes were not seen */
+	bool has_client;	/* @client is known */
+	bool closing;
+	bool told;		/* the sink has had its info, with @signature */
+	enum capture_dir client; /* the direction in which the client speaks */
+	struct connection_shared *shared;
+	struct budget budget;
+	struct reassemble dirs[2];
+	struct tls *tls;
+	struct http *http;
+	struct secret_user user;
+	struct connection_app apps[2];
+	struct stream_info info;
+	uint64_t signature;
+	uint64_t in_read, out_acked, out_written;
+	uint64_t waiting_ns;	/* since when it has waited for a secret; 0: it does not */
+	uint64_t tried;		/* serial number of the last unbound secrets that were tried */
+	struct connection *wait_next, *wait_prev; /* utlist, of those that wait */
+	UT_hash_handle hh;
+};
+
+struct connection *connection_new(struct connection_shared *shared,
+				  const struct capture_event *event);
+/* Says nothing more to the sink; see connection_close(). */
+void connection_free(struct connection *c);
+
+/* An event about this connection: SEGMENT, FACTS, CANDIDATE, CLOSE. */
+void connection_event(struct connection *c, const struct capture_event *event);
+/* Its secrets have changed. */
+void connection_secrets(struct connection *c, uint64_t time_ns);
+/* Time has passed: what waits may go on, or be called missing. */
+void connection_tick(struct connection *c, uint64_t time_ns);
+void connection_close(struct connection *c, uint64_t time_ns);
+
+/* Adds what a connection that is open counts for. */
+void connection_stats(const struct connection *c, uint64_t time_ns, struct stream_stats *stats);
+
+/* --- application.c: HTTP, WebSocket, DERP ------------------------------------------------- */
+
+void application_feed(struct connection *c, struct derp_chunk *chunk, enum capture_dir dir);
+/* Bytes are missing; see derp_gap(). */
+void application_gap(struct connection *c, enum capture_dir dir, uint64_t time_ns, uint64_t pos,
+		     uint64_t bytes, bool exact);
+void application_clear(struct connection *c);
+/* Frames of @dir may be missing from here on; @bytes of them were not read. */
+void application_begin_gap(struct connection *c, enum capture_dir dir, uint64_t time_ns,
+			   uint64_t bytes);
+void application_end_gap(struct connection *c, enum capture_dir dir, uint64_t time_ns);
+uint8_t application_talker(const struct connection *c, enum capture_dir dir);
+void application_raise(struct connection *c, enum stream_stage stage);
+
+#endif

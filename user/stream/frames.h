@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * One direction's DERP stream cut into frames. Where its start was not seen, or after bytes were
+ * lost, a chain of headers that make sense finds the next frame: a frame that is skipped is better
+ * than one that never was.
+ */
+#ifndef DT_STREAM_FRAMES_H
+#define DT_STREAM_FRAMES_H
+
+#include "stream/budget.h"
+#include "stream/stream.h"
+#include "walk.h"
+
+/* Bytes of the DERP stream that came together: of one TLS record, or one TCP segment. */
+struct derp_chunk {
+	uint64_t time_ns;
+	uint64_t tcp_pos;	/* plain: position of data[0] */
+	uint64_t tcp_end;	/* record: position behind it */
+	bool record;
+	bool framed;		/* inside a WebSocket: positions count for tcp_end only */
+	bool inner;		/* data[0] is not where the record, or segment, began */
+	const uint8_t *data;
+	size_t len;
+};
+
+struct derp_sink {
+	/* node, conn and dir are left to the sink. */
+	void (*frame)(void *ctx, enum capture_dir dir, struct stream_frame *f,
+		      const uint8_t *whole, size_t whole_len);
+	/* So many bytes were passed over; frames may have been in them. */
+	void (*skipped)(void *ctx, enum capture_dir dir, uint64_t time_ns, uint64_t bytes);
+	/* From here on every frame is seen. */
+	void (*resumed)(void *ctx, enum capture_dir dir, uint64_t time_ns);
+};
+
+enum derp_talker {
+	DERP_CLIENT = 1,
+	DERP_SERVER = 2,
+	DERP_EITHER = 3,
+};
+
+struct derp_sync;
+
+struct derp {
+	struct walk walk;
+	enum capture_dir dir;
+	uint8_t talker;		/* who sends in this direction, for headers to make sense */
+	bool synced;
+	bool damaged;		/* a needed part of the current frame is missing */
+	bool from_start;
+	bool want_whole;
+	uint64_t off;		/* of the current frame's header */
+	uint64_t base_pos;	/* plain: position of offset 0 */
+	uint8_t *head;		/* the current frame's start, header included, where it was cut */
+	size_t head_len, head_cap;
+	struct derp_sync *sync;	/* while searching */
+	struct budget *budget;
+	const struct derp_sink *sink;
+	void *ctx;
+};
+
+/* Is it a header that @talker would send? */
+bool derp_plausible(const uint8_t *header, uint8_t talker);
+
+/* @synced: the first byte is a header, the stream's first one. */
+void derp_init(struct derp *d, enum capture_dir dir, uint8_t talker, bool synced, bool want_whole,
+	       struct budget *budget, const struct derp_sink *sink, void *ctx);
+void derp_feed(struct derp *d, const struct derp_chunk *c);
+
+/*
+ * Bytes are missing. @exact: as many as that, none more (plain TCP); else it is anyone's guess.
+ * @pos: where they began.
+ */
+void derp_gap(struct derp *d, uint64_t time_ns, uint64_t pos, uint64_t bytes, bool exact);
+void derp_clear(struct derp *d);
+
+/* --- sync.c: the search ------------------------------------------------------------------- */
+
+/* Keeps @c. True: a frame begins at *start of what is kept; see derp_sync_chunk(). */
+bool derp_sync_feed(struct derp_sync **sync, const struct derp_chunk *c, uint8_t talker,
+		    struct budget *budget, uint64_t *dropped, uint64_t *start);
+/* The n-th kept chunk from *start on, in order; false: no more. */
+bool derp_sync_chunk(const struct derp_sync *sync, size_t n, uint64_t start,
+		     struct derp_chunk *c);
+/* All that is kept, in one piece. */
+const uint8_t *derp_sync_bytes(const struct derp_sync *sync, size_t *len);
+void derp_sync_free(struct derp_sync *sync, struct budget *budget);
+
+#endif

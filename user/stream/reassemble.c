@@ -1,0 +1,315 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "stream/reassemble.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* A hole that nobody acknowledges is given up after this. */
+#define HOLE_AGE_NS	3000000000ULL
+/* No window reaches further; what claims to lie beyond is no segment of this connection. */
+#define MAX_AHEAD	(1 << 30)
+/* Where the receive window is not known, or closed: a probe may lie so far ahead. */
+#define CLOSED_WINDOW	65536
+
+struct reassemble_held {
+	struct reassemble_held *next, *prev;
+	uint64_t pos, end;	/* of the bytes at @data */
+	uint64_t wire_end;	/* what passed the hook may be longer than what was captured */
+	uint64_t time_ns;
+	size_t cost;
+	uint8_t data[];
+};
+
+void reassemble_init(struct reassemble *r, enum capture_dir dir, struct budget *budget,
+		     const struct reassemble_sink *sink, void *ctx)
+{
+	*r = (struct reassemble){ .dir = dir, .budget = budget, .sink = sink, .ctx = ctx };
+}
+
+static void unlink_held(struct reassemble *r, struct reassemble_held *h)
+{
+	*(h->prev ? &h->prev->next : &r->head) = h->next;
+	*(h->next ? &h->next->prev : &r->tail) = h->prev;
+}
+
+static void free_held(struct reassemble *r, struct reassemble_held *h)
+{
+	budget_give(r->budget, h->cost);
+	free(h);
+}
+
+void reassemble_clear(struct reassemble *r)
+{
+	struct reassemble_held *h;
+
+	while ((h = r->head)) {
+		unlink_held(r, h);
+		free_held(r, h);
+	}
+}
+
+void reassemble_start(struct reassemble *r, uint32_t seq)
+{
+	r->started = true;
+	r->origin = seq;
+}
+
+/* Signed: may lie before the origin. Sequence numbers wrap, positions do not. */
+static int64_t locate(const struct reassemble *r, uint32_t seq)
+{
+	return (int64_t)r->next + (int32_t)(seq - (uint32_t)(r->origin + r->next));
+}
+
+uint64_t reassemble_position(const struct reassemble *r, uint32_t seq)
+{
+	int64_t pos = r->started ? locate(r, seq) : 0;
+
+	if (pos < 0)
+		return 0;
+	if (r->has_fin && (uint64_t)pos == r->fin + 1)
+		return r->fin;
+	return (uint64_t)pos;
+}
+
+static void skip(struct reassemble *r, uint64_t to, uint64_t time_ns)
+{
+	uint64_t from = r->next;
+
+	r->next = to;
+	r->sink->gap(r->ctx, r->dir, from, time_ns, to - from);
+}
+
+/* Hands on the held bytes before @data_end, and gives up holes that begin before @hole_end. */
+static void deliver(struct reassemble *r, uint64_t data_end, uint64_t hole_end, uint64_t time_ns)
+{
+	while (r->next < data_end) {
+		struct reassemble_held *h = r->head;
+		uint64_t from = r->next, end;
+
+		if (!h || h->pos > from) {
+			end = h && h->pos < hole_end ? h->pos : hole_end;
+			if (end <= from)
+				return;
+			skip(r, end, time_ns);
+			continue;
+		}
+		end = h->end < data_end ? h->end : data_end;
+		if (end > from) {
+			r->next = end;
+			r->sink->bytes(r->ctx, r->dir, from, h->time_ns, h->data + (from - h->pos),
+				       end - from);
+		}
+		if (h->end > data_end)
+			return;
+		unlink_held(r, h);
+		/* What the ring had no room for was sent all the same, and is not sent again. */
+		if (r->dir == CAPTURE_OUT && h->wire_end > r->next) {
+			end = r->head && r->head->pos < h->wire_end ? r->head->pos : h->wire_end;
+			if (end > r->next)
+				skip(r, end, time_ns);
+		}
+		free_held(r, h);
+	}
+}
+
+static void advance(struct reassemble *r, uint64_t time_ns)
+{
+	if (r->dir == CAPTURE_IN)
+		deliver(r, r->settled, r->settled, time_ns);
+	else
+		deliver(r, UINT64_MAX, r->settled, time_ns);
+}
+
+/* Puts [pos, end) before @before (NULL: last). False where there is no memory for it. */
+static bool hold(struct reassemble *r, struct reassemble_held *before, uint64_t pos, uint64_t end,
+		 uint64_t wire_end, uint64_t time_ns, const uint8_t *data)
+{
+	size_t cost = sizeof(struct reassemble_held) + (end - pos);
+	struct reassemble_held *h;
+
+	if (!budget_take(r->budget, cost))
+		return false;
+	h = malloc(cost);
+	if (!h) {
+		budget_give(r->budget, cost);
+		return false;
+	}
+	h->pos = pos;
+	h->end = end;
+	h->wire_end = wire_end;
+	h->time_ns = time_ns;
+	h->cost = cost;
+	memcpy(h->data, data, end - pos);
+	h->next = before;
+	h->prev = before ? before->prev : r->tail;
+	*(h->prev ? &h->prev->next : &r->head) = h;
+	*(before ? &before->prev : &r->tail) = h;
+	return true;
+}
+
+static bool differs(const struct reassemble *r, uint64_t pos, uint64_t end, const uint8_t *data)
+{
+	const struct reassemble_held *h;
+
+	for (h = r->head; h && h->pos < end; h = h->next) {
+		uint64_t from = h->pos > pos ? h->pos : pos;
+		uint64_t to = h->end < end ? h->end : end;
+
+		if (from < to && memcmp(h->data + (from - h->pos), data + (from - pos), to - from))
+			return true;
+	}
+	return false;
+}
+
+/* Forgets what is held of [pos, end). */
+static void forget(struct reassemble *r, uint64_t pos, uint64_t end)
+{
+	struct reassemble_held *h, *next;
+
+	for (h = r->head; h && h->pos < end; h = next) {
+		next = h->next;
+		if (h->end <= pos)
+			continue;
+		/* No memory for its tail: the tail is a hole then, as if it had not been seen. */
+		if (h->end > end)
+			hold(r, next, end, h->end, h->wire_end, h->time_ns, h->data + (end - h->pos));
+		if (h->pos < pos) {
+			h->end = h->wire_end = pos;
+			continue;
+		}
+		unlink_held(r, h);
+		free_held(r, h);
+	}
+}
+
+/* Holds those parts of [pos, end) that are not held yet. */
+static bool insert(struct reassemble *r, uint64_t pos, uint64_t end, uint64_t wire_end,
+		   uint64_t time_ns, const uint8_t *data)
+{
+	struct reassemble_held *h = r->tail;
+	uint64_t at = pos;
+
+	if (!h || h->end <= pos)
+		return hold(r, NULL, pos, end, wire_end, time_ns, data);
+	/*
+	 * Two that contradict each other, and TCP has taken neither so far: the first was thrown
+	 * away (a bad checksum), or the sender would not have sent the second.
+	 */
+	if (r->dir == CAPTURE_IN && differs(r, pos, end, data))
+		forget(r, pos, end);
+	for (h = r->head; h && at < end; h = h->next) {
+		uint64_t to = h->pos < end ? h->pos : end;
+
+		if (at < to && !hold(r, h, at, to, to, time_ns, data + (at - pos)))
+			return false;
+		if (h->end > at)
+			at = h->end;
+	}
+	return at >= end || hold(r, NULL, at, end, wire_end, time_ns, data + (at - pos));
+}
+
+static void segment_in(struct reassemble *r, int64_t pos, const struct capture_segment *seg,
+		       uint64_t time_ns, const struct capture_facts *facts)
+{
+	int64_t end = pos + (int64_t)seg->captured, low = (int64_t)r->next;
+	const uint8_t *data = seg->data;
+
+	if (facts && facts->has_seq) {
+		int64_t wanted = locate(r, facts->rcv_nxt);
+		int64_t window = facts->rcv_wnd ? facts->rcv_wnd : CLOSED_WINDOW;
+
+		if (pos > wanted + window)
+			return;
+		/* TCP has these already, and throws them away whatever they are. */
+		if (wanted > low)
+			low = wanted;
+	}
+	if (seg->flags & CAPTURE_FIN && pos + (int64_t)seg->len >= low) {
+		r->has_fin = true;
+		r->fin = (uint64_t)pos + seg->len;
+	}
+	if (pos < low) {
+		data += low - pos;
+		pos = low;
+	}
+	/* Where there is no room it is not held, and a gap once TCP has taken it. */
+	if (pos < end)
+		insert(r, (uint64_t)pos, (uint64_t)end, (uint64_t)pos + seg->len, time_ns, data);
+	advance(r, time_ns);
+}
+
+static void segment_out(struct reassemble *r, int64_t pos, const struct capture_segment *seg,
+			uint64_t time_ns)
+{
+	int64_t end = pos + (int64_t)seg->captured, wire_end = pos + (int64_t)seg->len;
+	uint64_t from = r->next;
+
+	if (seg->flags & CAPTURE_FIN) {
+		r->has_fin = true;
+		r->fin = (uint64_t)wire_end;
+	}
+	if (wire_end <= (int64_t)r->next)
+		return;
+	if (pos > (int64_t)r->next) {
+		if (seg->captured && insert(r, (uint64_t)pos, (uint64_t)end, (uint64_t)wire_end,
+					    time_ns, seg->data))
+			return;
+		/* No room to wait for what is missing. */
+		deliver(r, UINT64_MAX, (uint64_t)pos, time_ns);
+		from = r->next;
+	}
+	if (end > (int64_t)from) {
+		r->next = (uint64_t)end;
+		r->sink->bytes(r->ctx, r->dir, from, time_ns, seg->data + ((int64_t)from - pos),
+			       (size_t)(end - (int64_t)from));
+	}
+	deliver(r, UINT64_MAX, r->settled, time_ns);
+	if (wire_end > (int64_t)r->next)
+		deliver(r, UINT64_MAX, (uint64_t)wire_end, time_ns);
+}
+
+void reassemble_segment(struct reassemble *r, const struct capture_segment *seg, uint64_t time_ns,
+			const struct capture_facts *facts)
+{
+	bool has_seq = facts && facts->has_seq;
+	int64_t pos;
+
+	if (!r->started && !seg->len)
+		return;
+	if (!r->started && r->dir == CAPTURE_IN)
+		reassemble_start(r, has_seq ? facts->rcv_nxt : seg->seq);
+	else if (!r->started) /* from a file, snd_nxt may count this very segment */
+		reassemble_start(r, has_seq && facts->has_read ? facts->snd_nxt : seg->seq);
+	pos = locate(r, seg->seq);
+	if (pos > (int64_t)r->next + MAX_AHEAD || pos < (int64_t)r->next - MAX_AHEAD)
+		return;
+	if (r->dir == CAPTURE_IN) {
+		segment_in(r, pos, seg, time_ns, facts);
+		return;
+	}
+	segment_out(r, pos, seg, time_ns);
+	if (r->head && time_ns > r->head->time_ns + HOLE_AGE_NS)
+		deliver(r, UINT64_MAX, r->head->pos, time_ns);
+}
+
+void reassemble_settle(struct reassemble *r, uint32_t seq, bool fin_counted, uint64_t time_ns)
+{
+	uint64_t pos;
+
+	if (!r->started)
+		return;
+	pos = reassemble_position(r, seq);
+	if (pos && fin_counted && !(r->has_fin && pos == r->fin))
+		pos--;
+	if (pos <= r->settled)
+		return;
+	r->settled = pos;
+	advance(r, time_ns);
+}
+
+void reassemble_end(struct reassemble *r, uint64_t time_ns)
+{
+	if (r->dir == CAPTURE_OUT && r->tail)
+		deliver(r, r->tail->wire_end, r->tail->wire_end, time_ns);
+	reassemble_clear(r);
+}

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * One direction of a TCP connection: segments as they passed the hook in, each payload byte once
+ * and in order out.
+ *
+ * Inbound bytes are held until TCP has accepted them; outbound bytes are handed on when they first
+ * pass. What was accepted (or acknowledged) and never seen here is a gap.
+ */
+#ifndef DT_STREAM_REASSEMBLE_H
+#define DT_STREAM_REASSEMBLE_H
+
+#include "capture/capture.h"
+#include "stream/budget.h"
+
+struct reassemble_sink {
+	/* @pos: of @data[0]. @data is valid during the call only. */
+	void (*bytes)(void *ctx, enum capture_dir dir, uint64_t pos, uint64_t time_ns,
+		      const uint8_t *data, size_t len);
+	void (*gap)(void *ctx, enum capture_dir dir, uint64_t pos, uint64_t time_ns,
+		    uint64_t bytes);
+};
+
+struct reassemble_held;
+
+struct reassemble {
+	enum capture_dir dir;
+	bool started;		/* the origin is known */
+	bool has_fin;
+	uint32_t origin;	/* sequence number of position 0 */
+	uint64_t next;		/* all before it was handed on or is in a gap */
+	uint64_t settled;	/* in: accepted by TCP; out: acknowledged */
+	uint64_t fin;		/* position of FIN */
+	struct reassemble_held *head, *tail;
+	struct budget *budget;
+	const struct reassemble_sink *sink;
+	void *ctx;
+};
+
+void reassemble_init(struct reassemble *r, enum capture_dir dir, struct budget *budget,
+		     const struct reassemble_sink *sink, void *ctx);
+/* Frees what is held, hands nothing on. */
+void reassemble_clear(struct reassemble *r);
+
+/* Position 0 is sequence number @seq. */
+void reassemble_start(struct reassemble *r, uint32_t seq);
+
+/*
+ * A segment passed the hook. @facts: of that moment, or NULL. Starts the direction where it was
+ * not: at what TCP expected next, if the facts tell, so that what is sent again does not count.
+ */
+void reassemble_segment(struct reassemble *r, const struct capture_segment *seg, uint64_t time_ns,
+			const struct capture_facts *facts);
+
+/* All before sequence number @seq is accepted (in: rcv_nxt) or acknowledged (out: snd_una). */
+void reassemble_settle(struct reassemble *r, uint32_t seq, bool fin_counted, uint64_t time_ns);
+
+/* Nothing comes any more: what is held behind a hole is handed on (out), or forgotten (in). */
+void reassemble_end(struct reassemble *r, uint64_t time_ns);
+
+/* Where @seq stands; before position 0 it is 0. FIN takes no position. */
+uint64_t reassemble_position(const struct reassemble *r, uint32_t seq);
+
+#endif

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * One side's bytes cut into TLS records. After a gap, or from the middle of a stream, the next
+ * record is found by its header and by what follows it; whether it is one, its tag decides later.
+ */
+#ifndef DT_STREAM_RECORDS_H
+#define DT_STREAM_RECORDS_H
+
+#include <stdint.h>
+
+#include "stream/budget.h"
+#include "walk.h"
+
+struct records_sink {
+	/* A whole record: WALK_HEADER_LEN bytes and the body. @tcp_end: position behind it. */
+	void (*record)(void *ctx, int side, uint64_t time_ns, uint64_t tcp_end,
+		       const uint8_t *record, size_t len);
+	/* One record of @len bytes, header included, was not read whole; the next one follows. */
+	void (*lost)(void *ctx, int side, uint64_t time_ns, uint8_t type, size_t len);
+	/* Nobody knows how many records were in these @bytes. */
+	void (*unknown)(void *ctx, int side, uint64_t time_ns, uint64_t bytes);
+};
+
+struct records {
+	struct walk walk;
+	bool scanning;		/* no boundary is known */
+	bool broken;		/* a part of the current record is missing */
+	int side;
+	uint8_t *buf;		/* the record under way, or what is scanned */
+	size_t len, cap;
+	uint64_t pos;		/* position of buf[0] */
+	struct budget *budget;
+	const struct records_sink *sink;
+	void *ctx;
+};
+
+void records_init(struct records *r, int side, bool scanning, struct budget *budget,
+		  const struct records_sink *sink, void *ctx);
+void records_feed(struct records *r, uint64_t pos, uint64_t time_ns, const uint8_t *data,
+		  size_t len);
+/* So many bytes were not seen. */
+void records_gap(struct records *r, uint64_t time_ns, uint64_t bytes);
+void records_clear(struct records *r);
+
+#endif

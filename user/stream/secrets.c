@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "stream/secrets.h"
+
+#include <errno.h>
+#include <openssl/crypto.h>
+#include <stdlib.h>
+#include <string.h>
+#include <utlist.h>
+
+/* Sets of connections that were never seen: a key log of other programs, too. About 10 MiB. */
+#define MAX_SETS	32768
+
+static const struct {
+	const char *label;
+	enum secret_kind kind;
+} labels[] = {
+	{ "CLIENT_RANDOM", SECRET_MASTER },
+	{ "CLIENT_HANDSHAKE_TRAFFIC_SECRET", SECRET_CLIENT_HANDSHAKE },
+	{ "SERVER_HANDSHAKE_TRAFFIC_SECRET", SECRET_SERVER_HANDSHAKE },
+	{ "CLIENT_TRAFFIC_SECRET_0", SECRET_CLIENT_TRAFFIC },
+	{ "SERVER_TRAFFIC_SECRET_0", SECRET_SERVER_TRAFFIC },
+};
+
+static void remove_set(struct secrets *t, struct secret_set *set)
+{
+	HASH_DEL(t->sets, set);
+	OPENSSL_cleanse(set, sizeof(*set));
+	free(set);
+}
+
+static void make_room(struct secrets *t)
+{
+	struct secret_set *set, *next;
+
+	if (HASH_COUNT(t->sets) < MAX_SETS)
+		return;
+	HASH_ITER(hh, t->sets, set, next) {
+		if (!set->users) {
+			remove_set(t, set);
+			return;
+		}
+	}
+}
+
+static struct secret_set *get_set(struct secrets *t, const uint8_t random[static 32])
+{
+	struct secret_set *set;
+
+	HASH_FIND(hh, t->sets, random, sizeof(set->random), set);
+	if (set)
+		return set;
+	make_room(t);
+	set = calloc(1, sizeof(*set));
+	if (!set)
+		return NULL;
+	memcpy(set->random, random, sizeof(set->random));
+	HASH_ADD(hh, t->sets, random, sizeof(set->random), set);
+	return set;
+}
+
+struct secret_set *secrets_add(struct secrets *t, uint32_t node, const struct capture_secret *s)
+{
+	struct secret_set *set;
+	struct secret *secret;
+	size_t i;
+
+	for (i = 0; i < sizeof(labels) / sizeof(labels[0]); i++)
+		if (s->label && !strcmp(s->label, labels[i].label))
+			break;
+	if (i == sizeof(labels) / sizeof(labels[0]))
+		return NULL;
+	if (s->len != 48 && (s->len != 32 || labels[i].kind == SECRET_MASTER))
+		return NULL;
+	set = get_set(t, s->random);
+	if (!set)
+		return NULL;
+	secret = &set->secrets[labels[i].kind];
+	secret->len = s->len;
+	memcpy(secret->b, s->secret, s->len);
+	set->node = node;
+	set->serial = ++t->serial;
+	return set;
+}
+
+int secrets_join(struct secrets *t, const uint8_t random[static 32], struct secret_user *user)
+{
+	secrets_leave(t, user);
+	user->set = get_set(t, random);
+	if (!user->set)
+		return -ENOMEM;
+	DL_APPEND(user->set->users, user);
+	return 0;
+}
+
+void secrets_leave(struct secrets *t, struct secret_user *user)
+{
+	struct secret_set *set = user->set;
+
+	if (!set)
+		return;
+	DL_DELETE(set->users, user);
+	user->set = NULL;
+	if (!set->users)
+		remove_set(t, set);
+}
+
+struct secret_set *secrets_unbound(struct secrets *t, uint32_t node, uint64_t after)
+{
+	struct secret_set *set, *next, *found = NULL;
+
+	HASH_ITER(hh, t->sets, set, next) {
+		if (set->users || set->serial <= after || (set->node != node && set->node))
+			continue;
+		if (!found || set->serial < found->serial)
+			found = set;
+	}
+	return found;
+}
+
+void secrets_clear(struct secrets *t)
+{
+	struct secret_set *set, *next;
+	struct secret_user *user, *tmp;
+
+	HASH_ITER(hh, t->sets, set, next) {
+		DL_FOREACH_SAFE(set->users, user, tmp)
+			user->set = NULL;
+		remove_set(t, set);
+	}
+}

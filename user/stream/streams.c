@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/* All connections: capture's events to the one that they are about. */
+#include <openssl/crypto.h>
+#include <stdlib.h>
+#include <utlist.h>
+
+#include "stream/connection.h"
+
+#define CONNECTION_BYTES (256 << 10)
+#define TOTAL_BYTES	(64 << 20)
+/* Without a secret for so long, memory is worth a search; and so often at most. */
+#define SEARCH_AFTER_NS	2000000000ULL
+#define SEARCH_EVERY_NS	1000000000ULL
+
+struct search {
+	uint32_t node;
+	uint64_t last_ns;
+	UT_hash_handle hh;
+};
+
+struct streams {
+	struct stream_sink sink;
+	struct connection_shared shared;
+	struct connection *connections;	/* by id */
+	struct connection *waiting;	/* for a secret */
+	struct search *searches;	/* by node */
+	uint64_t now_ns;		/* of the last event */
+};
+
+struct streams *streams_new(const struct stream_sink *sink, const struct stream_limits *limits)
+{
+	struct streams *s = calloc(1, sizeof(*s));
+
+	if (!s)
+		return NULL;
+	s->sink = *sink;
+	s->shared.sink = &s->sink;
+	s->shared.connection_bytes = limits && limits->connection_bytes ?
+					     limits->connection_bytes : CONNECTION_BYTES;
+	s->shared.budget.limit = limits && limits->total_bytes ? limits->total_bytes : TOTAL_BYTES;
+	return s;
+}
+
+static void set_waiting(struct streams *s, struct connection *c)
+{
+	bool listed = c->wait_prev != NULL;
+
+	if (c->waiting_ns && !listed) {
+		DL_APPEND2(s->waiting, c, wait_prev, wait_next);
+	} else if (!c->waiting_ns && listed) {
+		DL_DELETE2(s->waiting, c, wait_prev, wait_next);
+		c->wait_prev = c->wait_next = NULL;
+	}
+}
+
+static void remove_connection(struct streams *s, struct connection *c)
+{
+	c->waiting_ns = 0;
+	set_waiting(s, c);
+	HASH_DEL(s->connections, c);
+	connection_free(c);
+}
+
+void streams_free(struct streams *s)
+{
+	struct connection *c, *next;
+	struct search *search, *tmp;
+
+	if (!s)
+		return;
+	HASH_ITER(hh, s->connections, c, next)
+		remove_connection(s, c);
+	HASH_ITER(hh, s->searches, search, tmp) {
+		HASH_DEL(s->searches, search);
+		free(search);
+	}
+	secrets_clear(&s->shared.secrets);
+	OPENSSL_cleanse(&s->shared, sizeof(s->shared));
+	free(s);
+}
+
+static struct connection *find(const struct streams *s, uint64_t id)
+{
+	struct connection *c;
+
+	HASH_FIND(hh, s->connections, &id, sizeof(id), c);
+	return c;
+}
+
+static void open_connection(struct streams *s, const struct capture_event *event)
+{
+	struct connection *c;
+
+	if (!event->conn || find(s, event->conn))
+		return;
+	c = connection_new(&s->shared, event);
+	if (!c)
+		return;
+	HASH_ADD(hh, s->connections, id, sizeof(c->id), c);
+	connection_event(c, event);
+}
+
+static void close_connection(struct streams *s, struct connection *c,
+			     const struct capture_event *event)
+{
+	connection_event(c, event);
+	connection_close(c, event->time_ns);
+	/* Closed is closed: what is missing now is not going to be found. */
+	c->waiting_ns = 0;
+	connection_stats(c, UINT64_MAX, &s->shared.gone);
+	remove_connection(s, c);
+}
+
+static void take_secret(struct streams *s, const struct capture_event *event)
+{
+	struct secret_set *set = secrets_add(&s->shared.secrets, event->node, &event->secret);
+	struct secret_user *user, *next;
+
+	if (!set)
+		return;
+	DL_FOREACH_SAFE(set->users, user, next) {
+		connection_secrets(user->owner, event->time_ns);
+		set_waiting(s, user->owner);
+	}
+}
+
+static void tick(struct streams *s, uint64_t time_ns)
+{
+	struct connection *c, *next;
+
+	DL_FOREACH_SAFE2(s->waiting, c, next, wait_next) {
+		connection_tick(c, time_ns);
+		set_waiting(s, c);
+	}
+}
+
+void streams_event(struct streams *s, const struct capture_event *event)
+{
+	struct connection *c;
+
+	if (event->time_ns > s->now_ns)
+		s->now_ns = event->time_ns;
+	switch (event->type) {
+	case CAPTURE_CONN_OPEN:
+		open_connection(s, event);
+		break;
+	case CAPTURE_SEGMENT:
+	case CAPTURE_FACTS:
+	case CAPTURE_CANDIDATE:
+		c = find(s, event->conn);
+		if (!c)
+			break;
+		connection_event(c, event);
+		set_waiting(s, c);
+		break;
+	case CAPTURE_CONN_CLOSE:
+		c = find(s, event->conn);
+		if (c)
+			close_connection(s, c, event);
+		break;
+	case CAPTURE_SECRET:
+		take_secret(s, event);
+		break;
+	case CAPTURE_TICK:
+		tick(s, event->time_ns);
+		break;
+	default:
+		break;
+	}
+}
+
+bool streams_want_search(struct streams *s, uint32_t node, uint64_t now_ns)
+{
+	struct connection *c;
+	struct search *search;
+	bool wanted = false;
+
+	DL_FOREACH2(s->waiting, c, wait_next)
+		if (c->node == node && !c->info.decrypted &&
+		    now_ns > c->waiting_ns + SEARCH_AFTER_NS)
+			wanted = true;
+	if (!wanted)
+		return false;
+	HASH_FIND(hh, s->searches, &node, sizeof(node), search);
+	if (search && now_ns < search->last_ns + SEARCH_EVERY_NS)
+		return false;
+	if (!search) {
+		search = calloc(1, sizeof(*search));
+		if (!search)
+			return false;
+		search->node = node;
+		HASH_ADD(hh, s->searches, node, sizeof(search->node), search);
+	}
+	search->last_ns = now_ns;
+	return true;
+}
+
+const struct stream_info *streams_info(const struct streams *s, uint64_t conn)
+{
+	const struct connection *c = find(s, conn);
+
+	return c ? &c->info : NULL;
+}
+
+void streams_stats(const struct streams *s, struct stream_stats *stats)
+{
+	const struct connection *c;
+
+	*stats = s->shared.gone;
+	for (c = s->connections; c; c = c->hh.next)
+		connection_stats(c, s->now_ns, stats);
+}

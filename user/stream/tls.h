@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * TLS of one connection: both sides' bytes in, what they said in clear out, one call per record.
+ * Records that cannot be read yet wait, within a budget, for the secret or the record number that
+ * opens them; the order in which secrets and data come makes no difference.
+ *
+ * Sides are 0 (client) and 1 (server).
+ */
+#ifndef DT_STREAM_TLS_H
+#define DT_STREAM_TLS_H
+
+#include "stream/cipher.h"
+#include "stream/handshake.h"
+#include "stream/records.h"
+#include "stream/secrets.h"
+#include "stream/stream.h"
+#include "stream/trial.h"
+
+/* With so many of the waiting records candidates are tried: the first may be no record at all. */
+#define TLS_MAX_PROBES	4
+
+enum tls_side_name {
+	TLS_CLIENT,
+	TLS_SERVER,
+};
+
+struct tls_sink {
+	/* Application data of one record. @tcp_end: position behind the record. */
+	void (*plain)(void *ctx, int side, uint64_t time_ns, uint64_t tcp_end,
+		      const uint8_t *data, size_t len);
+	/* Records that may have held application data were not read: so many bytes of TCP. */
+	void (*lost)(void *ctx, int side, uint64_t time_ns, uint64_t bytes);
+	/* A ClientHello was read: info->client_random names the secrets. */
+	void (*hello)(void *ctx);
+};
+
+struct tls_item;
+
+struct tls_side {
+	struct records records;
+	struct handshake_messages messages;
+	struct tls_item *head, *tail; /* what waits */
+	struct cipher handshake, traffic, later; /* @later: after a KeyUpdate nobody saw */
+	bool handshake_done;	/* its Finished was read, or cannot be any more */
+	bool changed;		/* ChangeCipherSpec was seen */
+	bool started;		/* @traffic opened a record */
+	bool number_known;
+	uint64_t handshake_number, number;
+	uint64_t low, high;	/* where the number is not known: it lies between */
+	uint64_t guess;		/* and probably here */
+	uint64_t step;		/* how many of them were tried with the current record */
+	uint64_t sealed;	/* sealed records so far */
+	uint64_t sealed_bytes;
+	unsigned int probe;	/* which of the waiting records is tried with candidates */
+	uint64_t probed;	/* generation of the candidates that were all tried */
+	unsigned int early_failures;
+};
+
+struct tls {
+	struct tls_side sides[2];
+	struct handshake_facts facts;
+	struct trial trial;
+	struct stream_info *info;
+	const struct secret_set *secrets; /* NULL: not bound */
+	bool midstream;
+	bool client_in;		/* the client's bytes come in: the node is the server */
+	bool draining;
+	uint64_t allowance;	/* trials left */
+	uint64_t allowance_time_ns;
+	unsigned int slow;	/* halvings of what is allowed, as guesses fail */
+	uint64_t opened, failed; /* records */
+	struct budget *budget;
+	uint8_t *scratch;	/* room for a record, shared by all connections */
+	const struct tls_sink *sink;
+	void *ctx;
+};
+
+/* @scratch: TLS_MAX_RECORD bytes. */
+struct tls *tls_new(bool midstream, bool client_in, struct stream_info *info,
+		    struct budget *budget, uint8_t *scratch, const struct tls_sink *sink, void *ctx);
+/* Wipes every key. */
+void tls_free(struct tls *t);
+
+void tls_feed(struct tls *t, int side, uint64_t pos, uint64_t time_ns, const uint8_t *data,
+	      size_t len);
+void tls_gap(struct tls *t, int side, uint64_t time_ns, uint64_t bytes);
+
+/* The set bound to this connection is there, or has more in it. */
+void tls_secrets(struct tls *t, const struct secret_set *secrets, uint64_t time_ns);
+void tls_candidate(struct tls *t, const struct capture_candidate *c, uint64_t time_ns);
+/* Traffic secrets that may be this connection's. */
+void tls_try_secrets(struct tls *t, const struct secret_set *secrets, uint64_t time_ns);
+
+/* Goes on with what waits, as far as the allowance of @time_ns goes. */
+void tls_drain(struct tls *t, uint64_t time_ns);
+/* Nothing comes any more: what waits is lost. */
+void tls_end(struct tls *t, uint64_t time_ns);
+
+/* Since when the oldest record of @side waits; 0: none does. */
+uint64_t tls_waiting_since(const struct tls *t, int side);
+/* Is there nothing left to be tried? */
+bool tls_stuck(const struct tls *t);
+
+#endif

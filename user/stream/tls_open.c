@@ -1,0 +1,370 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/* TLS keys and record numbers: which open a record, and what to do where they are not known. */
+#include <openssl/crypto.h>
+#include <string.h>
+
+#include "stream/tls_item.h"
+
+/* Numbers further off than this are not looked for. */
+#define MAX_SEARCH	(1 << 20)
+/* Each exhausted search halves what is allowed. */
+#define MAX_SLOW	6
+/* Unreadable records that still pass for a handshake. */
+#define MAX_EARLY	16
+
+static void on_message(void *ctx, int side, uint8_t type)
+{
+	struct tls *t = ctx;
+	struct tls_side *s = &t->sides[side];
+
+	if (!side && type == HANDSHAKE_CLIENT_HELLO) {
+		t->sink->hello(t->ctx);
+	} else if (type == HANDSHAKE_FINISHED) {
+		s->handshake_done = true;
+		cipher_clear(&s->handshake);
+	} else if (type == HANDSHAKE_KEY_UPDATE && s->started &&
+		   s->traffic.suite->version == TLS_1_3) {
+		cipher_set_next(&s->traffic);
+		s->number = 0;
+	}
+}
+
+static void sink_lost(struct tls *t, int side, uint64_t time_ns, uint64_t bytes)
+{
+	t->sink->lost(t->ctx, side, time_ns, bytes);
+}
+
+/* --- numbers ------------------------------------------------------------------------------ */
+
+void tls_forget_number(struct tls_side *s, uint64_t more, uint64_t likely)
+{
+	if (s->number_known) {
+		s->low = s->guess = s->high = s->number;
+		s->number_known = false;
+	}
+	s->high += more;
+	if (s->high - s->low > MAX_SEARCH)
+		s->low = s->high - MAX_SEARCH;
+	s->guess += likely;
+	if (s->guess > s->high)
+		s->guess = s->high;
+	if (s->guess < s->low)
+		s->guess = s->low;
+	s->step = 0;
+	cipher_clear(&s->later);
+}
+
+/* The n-th guess, from the likely one outwards; false where all of them were made. */
+static bool nth_guess(const struct tls_side *s, uint64_t n, uint64_t *number)
+{
+	uint64_t down = s->guess - s->low, up = s->high - s->guess;
+	uint64_t both = down < up ? down : up;
+
+	if (n > s->high - s->low)
+		return false;
+	if (n <= 2 * both)
+		*number = n & 1 ? s->guess + n / 2 + 1 : s->guess - n / 2;
+	else
+		*number = up > down ? s->guess + (n - both) : s->guess - (n - both);
+	return true;
+}
+
+/* --- opening ------------------------------------------------------------------------------ */
+
+static int open_with(struct tls *t, struct cipher *keys, uint64_t number,
+		     const struct tls_item *item, uint8_t *type)
+{
+	int n = cipher_open(keys, number, item->record, item->record + WALK_HEADER_LEN,
+			    item->bytes - WALK_HEADER_LEN, t->scratch, type);
+
+	if (n >= 0)
+		t->opened++;
+	return n;
+}
+
+void tls_read_alert(struct tls *t, int side, const uint8_t *data, size_t len)
+{
+	if (len != 2)
+		return;
+	t->info->tls_alert = data[1];
+	t->info->tls_alert_dir = (side == TLS_CLIENT) == t->client_in ? CAPTURE_IN : CAPTURE_OUT;
+}
+
+void tls_read_handshake(struct tls *t, int side, const uint8_t *data, size_t len)
+{
+	const struct handshake_sink sink = { .ctx = t, .message = on_message };
+
+	handshake_feed(&t->sides[side].messages, side, data, len, t->budget, &t->facts, t->info,
+		       &sink);
+}
+
+/* What stood in a sealed record. */
+static void read_inner(struct tls *t, int side, const struct tls_item *item, uint8_t type,
+		       const uint8_t *data, size_t len)
+{
+	if (type == TLS_APPLICATION)
+		t->sink->plain(t->ctx, side, item->time_ns, item->tcp_end, data, len);
+	else if (type == TLS_ALERT)
+		tls_read_alert(t, side, data, len);
+	else if (type == TLS_HANDSHAKE && t->facts.version != TLS_1_2)
+		tls_read_handshake(t, side, data, len);
+}
+
+static void opened_traffic(struct tls *t, int side, const struct tls_item *item, uint8_t type,
+			   size_t len)
+{
+	struct tls_side *s = &t->sides[side];
+
+	if (!s->started)
+		handshake_clear(&s->messages, t->budget);
+	s->started = s->handshake_done = true;
+	s->number++;
+	t->info->decrypted = true;
+	read_inner(t, side, item, type, t->scratch, len);
+}
+
+/* This record is not read; the next ones may be. */
+static enum tls_outcome give_up(struct tls *t, int side, const struct tls_item *item)
+{
+	t->failed++;
+	tls_forget_number(&t->sides[side], 1, 1);
+	sink_lost(t, side, item->time_ns, item->bytes);
+	return TLS_READ;
+}
+
+static bool spend(struct tls *t)
+{
+	if (!t->allowance)
+		return false;
+	t->allowance--;
+	return true;
+}
+
+/*
+ * The keys are known, the number is not: after a gap, or where the other side's keys came as a by-
+ * product. Tries the current keys, then those after a KeyUpdate that may have been in the gap.
+ */
+static enum tls_outcome search_number(struct tls *t, int side, const struct tls_item *item)
+{
+	struct tls_side *s = &t->sides[side];
+	uint64_t span = s->high - s->low + 1, number = 0;
+	bool renewable = s->traffic.suite->version == TLS_1_3;
+	struct cipher *keys;
+	uint8_t type;
+	int n;
+
+	for (; s->step < (renewable ? 2 : 1) * span; s->step++) {
+		if (!spend(t))
+			return TLS_WAITS;
+		keys = &s->traffic;
+		if (s->step < span) {
+			nth_guess(s, s->step, &number);
+		} else {
+			keys = &s->later;
+			number = s->step - span;
+			if (!keys->ctx && (cipher_set_traffic(keys, s->traffic.suite,
+							      s->traffic.secret) ||
+					   cipher_set_next(keys)))
+				break;
+		}
+		n = open_with(t, keys, number, item, &type);
+		if (n < 0)
+			continue;
+		if (keys == &s->later) {
+			cipher_clear(&s->traffic);
+			s->traffic = s->later;
+			memset(&s->later, 0, sizeof(s->later));
+		}
+		cipher_clear(&s->later);
+		s->number_known = true;
+		s->number = number;
+		t->slow = 0;
+		opened_traffic(t, side, item, type, (size_t)n);
+		return TLS_READ;
+	}
+	if (t->slow < MAX_SLOW)
+		t->slow++;
+	return give_up(t, side, item);
+}
+
+static const struct secret *bound_secret(const struct tls *t, enum secret_kind kind)
+{
+	return t->secrets && t->secrets->secrets[kind].len ? &t->secrets->secrets[kind] : NULL;
+}
+
+static void set_from(struct cipher *c, const struct cipher_suite *suite, const struct secret *s)
+{
+	if (!c->ctx && s && s->len == cipher_secret_len(suite))
+		cipher_set_traffic(c, suite, s->b);
+}
+
+/* Makes keys of the secrets that are bound, where the ServerHello told how. */
+static void prepare(struct tls *t, int side)
+{
+	const struct cipher_suite *suite = cipher_suite_find(t->facts.cipher);
+	const struct secret *master = bound_secret(t, SECRET_MASTER);
+	struct tls_side *s = &t->sides[side];
+
+	if (!suite || suite->version != t->facts.version)
+		return;
+	if (suite->version == TLS_1_3) {
+		if (!s->handshake_done)
+			set_from(&s->handshake, suite,
+				 bound_secret(t, side ? SECRET_SERVER_HANDSHAKE :
+							SECRET_CLIENT_HANDSHAKE));
+		set_from(&s->traffic, suite, bound_secret(t, side ? SECRET_SERVER_TRAFFIC :
+								    SECRET_CLIENT_TRAFFIC));
+	} else if (master && !s->traffic.ctx) {
+		cipher_set_master(&s->traffic, suite, master->b, t->info->client_random,
+				  t->facts.server_random, side == TLS_SERVER);
+	}
+}
+
+/* Secrets are known by name, but not the suite: the ServerHello was not seen. */
+static void prepare_blind(struct tls *t)
+{
+	const struct secret *client = bound_secret(t, SECRET_CLIENT_TRAFFIC);
+	const struct secret *server = bound_secret(t, SECRET_SERVER_TRAFFIC);
+
+	if (t->facts.version || t->trial.count || !client || !server)
+		return;
+	trial_add_traffic(&t->trial, TLS_CLIENT, client->b, client->len, TRIAL_ABOVE);
+	trial_add_traffic(&t->trial, TLS_SERVER, server->b, server->len, TRIAL_ABOVE);
+}
+
+static void take_found(struct tls *t, int side, struct trial_found *f, uint64_t index,
+		       uint64_t head_index)
+{
+	struct tls_side *s = &t->sides[side], *o = &t->sides[!side];
+	int64_t guess = f->other_base + (int64_t)o->sealed;
+
+	s->traffic = f->keys;
+	s->number = f->number - (f->number < index - head_index ? f->number : index - head_index);
+	s->number_known = true;
+	s->probe = 0;
+	t->slow = 0;
+	t->info->tls_version = s->traffic.suite->version;
+	if (f->other.ctx) {
+		cipher_clear(&o->traffic);
+		o->traffic = f->other;
+		o->number_known = false;
+		o->started = o->handshake_done = o->changed = true;
+		o->guess = guess < 0 ? 0 : (uint64_t)guess;
+		o->low = o->guess < TRIAL_BELOW ? 0 : o->guess - TRIAL_BELOW;
+		o->high = o->guess + TRIAL_ABOVE;
+		o->step = 0;
+	}
+	s->started = s->handshake_done = s->changed = true;
+	OPENSSL_cleanse(f, sizeof(*f));
+	if (o->traffic.ctx)
+		trial_clear(&t->trial);
+}
+
+/* One of the waiting records, or this one where none waits. NULL: there is no such record. */
+static const struct tls_item *probe_item(const struct tls_side *s, const struct tls_item *first)
+{
+	unsigned int n = s->probe;
+
+	while (first && (n || first->kind != TLS_RECORD)) {
+		if (first->kind == TLS_RECORD)
+			n--;
+		first = first->next;
+	}
+	return first;
+}
+
+/* Keys and number are both to be found. */
+static enum tls_outcome search_keys(struct tls *t, int side, const struct tls_item *item)
+{
+	struct tls_side *s = &t->sides[side];
+	const struct tls_item *tried;
+	struct trial_found found;
+	struct trial_record r;
+	enum trial_result result;
+
+	prepare_blind(t);
+	if (s->probed != t->trial.generation) {
+		s->probe = 0;
+		s->probed = t->trial.generation;
+	}
+	while (t->trial.count && s->probe < TLS_MAX_PROBES && (tried = probe_item(s, item))) {
+		r.index = tried->index;
+		r.header = tried->record;
+		r.body = tried->record + WALK_HEADER_LEN;
+		r.len = tried->bytes - WALK_HEADER_LEN;
+		result = trial_record(&t->trial, side, &r, &t->allowance, t->scratch, &found);
+		if (result == TRIAL_LATER)
+			return TLS_WAITS;
+		if (result == TRIAL_FOUND) {
+			take_found(t, side, &found, tried->index, item->index);
+			return TLS_READ;
+		}
+		s->probe++;
+		trial_rewind(&t->trial, side);
+		if (t->slow < MAX_SLOW)
+			t->slow++;
+	}
+	return TLS_WAITS;
+}
+
+/* TLS 1.3, and no record of this side was opened with its traffic keys yet. */
+static enum tls_outcome open_early(struct tls *t, int side, const struct tls_item *item)
+{
+	struct tls_side *s = &t->sides[side];
+	uint8_t type;
+	int n;
+
+	if (s->handshake.ctx && !s->handshake_done) {
+		n = open_with(t, &s->handshake, s->handshake_number, item, &type);
+		if (n >= 0) {
+			s->handshake_number++;
+			read_inner(t, side, item, type, t->scratch, (size_t)n);
+			return TLS_READ;
+		}
+	}
+	if (!s->traffic.ctx)
+		return TLS_WAITS;
+	if (!s->number_known && s->high)
+		return search_number(t, side, item);
+	n = open_with(t, &s->traffic, 0, item, &type);
+	if (n >= 0) {
+		s->number_known = true;
+		s->number = 0;
+		opened_traffic(t, side, item, type, (size_t)n);
+		return TLS_READ;
+	}
+	/* A record of the handshake, or early data. */
+	if (s->early_failures++ < MAX_EARLY)
+		return TLS_READ;
+	t->failed++;
+	sink_lost(t, side, item->time_ns, item->bytes);
+	return TLS_READ;
+}
+
+enum tls_outcome tls_open(struct tls *t, int side, const struct tls_item *item)
+{
+	struct tls_side *s = &t->sides[side];
+	enum tls_outcome outcome;
+	uint8_t type;
+	int n;
+
+	if (!s->started)
+		prepare(t, side);
+	if (!s->traffic.ctx && !s->handshake.ctx) {
+		outcome = search_keys(t, side, item);
+		if (outcome == TLS_WAITS)
+			return TLS_WAITS;
+	}
+	if (s->traffic.ctx && s->traffic.suite->version == TLS_1_3 && !s->started)
+		return open_early(t, side, item);
+	if (!s->traffic.ctx)
+		return s->handshake.ctx ? open_early(t, side, item) : TLS_WAITS;
+	if (!s->number_known)
+		return search_number(t, side, item);
+	n = open_with(t, &s->traffic, s->number, item, &type);
+	if (n < 0)
+		return give_up(t, side, item);
+	opened_traffic(t, side, item, type, (size_t)n);
+	return TLS_READ;
+}
+

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * WebSocket frames (RFC 6455) of one direction, taken off: the data of binary messages is one byte
+ * stream, however it was cut into frames and messages. Control frames are passed over.
+ */
+#ifndef DT_STREAM_WEBSOCKET_H
+#define DT_STREAM_WEBSOCKET_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define WEBSOCKET_MAX_HEADER	14
+
+struct websocket {
+	uint8_t head[WEBSOCKET_MAX_HEADER];
+	uint8_t have;		/* header bytes so far */
+	bool data;		/* the current frame is no control frame */
+	bool masked;
+	uint8_t mask[4];
+	uint8_t turn;		/* of the mask */
+	uint64_t left;		/* of the current frame's payload */
+};
+
+/*
+ * Takes the next piece of @data: *used bytes, of which *out bytes from *from on are of the stream,
+ * unmasked in place. False where these are no WebSocket frames.
+ */
+bool websocket_next(struct websocket *w, uint8_t *data, size_t len, size_t *used, size_t *from,
+		    size_t *out);
+
+/* Bytes were lost. False where the next frame's start is lost with them. */
+bool websocket_skip(struct websocket *w, uint64_t bytes);
+
+#endif
