@@ -248,4 +248,15 @@ struct capture *capture_live_open(const struct capture_live_options *options, ch
  */
 struct capture *capture_file_open(const char *path, const char *keylog, struct capture_error *err);
 
+/* One thing that live capture needs, or would like. */
+struct capture_check {
+	const char *what;
+	enum { CAPTURE_CHECK_OK, CAPTURE_CHECK_POOR, CAPTURE_CHECK_FAIL } result;
+	char found[160];	/* what was seen here */
+	const char *fix;	/* where it is not OK */
+};
+
+/* Looks at this host and changes nothing. Fills at most @max; returns how many. */
+size_t capture_live_check(struct capture_check *checks, size_t max);
+
 #endif
