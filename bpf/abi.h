@@ -71,7 +71,7 @@ struct abi_segment {
 	__u32 rcv_nxt, copied_seq, rcv_wnd;
 	__u32 snd_una, snd_nxt, write_seq, snd_wnd;
 	__u32 bytes_received, bytes_acked; /* low halves: rcv_nxt and snd_una count with them */
-	__u32 zero;
+	__u32 ack;		/* of the packet */
 };
 _Static_assert(sizeof(struct abi_segment) == 120, "abi_segment");
 

@@ -12,7 +12,7 @@ struct packet {
 	__u8 ip;		/* 4, 6 */
 	__u8 flags;		/* ABI_TCP_* and others */
 	__u16 sport, dport;
-	__u32 seq;
+	__u32 seq, ack;
 	__u32 payload_off;
 	__u32 payload_len;
 };
@@ -80,6 +80,7 @@ static __always_inline bool packet_parse(struct __sk_buff *skb, struct packet *p
 	p->sport = bpf_ntohs(tcp->source);
 	p->dport = bpf_ntohs(tcp->dest);
 	p->seq = bpf_ntohl(tcp->seq);
+	p->ack = bpf_ntohl(tcp->ack_seq);
 	p->payload_off = off + tcp->doff * 4;
 	if (p->payload_off > skb->len)
 		return false;

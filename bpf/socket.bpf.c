@@ -123,6 +123,7 @@ static __always_inline int socket_packet(struct __sk_buff *skb, __u8 dir)
 	s.sport = p.sport;
 	s.dport = p.dport;
 	s.seq = p.seq + (p.flags & ABI_TCP_SYN ? 1 : 0);
+	s.ack = p.ack;
 	s.len = p.payload_len;
 	packet_addresses(skb, &p, s.saddr, s.daddr);
 	if (!(s.has & ABI_LISTENING))

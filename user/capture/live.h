@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What the files of live capture share: the relays that are traced (nodes), their connections, and
+ * the way from a record of the ring to an event.
+ *
+ * live.c		open, run, tick, close
+ * live_node.c		relays come and go; their sockets are claimed
+ * live_probe.c		probes in a relay's code
+ * live_conn.c		connections: from the first sign to the close
+ * live_record.c	records to events
+ * live_ring.c		the ring
+ * live_cgroup.c	where the programs are attached
+ * live_ask.c		asking sockets
+ * live_search.c	memory of relays, in a thread
+ */
+#ifndef DT_CAPTURE_LIVE_H
+#define DT_CAPTURE_LIVE_H
+
+#include <linux/types.h>
+#include <uthash.h>
+
+#include "abi.h"
+#include "capture/capture.h"
+#include "capture/live_ring.h"
+#include "capture/relay.h"
+#include "capture/sockdiag.h"
+
+struct derptrace_bpf;
+struct bpf_link;
+struct live_search;
+
+/* Sequence numbers wrap: is @a behind (later than) @b? */
+static inline bool live_seq_after(uint32_t a, uint32_t b)
+{
+	return (int32_t)(a - b) > 0;
+}
+
+struct live_conn {
+	UT_hash_handle hh;		/* by cookie */
+	uint64_t cookie;
+	uint64_t id;			/* capture_event.conn */
+	struct live_node *node;
+	enum capture_role role;
+	struct addr local, remote;
+	uint32_t ifindex, inode;	/* as last dumped */
+
+	bool announced;			/* CONN_OPEN was said */
+	bool closed;			/* nothing more is said of it */
+	bool claimed;			/* a claim of ours may still wait for its first packet */
+	bool started;			/* a record of it was seen */
+	bool dialling;			/* no answer to its SYN so far */
+	bool fresh;			/* no payload byte passed either way before we saw it */
+	uint32_t in_isn, out_isn;	/* with fresh and started */
+	bool fin[2], rst[2];		/* by enum abi_dir */
+	uint64_t first_ns, record_ns;	/* of its first sign, of its last record */
+
+	/* rcv_nxt is base_in + bytes_received, snd_una is base_out + bytes_acked. */
+	bool has_base, base_guessed;	/* guessed: once, by a reading that may be torn */
+	uint32_t base_in, base_out;
+	struct capture_facts facts;	/* newest */
+
+	/* Inbound payload and what TCP says of it: see live_record.c. */
+	bool has_in, has_handed, has_ahead;
+	bool pending;			/* in live.pending */
+	uint32_t in_end;		/* behind the last byte in the ring so far */
+	uint32_t ahead;			/* TCP has accepted all before it */
+	uint32_t handed;		/* all before it was handed over */
+	uint32_t island, island_end;	/* handed over too, beyond a hole; equal: none */
+	uint64_t pending_ns;		/* since when */
+
+	bool ask;			/* its facts may change without a packet */
+	bool bound;			/* it was found by its addresses once */
+	bool seen;			/* in the running dump */
+	bool gone;			/* the kernel has no such socket any more */
+	uint64_t gone_ns, asked_ns;
+};
+
+/* An answer that waits until the ring was drained. */
+struct live_answer {
+	struct live_conn *conn;
+	struct capture_facts facts;
+};
+
+struct live_probe {
+	struct bpf_link *link;
+	uint64_t file_off;
+	bool wanted;			/* the function is there */
+};
+
+struct live_node {
+	uint32_t id;
+	uint32_t slot;
+	struct relay *relay;
+	char software[192];
+	bool announced, ended;
+	bool dump;			/* all its sockets are to be asked */
+	bool listeners_marked;		/* marks on listeners are safe (optmem_max) */
+	uint64_t ended_ns;
+	size_t connections;
+	uint64_t looked_ns;		/* when its listeners and sockets were last read */
+
+	struct live_probe secrets, drops;
+	uint32_t drops_counted;		/* since drops_since_ns */
+	uint64_t drops_since_ns, drops_back_ns;
+	unsigned int drops_floods;
+
+	bool searched;			/* the first search has ended */
+	struct live_search *search;	/* running, or NULL */
+	struct live_node *next;
+};
+
+/*
+ * A listener may outlive its process (socket activation): its mark then names a slot that the next
+ * process takes over.
+ */
+struct live_listener {
+	struct live_listener *next;
+	uint64_t cookie;
+	uint32_t slot;
+};
+
+/* Payload that came with a handshake's last ACK, before its connection was there. */
+struct live_early {
+	struct live_early *next;
+	uint32_t slot;
+	struct addr local, remote;
+	uint64_t time_ns;
+	uint32_t seq, ack, len;
+	uint8_t data[];
+};
+
+struct live {
+	struct capture capture;
+	struct capture_live_options options;
+	struct derptrace_bpf *skel;
+	struct bpf_link *links[4];
+	int cgroup_fd, poll_fd, timer_fd;
+	struct live_ring ring;
+	struct relay_finder *finder;
+	struct live_node *nodes;
+	uint32_t last_node, last_slot;
+	struct live_conn *conns;
+	uint64_t last_conn;
+	struct live_early *early;
+	size_t early_bytes;
+	struct live_conn **pending;	/* inbound payload is not confirmed */
+	size_t pending_count, pending_room;
+	struct live_answer *answers;
+	size_t answer_count, answer_room;
+	int search_fd;			/* written when a search has ended */
+	const struct capture_sink *sink; /* during a call */
+	bool ready;
+	uint64_t unread_drops;		/* reports of drops that could not be understood */
+	struct live_listener *listeners; /* all that were ever claimed */
+	uint64_t lost_segments, lost_drops; /* as told so far */
+	uint64_t scan_ns;		/* last look for new relays */
+	bool keep_warnings;		/* during open */
+	char *warnings;
+};
+
+/* --- live.c ---------------------------------------------------------------------------------- */
+
+/* A line for the caller of open. */
+void live_warn(struct live *live, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void live_emit(struct live *live, struct capture_event *event);
+/* The kernel may wake us again. */
+void live_reader_awake(struct live *live);
+
+/* --- live_cgroup.c --------------------------------------------------------------------------- */
+
+/* A descriptor, or -errno. */
+int live_cgroup_open(void);
+
+/* --- live_node.c ----------------------------------------------------------------------------- */
+
+/* Look for relays that are new, claim their sockets. 0 or -errno. */
+int live_nodes_find(struct live *live);
+/* NODE_UP of those that have not been told. */
+void live_nodes_announce(struct live *live);
+/* Has one ended, does one listen elsewhere, is one new? Before sockets are asked. */
+void live_nodes_watch(struct live *live, uint64_t now_ns);
+/* NODE_DOWN of those that ended and whose connections have. */
+void live_nodes_expire(struct live *live, uint64_t now_ns);
+struct live_node *live_node_of_slot(struct live *live, uint32_t slot);
+void live_nodes_free(struct live *live);
+/* Once all claims were taken up, strangers' packets are not looked up any more. */
+void live_claims_update(struct live *live);
+
+/* --- live_probe.c ---------------------------------------------------------------------------- */
+
+void live_probes_attach(struct live *live, struct live_node *node);
+void live_probes_detach(struct live_node *node);
+/* Count one report of a drop; above the limit the probe is detached. */
+void live_probes_count_drop(struct live *live, struct live_node *node);
+void live_probes_tick(struct live *live, struct live_node *node, uint64_t now_ns);
+
+/* --- live_conn.c ----------------------------------------------------------------------------- */
+
+struct live_conn *live_conn_find(struct live *live, uint64_t cookie);
+/* From a record, where its cookie is new. NULL: of no node, or no memory. */
+struct live_conn *live_conn_from_record(struct live *live, const struct abi_segment *s);
+/* From a dump. NULL without memory. */
+struct live_conn *live_conn_from_socket(struct live *live, struct live_node *node,
+					const struct sockdiag_socket *s, enum capture_role role);
+bool live_conn_is_fresh(const struct live_conn *conn, const struct sockdiag_socket *s);
+/* Its first record: was anything before it? */
+void live_conn_start(struct live *live, struct live_conn *conn, const struct abi_segment *s);
+/* CONN_OPEN, unless it was said or its node was not announced yet. */
+void live_conn_announce(struct live *live, struct live_conn *conn, uint64_t time_ns);
+void live_conn_close(struct live *live, struct live_conn *conn);
+/* Close what is gone, forget what was closed long ago. */
+void live_conns_expire(struct live *live, uint64_t now_ns);
+/* Close and free all connections of a node; without a node free all, silently. */
+void live_conns_forget(struct live *live, const struct live_node *node);
+/* An event about a connection, with its newest facts. */
+struct capture_event live_conn_event(const struct live_conn *conn, enum capture_type type,
+				     uint64_t time_ns);
+
+/* Payload on a listener is kept until its connection is there. */
+void live_early_keep(struct live *live, const struct abi_segment *s, const uint8_t *data);
+const struct live_early *live_early_find(const struct live *live, uint32_t slot,
+					 const struct addr *local, const struct addr *remote);
+/* Taken out, the caller frees it; NULL where there is none. */
+struct live_early *live_early_take(struct live *live, uint32_t slot, const struct addr *local,
+				   const struct addr *remote);
+/* @now_ns 0: all of it. */
+void live_early_expire(struct live *live, uint64_t now_ns);
+
+/* --- live_record.c --------------------------------------------------------------------------- */
+
+/* Hand over what is in the ring now. */
+void live_drain(struct live *live);
+/* The local and remote address of a record's packet. */
+void live_record_addresses(const struct abi_segment *s, struct addr *local, struct addr *remote);
+/* Inbound payload from @seq up to @end was handed over. */
+void live_record_handed(struct live_conn *conn, uint32_t seq, uint32_t end);
+/* Newer facts into older ones: positions only grow. */
+void live_facts_merge(struct capture_facts *facts, const struct capture_facts *newer);
+
+/* --- live_ask.c ------------------------------------------------------------------------------ */
+
+/* Ask the sockets of connections whose facts may have changed without a packet. */
+void live_ask_changing(struct live *live, uint64_t now_ns);
+/* Ask the sockets of live.pending: what has TCP accepted by now? */
+void live_ask_pending(struct live *live);
+/* Dump the sockets of a node: connections that are new to us are made, and claimed. 0 or -errno;
+ * *new_count, where not NULL, says how many. */
+int live_ask_node(struct live *live, struct live_node *node, size_t *new_count);
+/* Tell the answers, after the ring was drained: connections that were there before us, and FACTS. */
+void live_ask_tell(struct live *live);
+
+/* --- live_search.c --------------------------------------------------------------------------- */
+
+/* The node's memory is searched in the background, unless it is being searched already. */
+void live_search_start(struct live *live, struct live_node *node);
+/* Tell what searches that have ended found. */
+void live_search_finish(struct live *live);
+/* Wait for the node's search, if one runs, and throw away what it found. */
+void live_search_cancel(struct live_node *node);
+
+#endif

@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * Relays come and go. A new one is claimed in this order: its process is known to the connect
+ * programs, its listeners are claimed, and then its sockets are dumped until none is new: what is
+ * accepted from then on inherits its listener's mark.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+
+#include "base/clock.h"
+#include "capture/gobin.h"
+#include "capture/live.h"
+
+#include "derptrace.skel.h"
+
+#define SETTLE_ROUNDS	20
+#define OPTMEM_MIN	4096			/* below, a mark on a listener may refuse connections */
+#define SCAN_NS		NSEC_PER_SEC		/* between looks for new relays, listeners */
+#define LOOK_NS		(10 * NSEC_PER_SEC)	/* between dumps of all sockets */
+#define LINGER_NS	(2 * NSEC_PER_SEC)	/* for what a dead process's sockets still send */
+
+struct live_node *live_node_of_slot(struct live *live, uint32_t slot)
+{
+	struct live_node *node;
+
+	/* Newest first: a slot that was handed on names the newer process. */
+	for (node = live->nodes; node; node = node->next) {
+		if (node->slot == slot)
+			return node;
+	}
+	return NULL;
+}
+
+/* --- listeners ------------------------------------------------------------------------------- */
+
+static struct live_listener *listener_find(struct live *live, uint64_t cookie)
+{
+	struct live_listener *l;
+
+	for (l = live->listeners; l && l->cookie != cookie; l = l->next)
+		;
+	return l;
+}
+
+/* The slot of a listener that the process has from another one, or a new one. */
+static uint32_t pick_slot(struct live *live, const struct relay *relay)
+{
+	struct live_listener *l;
+	struct live_node *owner;
+	size_t i;
+
+	for (i = 0; i < relay->listener_count; i++) {
+		l = listener_find(live, relay->listeners[i].cookie);
+		owner = l ? live_node_of_slot(live, l->slot) : NULL;
+		if (l && (!owner || owner->ended))
+			return l->slot;
+	}
+	return ++live->last_slot;
+}
+
+static int claim_listeners(struct live *live, struct live_node *node)
+{
+	struct abi_mark mark = { .slot = node->slot, .role = ABI_LISTENER };
+	int err, claims = bpf_map__fd(live->skel->maps.claims);
+	const struct relay_listener *r;
+	struct live_listener *l;
+	size_t i;
+
+	for (i = 0; node->listeners_marked && i < node->relay->listener_count; i++) {
+		r = &node->relay->listeners[i];
+		if (listener_find(live, r->cookie))
+			continue;
+		l = malloc(sizeof(*l));
+		if (!l)
+			return -ENOMEM;
+		*l = (struct live_listener){ live->listeners, r->cookie, node->slot };
+		live->listeners = l;
+		live->skel->bss->claims_pending = 1;
+		err = bpf_map_update_elem(claims, &r->cookie, &mark, BPF_ANY);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+void live_claims_update(struct live *live)
+{
+	uint64_t cookie;
+
+	if (live->skel->bss->claims_pending &&
+	    bpf_map_get_next_key(bpf_map__fd(live->skel->maps.claims), NULL, &cookie) == -ENOENT)
+		live->skel->bss->claims_pending = 0;
+}
+
+/* --- up -------------------------------------------------------------------------------------- */
+
+static int settle(struct live *live, struct live_node *node)
+{
+	size_t new_count = 1;
+	int i, err;
+
+	for (i = 0; i < SETTLE_ROUNDS && new_count; i++) {
+		err = relay_listeners_update(node->relay);
+		if (!err)
+			err = claim_listeners(live, node);
+		if (!err)
+			err = live_ask_node(live, node, &new_count);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+static void node_free(struct live *live, struct live_node *node)
+{
+	struct live_node **at = &live->nodes;
+	uint32_t pid = (uint32_t)node->relay->pid;
+
+	live_search_cancel(node);
+	live_probes_detach(node);
+	bpf_map_delete_elem(bpf_map__fd(live->skel->maps.relays), &pid);
+	while (*at != node)
+		at = &(*at)->next;
+	*at = node->next;
+	relay_free(live->finder, node->relay);
+	free(node);
+}
+
+static int node_attach(struct live *live, struct live_node *node)
+{
+	const struct relay *relay = node->relay;
+	uint32_t pid = (uint32_t)relay->pid;
+	int err;
+
+	node->listeners_marked = relay->netns->optmem_max < 0 ||
+				 relay->netns->optmem_max >= OPTMEM_MIN;
+	if (!node->listeners_marked)
+		live_warn(live, "%s (pid %d): net.core.optmem_max is %ld: too little to mark its "
+			  "listeners safely, the start of new connections is not traced; "
+			  "raise it to 20480", relay->comm, (int)pid, relay->netns->optmem_max);
+	err = bpf_map_update_elem(bpf_map__fd(live->skel->maps.relays), &pid, &node->slot,
+				  BPF_ANY);
+	if (err)
+		return err;
+	live_probes_attach(live, node);
+	err = settle(live, node);
+	node->looked_ns = clock_now_ns();
+	return err;
+}
+
+static void found_relay(void *ctx, struct relay *relay)
+{
+	struct live *live = ctx;
+	struct live_node *node = calloc(1, sizeof(*node));
+	int err;
+
+	if (!node) {
+		relay_free(live->finder, relay);
+		return;
+	}
+	node->relay = relay;
+	node->slot = pick_slot(live, relay);
+	node->id = ++live->last_node;
+	memcpy(node->software, gobin_info(relay->bin)->software, sizeof(node->software));
+	node->next = live->nodes;
+	live->nodes = node;
+	err = node_attach(live, node);
+	if (!err)
+		return;
+	live_warn(live, "%s (pid %d) is not traced: its sockets could not be claimed: %s",
+		  relay->comm, (int)relay->pid, strerror(-err));
+	live_conns_forget(live, node);
+	node_free(live, node);
+}
+
+int live_nodes_find(struct live *live)
+{
+	live->scan_ns = clock_now_ns();
+	return relay_find(live->finder, found_relay, live);
+}
+
+static void announce(struct live *live, struct live_node *node)
+{
+	struct addr listeners[RELAY_LISTENERS_MAX];
+	struct capture_event event = {
+		.type = CAPTURE_NODE_UP, .time_ns = clock_now_ns(), .node = node->id,
+		.node_up = {
+			.pid = node->relay->pid, .name = node->relay->comm,
+			.software = node->software[0] ? node->software : NULL,
+			.listeners = listeners, .listener_count = node->relay->listener_count,
+		},
+	};
+	size_t i;
+
+	for (i = 0; i < node->relay->listener_count; i++)
+		listeners[i] = node->relay->listeners[i].addr;
+	node->announced = true;
+	live_emit(live, &event);
+	live_search_start(live, node);
+}
+
+/* In the order in which they were found. */
+static void announce_from(struct live *live, struct live_node *node)
+{
+	if (!node)
+		return;
+	announce_from(live, node->next);
+	if (!node->announced)
+		announce(live, node);
+}
+
+void live_nodes_announce(struct live *live)
+{
+	announce_from(live, live->nodes);
+}
+
+/* --- while it runs, and down ----------------------------------------------------------------- */
+
+static bool has_ended(const struct live_node *node)
+{
+	struct pollfd p = { .fd = node->relay->pidfd, .events = POLLIN };
+
+	return poll(&p, 1, 0) == 1;
+}
+
+static void watch(struct live *live, struct live_node *node, uint64_t now_ns)
+{
+	uint32_t pid = (uint32_t)node->relay->pid;
+	bool look;
+
+	if (!node->ended && has_ended(node)) {
+		node->ended = true;
+		node->ended_ns = now_ns;
+		live_probes_detach(node);
+		bpf_map_delete_elem(bpf_map__fd(live->skel->maps.relays), &pid);
+	}
+	if (node->ended)
+		return;
+	live_probes_tick(live, node, now_ns);
+	look = node->dump || !node->listeners_marked || now_ns - node->looked_ns > LOOK_NS;
+	/* One that does not answer any more ends, and then has_ended(). */
+	if (relay_listeners_update(node->relay) || claim_listeners(live, node) || !look)
+		return;
+	node->looked_ns = now_ns;
+	live_ask_node(live, node, NULL);
+}
+
+void live_nodes_watch(struct live *live, uint64_t now_ns)
+{
+	bool scan = now_ns - live->scan_ns >= SCAN_NS;
+	struct live_node *node;
+
+	for (node = live->nodes; node; node = node->next)
+		watch(live, node, now_ns);
+	/* A process that was asked for by its pid does not come back. */
+	if (scan && !live->options.filter.pid_count)
+		live_nodes_find(live);
+}
+
+static bool is_over(const struct live_node *node, uint64_t now_ns)
+{
+	return node->ended && (!node->connections || now_ns - node->ended_ns > LINGER_NS);
+}
+
+void live_nodes_expire(struct live *live, uint64_t now_ns)
+{
+	struct capture_event event = { .type = CAPTURE_NODE_DOWN, .time_ns = now_ns };
+	struct live_node *node, *next;
+
+	for (node = live->nodes; node; node = next) {
+		next = node->next;
+		if (!is_over(node, now_ns))
+			continue;
+		live_conns_forget(live, node);
+		event.node = node->id;
+		if (node->announced)
+			live_emit(live, &event);
+		node_free(live, node);
+	}
+}
+
+void live_nodes_free(struct live *live)
+{
+	struct live_listener *l;
+
+	while (live->nodes)
+		node_free(live, live->nodes);
+	while ((l = live->listeners)) {
+		live->listeners = l->next;
+		free(l);
+	}
+}

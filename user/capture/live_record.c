@@ -1,0 +1,465 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * Records of the ring to events.
+ *
+ * A batch is read twice. A segment that comes in passes the hook before TCP decides on it, so what
+ * its own record says of rcv_nxt does not cover it; the relay may read it and send it on before
+ * anything else is heard of that connection. The first reading notes how far each connection's
+ * rcv_nxt comes within the batch; connections that say nothing more of themselves are asked. The
+ * second reading hands over, with rcv_nxt as it is known by then, but never beyond what was
+ * handed over: so a packet's arrival is confirmed before the packet that the relay makes of it.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "capture/live.h"
+#include "digest.h"
+
+#define STATE_SYN_SENT		2
+#define PENDING_GIVE_UP_NS	NSEC_PER_SEC	/* a forgery in the window is never confirmed */
+#define RELEASE_BYTES		(64ul << 10)	/* the kernel gets space back in such steps */
+
+/* --- facts ----------------------------------------------------------------------------------- */
+
+static void later(uint32_t *seq, uint32_t newer)
+{
+	if (live_seq_after(newer, *seq))
+		*seq = newer;
+}
+
+void live_facts_merge(struct capture_facts *facts, const struct capture_facts *newer)
+{
+	struct capture_facts merged = *newer;
+
+	if (facts->has_seq && newer->has_seq) {
+		merged.rcv_nxt = facts->rcv_nxt;
+		merged.copied_seq = facts->copied_seq;
+		merged.snd_una = facts->snd_una;
+		merged.snd_nxt = facts->snd_nxt;
+		merged.write_seq = facts->write_seq;
+		later(&merged.rcv_nxt, newer->rcv_nxt);
+		later(&merged.copied_seq, newer->copied_seq);
+		later(&merged.snd_una, newer->snd_una);
+		later(&merged.snd_nxt, newer->snd_nxt);
+		later(&merged.write_seq, newer->write_seq);
+		later(&merged.rcv_nxt, merged.copied_seq);
+		later(&merged.snd_nxt, merged.snd_una);
+		later(&merged.write_seq, merged.snd_nxt);
+		merged.unread = merged.rcv_nxt - merged.copied_seq;
+		merged.notsent = merged.write_seq - merged.snd_nxt;
+		merged.unacked = merged.snd_nxt - merged.snd_una;
+	} else if (facts->has_seq) {
+		merged = *facts;
+	}
+	*facts = merged;
+}
+
+static void facts_from_record(struct live_conn *conn, const struct abi_segment *s)
+{
+	struct capture_facts facts = conn->facts;
+
+	facts.tcp_state = s->tcp_state;
+	if (!(s->has & ABI_HAS_FACTS) || s->tcp_state == STATE_SYN_SENT) {
+		conn->facts = facts;
+		return;
+	}
+	facts.has_seq = facts.has_read = facts.has_queues = true;
+	facts.rcv_nxt = s->rcv_nxt;
+	facts.copied_seq = s->copied_seq;
+	facts.rcv_wnd = s->rcv_wnd;
+	facts.snd_una = s->snd_una;
+	facts.snd_nxt = s->snd_nxt;
+	facts.write_seq = s->write_seq;
+	facts.snd_wnd = s->snd_wnd;
+	facts.unread = s->rcv_nxt - s->copied_seq;
+	facts.notsent = s->write_seq - s->snd_nxt;
+	facts.unacked = s->snd_nxt - s->snd_una;
+	live_facts_merge(&conn->facts, &facts);
+}
+
+/*
+ * Where the socket's byte counts begin. The counts and numbers of a record are of one moment where
+ * the sender held the socket's lock, or where nothing had arrived; others may be torn and count
+ * once they were said twice.
+ */
+static void learn_base(struct live_conn *conn, const struct abi_segment *s)
+{
+	uint32_t in = s->rcv_nxt - s->bytes_received, out = s->snd_una - s->bytes_acked;
+
+	if (conn->has_base || !(s->has & ABI_HAS_FACTS) || s->tcp_state == STATE_SYN_SENT)
+		return;
+	conn->has_base = s->has & ABI_LOCKED || (conn->base_guessed && conn->base_in == in &&
+						 conn->base_out == out);
+	conn->base_guessed = true;
+	conn->base_in = in;
+	conn->base_out = out;
+}
+
+/* --- inbound payload ------------------------------------------------------------------------- */
+
+void live_record_handed(struct live_conn *conn, uint32_t seq, uint32_t end)
+{
+	if (!conn->has_handed) {
+		conn->has_handed = true;
+		conn->handed = end;
+		return;
+	}
+	if (seq == end || !live_seq_after(seq, conn->handed)) {
+		later(&conn->handed, end);
+	} else if (conn->island == conn->island_end || live_seq_after(seq, conn->island_end) ||
+		   live_seq_after(conn->island, end)) {
+		conn->island = seq;
+		conn->island_end = end;
+	} else {
+		if (live_seq_after(conn->island, seq))
+			conn->island = seq;
+		later(&conn->island_end, end);
+	}
+	if (conn->island != conn->island_end && !live_seq_after(conn->island, conn->handed)) {
+		later(&conn->handed, conn->island_end);
+		conn->island = conn->island_end;
+	}
+}
+
+static void pending_add(struct live *live, struct live_conn *conn, uint64_t time_ns)
+{
+	struct live_conn **bigger;
+	size_t room;
+
+	if (conn->pending)
+		return;
+	if (live->pending_count == live->pending_room) {
+		room = live->pending_room ? live->pending_room * 2 : 64;
+		bigger = realloc(live->pending, room * sizeof(*bigger));
+		if (!bigger)
+			return;
+		live->pending = bigger;
+		live->pending_room = room;
+	}
+	live->pending[live->pending_count++] = conn;
+	conn->pending = true;
+	conn->pending_ns = time_ns;
+}
+
+static bool is_confirmed(const struct live_conn *conn)
+{
+	return !conn->has_in || (conn->has_ahead && !live_seq_after(conn->in_end, conn->ahead));
+}
+
+/* How far the payload goes that a record of inbound payload brings; its FIN counts one. */
+static uint32_t piece_end(const struct abi_segment *s)
+{
+	bool fin = s->flags & ABI_TCP_FIN && !s->more;
+
+	return s->seq + s->offset + s->captured + fin;
+}
+
+static void note_inbound(struct live_conn *conn, const struct abi_segment *s)
+{
+	uint32_t end = piece_end(s);
+
+	if (s->has & ABI_HAS_FACTS && s->tcp_state != STATE_SYN_SENT) {
+		if (!conn->has_ahead)
+			conn->ahead = s->rcv_nxt;
+		conn->has_ahead = true;
+		later(&conn->ahead, s->rcv_nxt);
+	}
+	if (s->dir != ABI_IN || !s->len)
+		return;
+	/* What lies beyond the window is a stranger's. */
+	if (s->has & ABI_HAS_FACTS && live_seq_after(end, s->rcv_nxt + s->rcv_wnd + 1))
+		return;
+	if (!conn->has_in)
+		conn->in_end = end;
+	conn->has_in = true;
+	later(&conn->in_end, end);
+}
+
+/* The newest rcv_nxt that may be told: accepted, and handed over. */
+static void confirm(struct live_conn *conn)
+{
+	uint32_t upto = conn->ahead;
+
+	if (!conn->facts.has_seq || !conn->has_ahead || !conn->has_handed)
+		return;
+	if (live_seq_after(upto, conn->handed))
+		upto = conn->handed;
+	later(&conn->facts.rcv_nxt, upto);
+	conn->facts.unread = conn->facts.rcv_nxt - conn->facts.copied_seq;
+}
+
+/* Tell what TCP has accepted since a connection's last event; forget those that wait for nothing. */
+static void pending_tell(struct live *live, uint64_t now_ns)
+{
+	struct capture_event event;
+	struct live_conn *conn;
+	uint32_t before;
+	size_t i;
+
+	for (i = 0; i < live->pending_count; i++) {
+		conn = live->pending[i];
+		before = conn->facts.rcv_nxt;
+		confirm(conn);
+		if (conn->facts.rcv_nxt != before && conn->announced && !conn->closed) {
+			event = live_conn_event(conn, CAPTURE_FACTS, now_ns);
+			live_emit(live, &event);
+		}
+		if ((is_confirmed(conn) && conn->facts.rcv_nxt == conn->ahead) || conn->closed ||
+		    now_ns - conn->pending_ns > PENDING_GIVE_UP_NS) {
+			conn->pending = false;
+			live->pending[i--] = live->pending[--live->pending_count];
+		}
+	}
+}
+
+/* --- segments -------------------------------------------------------------------------------- */
+
+void live_record_addresses(const struct abi_segment *s, struct addr *local, struct addr *remote)
+{
+	struct addr source, destination;
+
+	addr_set(&source, s->ip, s->saddr, s->sport);
+	addr_set(&destination, s->ip, s->daddr, s->dport);
+	*local = s->dir == ABI_IN ? destination : source;
+	*remote = s->dir == ABI_IN ? source : destination;
+}
+
+/* The first reading. */
+static void segment_note(struct live *live, const struct abi_segment *s, const uint8_t *data)
+{
+	struct live_conn *conn;
+
+	if (s->has & ABI_LISTENING) {
+		live_early_keep(live, s, data);
+		return;
+	}
+	conn = live_conn_find(live, s->cookie);
+	if (!conn)
+		conn = live_conn_from_record(live, s);
+	if (!conn || conn->closed)
+		return;
+	if (!conn->started)
+		live_conn_start(live, conn, s);
+	learn_base(conn, s);
+	note_inbound(conn, s);
+	if (!is_confirmed(conn))
+		pending_add(live, conn, clock_now_ns());
+}
+
+static void note_flags(struct live_conn *conn, const struct abi_segment *s)
+{
+	if (s->flags & ABI_TCP_SYN && s->dir == ABI_IN) {
+		conn->in_isn = s->seq;
+		conn->dialling = false;
+	}
+	if (s->flags & ABI_TCP_FIN && !s->more)
+		conn->fin[s->dir] = true;
+	if (s->flags & ABI_TCP_RST)
+		conn->rst[s->dir] = true;
+	if (s->tcp_state != STATE_SYN_SENT)
+		conn->dialling = false;
+	conn->ask = true;
+}
+
+static uint8_t segment_flags(const struct abi_segment *s)
+{
+	uint8_t flags = 0;
+
+	if (s->flags & ABI_TCP_SYN && !s->offset)
+		flags |= CAPTURE_SYN;
+	if (s->flags & ABI_TCP_FIN && !s->more)
+		flags |= CAPTURE_FIN;
+	if (s->flags & ABI_TCP_RST)
+		flags |= CAPTURE_RST;
+	return flags;
+}
+
+/* The second reading. */
+static void segment_tell(struct live *live, const struct abi_segment *s, const uint8_t *data)
+{
+	struct capture_event event;
+	struct live_conn *conn;
+	uint64_t time_ns;
+
+	if (s->has & ABI_LISTENING)
+		return;
+	conn = live_conn_find(live, s->cookie);
+	if (!conn || conn->closed)
+		return;
+	time_ns = clock_from_monotonic_ns(s->time_ns);
+	conn->record_ns = time_ns;
+	note_flags(conn, s);
+	facts_from_record(conn, s);
+	/* A dial is told when it was answered: then both first bytes are known. */
+	if (conn->dialling)
+		return;
+	live_conn_announce(live, conn, time_ns);
+	/* A record comes before TCP's decision on it: what was accepted then was handed over, or lost. */
+	if (s->has & ABI_HAS_FACTS)
+		live_record_handed(conn, s->rcv_nxt, s->rcv_nxt);
+	if (s->dir == ABI_IN && s->len)
+		live_record_handed(conn, s->seq + s->offset, piece_end(s));
+	confirm(conn);
+	event = live_conn_event(conn, CAPTURE_SEGMENT, time_ns);
+	if (!conn->facts.has_seq)
+		event.facts = NULL;
+	event.segment = (struct capture_segment){
+		.dir = s->dir == ABI_IN ? CAPTURE_IN : CAPTURE_OUT,
+		.flags = segment_flags(s), .seq = s->seq + s->offset,
+		.len = s->captured ? s->captured : s->len - s->offset,
+		.captured = s->captured, .data = data,
+	};
+	if (conn->announced)
+		live_emit(live, &event);
+}
+
+/* --- secrets, drops -------------------------------------------------------------------------- */
+
+static void secret_tell(struct live *live, const struct abi_secret *r)
+{
+	struct live_node *node = live_node_of_slot(live, r->slot);
+	char label[ABI_LABEL_LEN + 1];
+	struct capture_event event;
+
+	if (!node || !node->announced || !r->label_len || r->label_len > ABI_LABEL_LEN ||
+	    r->random_len != 32 || (r->secret_len != 32 && r->secret_len != 48))
+		return;
+	memcpy(label, r->label, r->label_len);
+	label[r->label_len] = '\0';
+	event = (struct capture_event){
+		.type = CAPTURE_SECRET, .time_ns = clock_from_monotonic_ns(r->time_ns),
+		.node = node->id, .secret = { .label = label, .len = r->secret_len },
+	};
+	memcpy(event.secret.random, r->random, sizeof(event.secret.random));
+	memcpy(event.secret.secret, r->secret, r->secret_len);
+	live_emit(live, &event);
+	explicit_bzero(&event, sizeof(event));
+}
+
+/* Relays before v1.80 or so pass a number; the order has not changed since there are reasons. */
+static const char *const numbered_reasons[] = {
+	"unknown_dest", "unknown_dest_on_fwd", "gone_disconnected", "queue_head", "queue_tail",
+	"write_error", "dup_client",
+};
+
+/* For these the key that the relay passes as the source is that of whom it was serving just then. */
+static bool has_source(const char *reason)
+{
+	return strcmp(reason, "queue_head") && strcmp(reason, "queue_tail") &&
+	       strcmp(reason, "gone_disconnected");
+}
+
+static bool drop_reason(const struct abi_drop *r, char reason[static ABI_REASON_LEN + 1])
+{
+	size_t count = sizeof(numbered_reasons) / sizeof(numbered_reasons[0]);
+	size_t i;
+
+	if (!r->reason_len && r->reason_number >= count)
+		return false;
+	if (!r->reason_len) {
+		strcpy(reason, numbered_reasons[r->reason_number]);
+		return true;
+	}
+	for (i = 0; i < r->reason_len && i < ABI_REASON_LEN; i++) {
+		reason[i] = (char)r->reason[i];
+		if ((reason[i] < 'a' || reason[i] > 'z') && reason[i] != '_')
+			return false;
+	}
+	reason[i] = '\0';
+	return true;
+}
+
+static uint64_t drop_digest(const struct abi_drop *r)
+{
+	unsigned long long words[DERP_DIGEST_LEN / 8] = { 0 };
+	size_t i;
+
+	_Static_assert(ABI_PACKET_LEN == DERP_DIGEST_LEN, "digest");
+	for (i = 0; i < ABI_PACKET_LEN; i++)
+		words[i / 8] |= (unsigned long long)r->packet[i] << (8 * (i % 8));
+	return digest_words(words, (unsigned int)r->packet_len);
+}
+
+static void drop_tell(struct live *live, const struct abi_drop *r)
+{
+	static const uint8_t disco[] = { 'T', 'S', 0xf0, 0x9f, 0x92, 0xac };
+	struct live_node *node = live_node_of_slot(live, r->slot);
+	char reason[ABI_REASON_LEN + 1] = "";
+	struct capture_event event;
+
+	if (!node || !node->announced)
+		return;
+	live_probes_count_drop(live, node);
+	if (!r->has_keys || r->packet_len > DERP_MAX_PACKET || !drop_reason(r, reason)) {
+		live->unread_drops++;
+		return;
+	}
+	event = (struct capture_event){
+		.type = CAPTURE_DROP, .time_ns = clock_from_monotonic_ns(r->time_ns),
+		.node = node->id,
+		.drop = {
+			.reason = reason, .has_src = has_source(reason),
+			.len = (uint32_t)r->packet_len, .digest = drop_digest(r),
+			.disco = r->packet_len >= 62 && !memcmp(r->packet, disco, sizeof(disco)),
+		},
+	};
+	memcpy(event.drop.src.b, r->src, KEY_LEN);
+	memcpy(event.drop.dst.b, r->dst, KEY_LEN);
+	live_emit(live, &event);
+}
+
+/* --- the ring -------------------------------------------------------------------------------- */
+
+static const struct abi_segment *as_segment(const void *record, uint32_t len, const uint8_t **data)
+{
+	const struct abi_segment *s = record;
+
+	if (s->type != ABI_SEGMENT || len < sizeof(*s) || s->captured > len - sizeof(*s))
+		return NULL;
+	*data = (const uint8_t *)(s + 1);
+	return s;
+}
+
+static void record_tell(struct live *live, const void *record, uint32_t len)
+{
+	const uint8_t type = *(const uint8_t *)record, *data;
+	const struct abi_segment *s = as_segment(record, len, &data);
+
+	if (s)
+		segment_tell(live, s, data);
+	else if (type == ABI_SECRET && len >= sizeof(struct abi_secret))
+		secret_tell(live, record);
+	else if (type == ABI_DROP && len >= sizeof(struct abi_drop))
+		drop_tell(live, record);
+}
+
+void live_drain(struct live *live)
+{
+	unsigned long pos = live_ring_begin(&live->ring), released = pos;
+	unsigned long end = live_ring_end(&live->ring), at = pos;
+	const struct abi_segment *s;
+	const uint8_t *data;
+	const void *record;
+	uint32_t len;
+
+	live_reader_awake(live);
+	while ((record = live_ring_next(&live->ring, &at, end, &len))) {
+		s = as_segment(record, len, &data);
+		if (s)
+			segment_note(live, s, data);
+	}
+	/* A record that is still being written ends the batch for both readings. */
+	end = at;
+	live_ask_pending(live);
+	pending_tell(live, clock_now_ns());
+	while ((record = live_ring_next(&live->ring, &pos, end, &len))) {
+		record_tell(live, record, len);
+		if (pos - released > RELEASE_BYTES) {
+			live_ring_release(&live->ring, pos);
+			released = pos;
+		}
+	}
+	live_ring_release(&live->ring, pos);
+	pending_tell(live, clock_now_ns());
+}
