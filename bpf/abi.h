@@ -9,8 +9,6 @@
 #ifndef DT_ABI_H
 #define DT_ABI_H
 
-#define ABI_CHUNK	4096	/* payload bytes of a record at most: longer segments are several */
-
 enum abi_type {
 	ABI_SEGMENT = 1,
 	ABI_SECRET,
@@ -49,7 +47,9 @@ enum abi_dir {
 #define ABI_NOTHING_OUT	0x08	/* none had been sent: snd_nxt is the first byte's number */
 #define ABI_LISTENING	0x10	/* the socket is a listener: the packet completes a handshake */
 
-/* A segment, or ABI_CHUNK bytes of it; @captured payload bytes follow. */
+#define ABI_UNREADABLE	0x20	/* the bytes that follow could not be copied and are none of its */
+
+/* A segment, or a piece of it; @captured payload bytes follow. The last piece ends at @len. */
 struct abi_segment {
 	__u8 type;		/* ABI_SEGMENT */
 	__u8 dir;		/* enum abi_dir */
@@ -58,7 +58,7 @@ struct abi_segment {
 	__u8 ip;		/* 4, 6 */
 	__u8 role;		/* enum abi_role */
 	__u8 tcp_state;
-	__u8 more;		/* further pieces of this segment follow */
+	__u8 zero;
 	__u64 time_ns;		/* CLOCK_MONOTONIC */
 	__u64 cookie;		/* of the socket; with ABI_LISTENING the listener's */
 	__u32 slot;

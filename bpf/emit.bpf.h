@@ -2,14 +2,16 @@
 /*
  * Records into the ring. The only place where one can be lost, and it is counted here.
  *
- * The ring reserves constant sizes only: a piece takes the smallest class that holds it, and
- * segments that are longer than ABI_CHUNK go in pieces. The reader is woken when a quarter of the
- * ring waits and comes by itself every few milliseconds, so that a record costs no wake-up.
+ * The ring reserves constant sizes only: a segment goes in blocks and chunks, which are full, and
+ * what is left in the smallest class that holds it. The reader is woken when a quarter of the ring
+ * waits and comes by itself every few milliseconds, so that a record costs no wake-up.
  */
 #ifndef DT_EMIT_BPF_H
 #define DT_EMIT_BPF_H
 
-#define EMIT_PIECES	160	/* of a segment: 640 KiB, more than BIG TCP makes */
+#define EMIT_CHUNK	4096
+#define EMIT_BLOCK	32768
+#define EMIT_BLOCKS	20	/* of a segment: 640 KiB, more than BIG TCP makes */
 
 static __always_inline void emit_submit(void *record)
 {
@@ -47,16 +49,21 @@ static __always_inline int emit_class(struct __sk_buff *skb, const struct abi_se
 	below = (__u64)n - 1;
 	asm volatile("" : "+r"(below));
 	if (below >= class || bpf_skb_load_bytes(skb, from, r->data, below + 1)) {
-		r->head.captured = 0;
+		r->head.has |= ABI_UNREADABLE;
 		__sync_fetch_and_add(&lost.unreadable, 1);
 	}
 	emit_submit(r);
 	return 0;
 }
 
+static __noinline int emit_block(struct __sk_buff *skb, const struct abi_segment *head, __u32 from)
+{
+	return emit_class(skb, head, from, EMIT_BLOCK, EMIT_BLOCK);
+}
+
 static __noinline int emit_chunk(struct __sk_buff *skb, const struct abi_segment *head, __u32 from)
 {
-	return emit_class(skb, head, from, ABI_CHUNK, ABI_CHUNK);
+	return emit_class(skb, head, from, EMIT_CHUNK, EMIT_CHUNK);
 }
 
 static __noinline int emit_rest(struct __sk_buff *skb, const struct abi_segment *head, __u32 from)
@@ -73,7 +80,7 @@ static __noinline int emit_rest(struct __sk_buff *skb, const struct abi_segment 
 		return emit_class(skb, head, from, n, 1536);
 	if (n <= 2048)
 		return emit_class(skb, head, from, n, 2048);
-	return emit_class(skb, head, from, n, ABI_CHUNK);
+	return emit_class(skb, head, from, n, EMIT_CHUNK);
 }
 
 /* A segment without payload. */
@@ -89,32 +96,35 @@ static __always_inline void emit_bare(const struct abi_segment *head)
 	emit_submit(r);
 }
 
-/* All payload of a segment; head->len is set. Whole chunks first, then what is left. */
+/* All payload of a segment; head->len is set. */
 static __always_inline void emit_segment(struct __sk_buff *skb, struct abi_segment *head,
 					 __u32 payload_off)
 {
-	__u32 chunks = head->len / ABI_CHUNK, left = head->len % ABI_CHUNK;
+	__u32 blocks = head->len / EMIT_BLOCK, chunks = head->len % EMIT_BLOCK / EMIT_CHUNK;
+	__u32 left = head->len % EMIT_CHUNK;
 	__u32 i;
 
 	if (!head->len) {
 		emit_bare(head);
 		return;
 	}
-	head->captured = ABI_CHUNK;
-	head->more = 1;
-	for (i = 0; i < EMIT_PIECES && i < chunks; i++) {
-		head->offset = i * ABI_CHUNK;
-		if (i + 1 == chunks && !left)
-			head->more = 0;
-		emit_chunk(skb, head, payload_off + head->offset);
+	head->captured = EMIT_BLOCK;
+	for (i = 0; i < EMIT_BLOCKS && i < blocks; i++) {
+		emit_block(skb, head, payload_off + head->offset);
+		head->offset += EMIT_BLOCK;
 	}
-	if (i < chunks) {
+	if (i < blocks) {
 		__sync_fetch_and_add(&lost.segments, 1);
-		__sync_fetch_and_add(&lost.segment_bytes, head->len - i * ABI_CHUNK);
-	} else if (left) {
+		__sync_fetch_and_add(&lost.segment_bytes, head->len - head->offset);
+		return;
+	}
+	head->captured = EMIT_CHUNK;
+	for (i = 0; i < EMIT_BLOCK / EMIT_CHUNK && i < chunks; i++) {
+		emit_chunk(skb, head, payload_off + head->offset);
+		head->offset += EMIT_CHUNK;
+	}
+	if (left) {
 		head->captured = left;
-		head->offset = i * ABI_CHUNK;
-		head->more = 0;
 		emit_rest(skb, head, payload_off + head->offset);
 	}
 }

@@ -297,7 +297,8 @@ void live_early_keep(struct live *live, const struct abi_segment *s, const uint8
 	struct live_early *early;
 
 	/* More than a chunk does not come with a handshake; a flood of handshakes is not kept. */
-	if (s->offset || s->captured != s->len || live->early_bytes > EARLY_BYTES_MAX)
+	if (s->captured != s->len || s->has & ABI_UNREADABLE ||
+	    live->early_bytes > EARLY_BYTES_MAX)
 		return;
 	live_record_addresses(s, &local, &remote);
 	free(live_early_take(live, s->slot, &local, &remote));

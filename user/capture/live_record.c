@@ -147,10 +147,16 @@ static bool is_confirmed(const struct live_conn *conn)
 	return !conn->has_in || (conn->has_ahead && !live_seq_after(conn->in_end, conn->ahead));
 }
 
+/* Is it the last piece of its segment? The FIN belongs to that one. */
+static bool is_last(const struct abi_segment *s)
+{
+	return s->offset + s->captured >= s->len;
+}
+
 /* How far the payload goes that a record of inbound payload brings; its FIN counts one. */
 static uint32_t piece_end(const struct abi_segment *s)
 {
-	bool fin = s->flags & ABI_TCP_FIN && !s->more;
+	bool fin = s->flags & ABI_TCP_FIN && is_last(s);
 
 	return s->seq + s->offset + s->captured + fin;
 }
@@ -253,7 +259,7 @@ static void note_flags(struct live_conn *conn, const struct abi_segment *s)
 		conn->in_isn = s->seq;
 		conn->dialling = false;
 	}
-	if (s->flags & ABI_TCP_FIN && !s->more)
+	if (s->flags & ABI_TCP_FIN && is_last(s))
 		conn->fin[s->dir] = true;
 	if (s->flags & ABI_TCP_RST)
 		conn->rst[s->dir] = true;
@@ -268,7 +274,7 @@ static uint8_t segment_flags(const struct abi_segment *s)
 
 	if (s->flags & ABI_TCP_SYN && !s->offset)
 		flags |= CAPTURE_SYN;
-	if (s->flags & ABI_TCP_FIN && !s->more)
+	if (s->flags & ABI_TCP_FIN && is_last(s))
 		flags |= CAPTURE_FIN;
 	if (s->flags & ABI_TCP_RST)
 		flags |= CAPTURE_RST;
@@ -307,8 +313,8 @@ static void segment_tell(struct live *live, const struct abi_segment *s, const u
 	event.segment = (struct capture_segment){
 		.dir = s->dir == ABI_IN ? CAPTURE_IN : CAPTURE_OUT,
 		.flags = segment_flags(s), .seq = s->seq + s->offset,
-		.len = s->captured ? s->captured : s->len - s->offset,
-		.captured = s->captured, .data = data,
+		.len = s->captured, .captured = s->has & ABI_UNREADABLE ? 0 : s->captured,
+		.data = data,
 	};
 	if (conn->announced)
 		live_emit(live, &event);
