@@ -9,7 +9,8 @@
 #include <unistd.h>
 
 /* cmp rsp, [r14 + 16]; jbe; push rbp; mov rbp, rsp; sub rsp, 0x40 */
-static const char checked[] = "\x49\x3b\x66\x10\x0f\x86\x20\x01\x00\x00\x55\x48\x89\xe5\x48\x83\xec\x40";
+static const char checked[] =
+	"\x49\x3b\x66\x10\x0f\x86\x20\x01\x00\x00\x55\x48\x89\xe5\x48\x83\xec\x40";
 
 #define CHECKED(func, text) \
 	((func)->name = (text), (func)->code = checked, (func)->len = sizeof(checked) - 1)

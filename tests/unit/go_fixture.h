@@ -19,7 +19,7 @@ enum {
 
 struct go_fixture {
 	/* wanted */
-	int version;			/* of the pclntab: 16, 18, 20; 26: as 20, text in .go.module */
+	int version;			/* of the pclntab: 16, 18, 20; 26: no text start in it */
 	uint16_t machine;
 	bool pie;
 	bool symbols;			/* .symtab */

@@ -177,7 +177,7 @@ static void test_errors(void **state)
 		assert_string_not_equal(gobin_error_text(error), "unknown error");
 }
 
-/* Each byte of the file wrong once, and the file cut off anywhere: nothing may happen but errors. */
+/* Each byte of the file wrong once, and the file cut off anywhere: errors, nothing worse. */
 static void test_damaged(void **state)
 {
 	struct gobin_function func;

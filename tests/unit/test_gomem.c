@@ -131,7 +131,7 @@ static void make_runtime(void)
 	fixture.module_addr = at(module);
 }
 
-/* --- the connections ---------------------------------------------------------------------------- */
+/* --- the connections ------------------------------------------------------------------------- */
 
 static uint64_t *make_tcp(int fd)
 {
@@ -270,7 +270,7 @@ static void make_world(void)
 	assert_true(heap_used <= HEAP_LEN && types_used <= 32 << 10);
 }
 
-/* --- what the scan says ------------------------------------------------------------------------- */
+/* --- what the scan says ---------------------------------------------------------------------- */
 
 static struct {
 	struct gomem_tls tls[16];
@@ -504,7 +504,7 @@ static void test_damaged(void **state)
 			size_t count = (i & 1 ? heap_used : data_used) / 8;
 
 			words[(size_t)rand() % count] =
-				i < 8 ? bad[(size_t)rand() % 8] : at(heap) + (size_t)rand() % HEAP_LEN;
+				i < 8 ? bad[rand() % 8] : at(heap) + (uint64_t)rand() % HEAP_LEN;
 		}
 		scan(&stats);
 		assert_true(seen.tls_count <= 8 && seen.peer_count <= 8);

@@ -23,23 +23,23 @@ enum gobin_error {
 	GOBIN_BAD_MACHINE,	/* neither x86-64 nor arm64 */
 	GOBIN_NO_SECTIONS,	/* section headers are gone (packed, or stripped beyond strip) */
 	GOBIN_NOT_GO,		/* no trace of the Go linker */
-	GOBIN_NO_PCLNTAB,	/* a Go program without function names: no symbols, no readable pclntab */
+	GOBIN_NO_PCLNTAB,	/* a Go program without function names: no symbols, no pclntab */
 };
 
 /* One sentence for people, never NULL. */
 const char *gobin_error_text(enum gobin_error error);
 
 struct gobin_info {
-	bool derp_server;	/* holds a DERP server: (*Server).Accept of a package derp(server) */
+	bool derp_server;	/* holds a DERP server: (*Server).Accept of derp or derpserver */
 	bool stripped;		/* no .symtab */
 	bool pie;		/* addresses in the file are relative to the load address */
 	uint16_t machine;	/* EM_X86_64 or EM_AARCH64 */
 	int go_minor;		/* 26 for go1.26.8; 0 if unknown */
 	char go_version[48];	/* "go1.26.8", "" if unknown */
-	char software[192];	/* "tailscale.com/cmd/derper v1.102.5"; the path alone where no version
-				 * is known; "" without build information */
-	char derp_module[192];	/* the module that holds the DERP server, "tailscale.com v1.102.5", as
-				 * replaced by a fork; "" if unknown or derp_server is false */
+	char software[192];	/* "tailscale.com/cmd/derper v1.102.5"; the path alone where no
+				 * version is known; "" without build information */
+	char derp_module[192];	/* what holds the DERP server, "tailscale.com v1.102.5", as replaced
+				 * by a fork; "" if unknown or derp_server is false */
 };
 
 struct gobin_function {
@@ -69,7 +69,7 @@ const struct gobin_info *gobin_info(const struct gobin *bin);
 /*
  * Find a function by the end of its name, for vendored and forked module paths: the suffix must
  * be the whole name, start with '.', or stand behind a '/':
- * "derp/derpserver.(*Server).recordDrop" finds "tailscale.com/derp/derpserver.(*Server).recordDrop".
+ * "derpserver.(*Server).recordDrop" finds "tailscale.com/derp/derpserver.(*Server).recordDrop".
  * The first in address order is taken. 0, or -ENOENT (also: inlined everywhere), or -EINVAL.
  */
 int gobin_function(const struct gobin *bin, const char *suffix, struct gobin_function *func);

@@ -18,7 +18,7 @@ enum {
 	SECTIONS_MAX = 1024,
 	SEGMENTS_MAX = 256,
 	NAMES_MAX = 1 << 16,
-	NAME_MAX_LEN = 1024,	/* of one symbol: strings may overlap, so all lengths together have no bound */
+	NAME_MAX_LEN = 1024,	/* of one symbol: names may overlap, so their sum has no bound */
 	CHUNK = 1 << 14,	/* table entries per read */
 };
 

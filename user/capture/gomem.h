@@ -70,7 +70,7 @@ struct gomem_tls {
 	uint8_t master[48];
 	uint8_t client_random[32];
 	uint8_t server_random[32];
-	uint64_t in_seq;	/* TLS 1.2 only: next record's number, and its address; 0 if unknown */
+	uint64_t in_seq;	/* TLS 1.2: number of the next record, and where it stands */
 	uint64_t in_seq_addr;
 	uint64_t out_seq;
 	uint64_t out_seq_addr;
@@ -79,7 +79,7 @@ struct gomem_tls {
 struct gomem_peer {
 	uint8_t key[32];	/* node public key of the DERP peer */
 	uint64_t conn_addr;	/* of the tls.Conn (as in gomem_tls.addr), net.TCPConn, or other */
-	uint64_t server_addr;	/* the DERP server it belongs to: tells two servers in one process */
+	uint64_t server_addr;	/* the DERP server it belongs to: a process may have several */
 	int fd;			/* in the process; -1 if unknown. Closed ones are not given */
 	bool tls;		/* conn_addr, or what it wraps, is a tls.Conn */
 	uint64_t tls_addr;	/* that tls.Conn, also below a WebSocket; 0 if none */
@@ -108,7 +108,7 @@ struct gomem_stats {
 	uint64_t skipped_bytes;	/* not present, or over the bound */
 	uint64_t elapsed_ns;
 	uint32_t itabs_conn;	/* net.Conn implementations found */
-	uint32_t itabs_derp;	/* derp.Conn implementations found; 0: the program serves no DERP yet */
+	uint32_t itabs_derp;	/* derp.Conn implementations found; 0: serves no DERP yet */
 	uint32_t tls_count;
 	uint32_t peer_count;
 	bool truncated;		/* a bound was hit: there may be more connections than were given */
@@ -136,7 +136,7 @@ enum gomem_error gomem_scan(struct gomem *mem, const struct gomem_sink *sink,
  */
 int gomem_tls_seq(struct gomem *mem, uint64_t seq_addr, uint64_t *seq);
 
-/* The socket behind a descriptor of a process: its inode. 0, -ENOTSOCK, or -errno of the look-up. */
+/* The inode of the socket behind a descriptor. 0, -ENOTSOCK, or -errno of the look-up. */
 int gomem_fd_inode(pid_t pid, int fd, uint64_t *inode);
 
 #endif

@@ -251,8 +251,9 @@ static bool find_below(const struct goproc *proc, const struct gofound *found, u
 	return false;
 }
 
-static void bind(const struct goproc *proc, const struct goitabs *itabs,
-		 const struct gofound *found, const struct goitab *itab, struct gomem_peer *peer)
+static void bind_peer(const struct goproc *proc, const struct goitabs *itabs,
+		      const struct gofound *found, const struct goitab *itab,
+		      struct gomem_peer *peer)
 {
 	uint64_t tcp = 0;
 
@@ -292,7 +293,7 @@ static uint32_t yield_peers(const struct goproc *proc, const struct goitabs *ita
 		memcpy(peer.conn_type, itab->type, sizeof(peer.conn_type));
 		peer.conn_addr = client.data;
 		peer.server_addr = client.server;
-		bind(proc, itabs, found, itab, &peer);
+		bind_peer(proc, itabs, found, itab, &peer);
 		if (peer.fd == GOMEM_FD_CLOSED)
 			continue;
 		count++;

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * A crypto/tls.Conn in memory. It begins with {conn net.Conn; isClient bool; handshakeFn func}; what
- * follows moves between Go versions, so the rest is known by its form, in this order:
+ * A crypto/tls.Conn in memory. It begins with {conn net.Conn; isClient bool; handshakeFn func};
+ * what follows moves between Go versions, so the rest is known by its form, in this order:
  *
  *   vers, haveVers	u16 0x0303 or 0x0304, then 1, the rest of the word 0
  *   cipherSuite	u16 behind two or three bools in one word
- *   ekm		a pointer to a closure of code in text; for TLS 1.2 the closure holds slices of
- *			48 bytes (master secret) and twice 32 (server's random, client's random)
+ *   ekm		a pointer to a closure of code in text; for TLS 1.2 it holds slices of 48
+ *			bytes (master secret) and twice 32 (server's random, client's random)
  *   in, out		two halfConn, the same distance as one is long:
  *
  *   halfConn  version u16 (a word), cipher any, mac hash.Hash, seq [8]byte, scratch [13]byte,
@@ -58,8 +58,8 @@ bool gomem_looks_random(const uint8_t *bytes, size_t len)
 		seen[bytes[i] >> 6] |= bit;
 		zeroes += bytes[i] == 0;
 	}
-	/* 32 random bytes hold fewer than 20 values, or more than 4 zeroes, less than once in 10^6. */
-	return different >= 20 && zeroes <= 4;
+	/* Random bytes, 32 or 48, fail this less than once in 10^9. */
+	return different >= 16 && zeroes <= 7;
 }
 
 static bool is_pointer(uint64_t word)
@@ -282,6 +282,6 @@ bool gotls_read(const struct goproc *proc, uint64_t addr, uint64_t text_start, u
 		return true;
 	}
 	find_secrets(&v, tls);
-	/* Both halves, or, should their form have changed, a version and two that may be secrets. */
+	/* Both halves, or, should their form have changed, a version and two possible secrets. */
 	return tls->out_index >= 0 || (tls->version == VERSION_13 && tls->secret_count >= 2);
 }
