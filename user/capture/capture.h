@@ -83,7 +83,8 @@ struct capture_node_up {
 struct capture_conn_open {
 	enum capture_role role;
 	struct addr local, remote;
-	bool from_start;	/* its first byte in either direction will be seen */
+	bool from_start;	/* its first byte in either direction will be seen; false for a dial
+				 * that is told before its answer */
 	uint32_t in_isn, out_isn; /* sequence numbers of the first payload bytes; valid with from_start */
 };
 
@@ -167,7 +168,11 @@ struct capture_event {
 	uint64_t time_ns;
 	uint32_t node;		/* unique in a source, from 1; 0: the source as a whole */
 	uint64_t conn;		/* unique in a source, from 1; 0: none */
-	const struct capture_facts *facts; /* of conn at that moment, or NULL */
+	/*
+	 * Of conn at that moment, or NULL. With a SEGMENT they are those before TCP has taken it:
+	 * what it made of it is told by later ones.
+	 */
+	const struct capture_facts *facts;
 	union {
 		struct capture_node_up node_up;
 		struct capture_conn_open open;
@@ -213,7 +218,10 @@ struct capture_ops {
 	void (*close)(struct capture *c);
 };
 
-/* Which relays; NULL or 0: not asked for. All that are given must hold. */
+/*
+ * Which relays; NULL or 0: not asked for. All that are given must hold. What it points to stays the
+ * caller's, and as it is until close.
+ */
 struct capture_filter {
 	const int *pids;
 	size_t pid_count;

@@ -158,7 +158,9 @@ void live_conn_announce(struct live *live, struct live_conn *conn, uint64_t time
 	event.facts = conn->facts.tcp_state ? &conn->facts : NULL;
 	event.open = (struct capture_conn_open){
 		.role = conn->role, .local = conn->local, .remote = conn->remote,
-		.from_start = conn->fresh, .in_isn = conn->in_isn, .out_isn = conn->out_isn,
+		/* Before it is answered the other side's first number is not known. */
+		.from_start = conn->fresh && !conn->dialling,
+		.in_isn = conn->in_isn, .out_isn = conn->out_isn,
 	};
 	live_emit(live, &event);
 	tell_early(live, conn);

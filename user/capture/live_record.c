@@ -6,8 +6,8 @@
  * its own record says of rcv_nxt does not cover it; the relay may read it and send it on before
  * anything else is heard of that connection. The first reading notes how far each connection's
  * rcv_nxt comes within the batch; connections that say nothing more of themselves are asked. The
- * second reading hands over, with rcv_nxt as it is known by then, but never beyond what was
- * handed over: so a packet's arrival is confirmed before the packet that the relay makes of it.
+ * second reading hands over, and behind a segment says what of it was accepted, as it is known by
+ * then: so a packet's arrival is confirmed before the packet that the relay makes of it.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -182,35 +182,35 @@ static void note_inbound(struct live_conn *conn, const struct abi_segment *s)
 	later(&conn->in_end, end);
 }
 
-/* The newest rcv_nxt that may be told: accepted, and handed over. */
-static void confirm(struct live_conn *conn)
+/* FACTS, where TCP has accepted more of what was handed over than was told. */
+static void confirm(struct live *live, struct live_conn *conn, uint64_t time_ns)
 {
+	struct capture_event event;
 	uint32_t upto = conn->ahead;
 
 	if (!conn->facts.has_seq || !conn->has_ahead || !conn->has_handed)
 		return;
 	if (live_seq_after(upto, conn->handed))
 		upto = conn->handed;
-	later(&conn->facts.rcv_nxt, upto);
-	conn->facts.unread = conn->facts.rcv_nxt - conn->facts.copied_seq;
+	if (!live_seq_after(upto, conn->facts.rcv_nxt))
+		return;
+	conn->facts.rcv_nxt = upto;
+	conn->facts.unread = upto - conn->facts.copied_seq;
+	if (!conn->announced || conn->closed)
+		return;
+	event = live_conn_event(conn, CAPTURE_FACTS, time_ns);
+	live_emit(live, &event);
 }
 
 /* Tell what TCP has accepted since a connection's last event; forget those that wait for nothing. */
 static void pending_tell(struct live *live, uint64_t now_ns)
 {
-	struct capture_event event;
 	struct live_conn *conn;
-	uint32_t before;
 	size_t i;
 
 	for (i = 0; i < live->pending_count; i++) {
 		conn = live->pending[i];
-		before = conn->facts.rcv_nxt;
-		confirm(conn);
-		if (conn->facts.rcv_nxt != before && conn->announced && !conn->closed) {
-			event = live_conn_event(conn, CAPTURE_FACTS, now_ns);
-			live_emit(live, &event);
-		}
+		confirm(live, conn, now_ns);
 		if ((is_confirmed(conn) && conn->facts.rcv_nxt == conn->ahead) || conn->closed ||
 		    now_ns - conn->pending_ns > PENDING_GIVE_UP_NS) {
 			conn->pending = false;
@@ -301,12 +301,6 @@ static void segment_tell(struct live *live, const struct abi_segment *s, const u
 	if (conn->dialling)
 		return;
 	live_conn_announce(live, conn, time_ns);
-	/* A record comes before TCP's decision on it: what was accepted then was handed over, or lost. */
-	if (s->has & ABI_HAS_FACTS)
-		live_record_handed(conn, s->rcv_nxt, s->rcv_nxt);
-	if (s->dir == ABI_IN && s->len)
-		live_record_handed(conn, s->seq + s->offset, piece_end(s));
-	confirm(conn);
 	event = live_conn_event(conn, CAPTURE_SEGMENT, time_ns);
 	if (!conn->facts.has_seq)
 		event.facts = NULL;
@@ -316,8 +310,16 @@ static void segment_tell(struct live *live, const struct abi_segment *s, const u
 		.len = s->captured, .captured = s->has & ABI_UNREADABLE ? 0 : s->captured,
 		.data = data,
 	};
-	if (conn->announced)
-		live_emit(live, &event);
+	if (!conn->announced)
+		return;
+	live_emit(live, &event);
+	/* What TCP had accepted by then was handed over, or is lost. */
+	if (s->has & ABI_HAS_FACTS)
+		live_record_handed(conn, s->rcv_nxt, s->rcv_nxt);
+	if (s->dir == ABI_IN && s->len) {
+		live_record_handed(conn, s->seq + s->offset, piece_end(s));
+		confirm(live, conn, time_ns);
+	}
 }
 
 /* --- secrets, drops -------------------------------------------------------------------------- */
