@@ -66,6 +66,13 @@ void ledger_info(struct ledger *l, uint64_t conn, const struct stream_info *info
  */
 void ledger_tick(struct ledger *l, uint64_t now_ns);
 
+/*
+ * The trace ends, or its source does: nothing more will be told of what was before @now_ns. Sightings
+ * that wait for their entry are settled; nothing in flight becomes a loss by it. Call it before the
+ * last snapshot.
+ */
+void ledger_end(struct ledger *l, uint64_t now_ns);
+
 /* Tell what has changed since the last snapshot, as records in record.h's order (without the agent's);
  * @all: everything that is known now (the first snapshot, the last). */
 int ledger_snapshot(struct ledger *l, uint64_t now_ns, bool all, const struct record_sink *sink);

@@ -1,0 +1,460 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What the files of ledger share.
+ *
+ *	ledger.c	a ledger's life, the events of capture, time
+ *	frames.c	DERP frames to entries, exits and presence
+ *	connections.c	what is known of a connection; progress.c: how far TCP came with it
+ *	identity.c	whose a connection is, and what follows when that is learnt late
+ *	peers.c		peers, where they are, and the one exit that leads to each
+ *	items.c		packets in flight, and sightings that wait for their entry: lists and indexes
+ *	joins.c		entry, exit and drop of one packet find each other
+ *	fate.c		what time decides: what was passed, what nothing can hold any more
+ *	pairs.c		rows, bounds, the other row; losses.c: lost packets until they are told
+ *	links.c		ForwardPacket frames per mesh connection and pair, marks
+ *	snapshot.c	records
+ *	check.c		the law, asserted
+ */
+#ifndef LEDGER_INTERNAL_H
+#define LEDGER_INTERNAL_H
+
+#include "ledger/ledger.h"
+#include "ledger/table.h"
+
+#define SECOND_NS	1000000000ull
+#define MSEC_NS		1000000ull
+#define NEVER		UINT64_MAX
+#define SETTLE_NS	SECOND_NS	/* so long may the relay take to do what it does */
+#define LATE_NS		(5 * SECOND_NS)	/* so long may a connection's secret take to be found */
+#define GHOST_NS	(5 * SECOND_NS)	/* so long is a sighting without entry remembered */
+#define KEEP_NS		(5 * SECOND_NS)	/* so long is a closed connection kept */
+#define IDLE_NS		(60 * SECOND_NS)
+#define LEDGER_HEAD_MARKS 32	/* frames that are marked one by one */
+#define LEDGER_BUFFER_BYTES 2048u	/* of a client's writer in the relay */
+
+struct conn;
+struct presence;
+
+/* Classes of packets: the relay queues them apart. */
+enum { CLASS_DATA, CLASS_DISCO, CLASSES };
+
+/* The one exit that leads to a peer, and since when; exit NULL: none, or more than one. */
+struct route {
+	struct conn *exit;
+	uint64_t from_ns, to_ns;
+};
+
+struct peer {
+	struct chain chain;	/* by key; an unknown peer is in no table */
+	struct key key;		/* zero: not known */
+	uint32_t refs;
+	bool unknown;
+	struct conn *conns;	/* its connections here; ended ones too until they are let go */
+	struct presence *presences;
+	struct route route, route_before;
+	uint64_t unclean_ns;	/* before it an exit that has been let go may have been missed */
+};
+
+/* What a mesh peer said of one of its clients, or what a forward to it showed. */
+struct presence {
+	struct chain chain;	/* by (conn, peer) */
+	struct conn *conn;
+	struct peer *peer;
+	struct presence *next_of_conn, **at_conn, *next_of_peer;
+	bool present, not_here;
+	bool seen;		/* shown by a forward only: no frame told it */
+	bool dirty;
+	uint8_t flags;
+	struct addr addr;
+	uint64_t gone_ns;
+};
+
+/* Packets sent on a connection and not acknowledged. */
+struct unacked {
+	uint64_t pos;		/* position behind it */
+	uint64_t time_ns;
+	struct pair *pair;	/* NULL on mesh connections */
+	uint32_t packets;
+};
+
+struct ring {
+	struct unacked *v;
+	uint32_t size, first, count;
+};
+
+struct mesh;
+
+struct conn {
+	struct chain chain;	/* by id */
+	uint64_t id;
+	enum record_conn_kind kind;
+	enum capture_role role;
+	bool shared;		/* stands for all that are over the limit */
+	bool from_start, dirty, told_closed;
+	uint32_t items;		/* packets that refer to it */
+
+	/* whose it is */
+	struct peer *peer;	/* accepted: its peer, unknown or not; NULL: not asked for yet */
+	struct conn *next_of_peer;
+	bool registered;	/* in peer->conns: packets for the peer may leave here */
+	bool claimed;
+	uint8_t contradictions;	/* joins in a row that show another peer than the claimed one */
+	struct peer *contradicted_by;
+	struct key server;	/* dialled: the server's key over there */
+	uint64_t since_ns;	/* registered */
+
+	/* the way out: what may have been missed, what may be stuck */
+	bool out_gap, out_late;	/* frames pass unseen; or not yet: their secret is looked for */
+	bool out_seen;
+	uint64_t out_from_ns;	/* behind the last gap, or where frames were first understood */
+	uint64_t out_clean_ns;	/* since then every frame out was seen; NEVER: not now */
+	uint64_t quiet_ns;	/* since then nothing is stuck in its socket; NEVER: something is */
+	uint64_t left_entered_ns[CLASSES]; /* latest entry of those that left here */
+	uint64_t tick_sent, tick_acked;
+	uint64_t gaps[2];	/* by direction */
+	bool unsure;	/* dialled: presence may have been missed */
+
+	/* the way in: what the relay has done */
+	uint32_t next_no, done_no; /* of its entries; one of a higher number was seen handled */
+	bool has_done;
+	uint32_t notsent_budget, buffer_budget; /* at its end: bytes that explain losses */
+
+	/* TCP */
+	uint64_t in_arrived, in_read, out_sent, out_acked;
+	bool has_read, has_acked, has_queues;
+	uint32_t unread, notsent, unacked, rtt_us, retransmits, snd_wnd, max_unacked_segment;
+	uint64_t unacked_since_ns, blocked_ns, blocked_from_ns;
+	uint64_t last_in_ns, last_out_ns;
+	struct ring ring;
+
+	struct mesh *mesh;
+	struct presence *presences;
+
+	/* for the record */
+	struct addr local, remote;
+	uint64_t opened_ns, closed_ns, preferred_ns, tag;
+	uint32_t steps, info_len;
+	uint8_t how, last_type_in, last_type_out, tls_alert;
+	bool fin_in, fin_out, tls, websocket, secret_missing, unsynchronised, decrypted;
+	bool tls_alert_out, tls_alert_hidden, tls_alert_hidden_out;
+	uint16_t http_status;
+	char *sni, *host, *cert_name, *ideal_node; /* NULL: not known */
+};
+
+/* ForwardPacket frames of one pair on one mesh connection. */
+struct link {
+	struct chain chain;	/* by (conn, src, dst) */
+	struct conn *conn;
+	struct peer *src, *dst;
+	struct link *next, *next_touched;
+	uint64_t frames, bytes;
+	uint64_t at_mark;	/* frames at the mark that is being held */
+	uint64_t mark_id;	/* at_mark is of this mark */
+	bool touched, dirty;
+};
+
+struct mark {
+	uint64_t no, seen_ns, digest;
+	uint32_t len;
+	struct peer *src, *dst;
+	struct record_mark_pair *pairs;
+	size_t pair_count;
+};
+
+/* The forwards of a mesh connection: what we sent, or what arrived. */
+struct mesh {
+	struct link *links, *touched;	/* touched: counted since the last mark that was made */
+	uint64_t forwards, bytes, acked, derp_off;
+	uint32_t head_left;	/* so many frames are still marked one by one */
+	struct mark *marks;	/* made, to be told */
+	size_t mark_count, mark_size;
+	bool has_held;
+	struct mark held;	/* of the lowest rank since the last snapshot */
+	uint64_t held_rank, held_id;
+};
+
+/* What not every pair has. */
+struct pair_more {
+	uint64_t last_hop, last_hop_first_ns, last_hop_last_ns;
+	uint64_t wg_initiations, wg_responses;
+	uint64_t wg_initiation_first_ns, wg_initiation_last_ns, wg_response_last_ns;
+	uint32_t latency[RECORD_LATENCY_BUCKETS];
+};
+
+struct list {
+	uint32_t head, tail;
+};
+
+struct pair {
+	struct chain chain;	/* by both peers; those with an unknown one in a table of their own */
+	struct peer *src, *dst;
+	struct pair *dirty_next;
+	struct pair *moved_to;	/* its peer was learnt; kept while it is referred to */
+	uint32_t refs;
+	bool dirty, gone;
+	struct list queue[CLASSES]; /* of what entered and is neither left nor passed */
+	uint32_t in_flight;
+	uint32_t counted, count_id; /* in flight, as walked for the snapshot of this number */
+	uint64_t entered, left, lost, untraced, first_seen, disco;
+	uint64_t frames[HOP_COUNT], bytes[HOP_COUNT];
+	uint64_t first_ns, last_ns;
+	struct pair_more *more;
+};
+
+enum item_kind {
+	ITEM_FREE,
+	ITEM_ENTRY,	/* in flight */
+	ITEM_PASSED,	/* in flight; a later one left: lost or untraced if its sighting is not just late */
+	ITEM_EXIT,	/* left; waits for its entry to be told */
+	ITEM_DROP,	/* dropped, by the relay's word; waits for its entry to be told */
+	ITEM_GHOST,	/* an exit or drop that got no entry and is in the books */
+};
+
+enum { LINK_ALL, LINK_QUEUE, LINK_SAME, LINK_DIGEST, LINKS };
+
+struct item {
+	struct pair *pair;	/* NULL: a drop that names no source */
+	struct peer *dst;
+	struct conn *conn;	/* of the entry, or of the exit; NULL: a drop */
+	uint64_t digest, time_ns;
+	uint64_t pos;		/* entry: TCP position behind it, or when it was handled; passed: when */
+	struct {
+		uint32_t next, prev;
+	} link[LINKS];
+	uint32_t bucket_next;	/* of the first of those that are the same */
+	uint32_t no;		/* entry: on its connection; drop: its reason; exit: WireGuard's type */
+	uint32_t stamp;		/* waiting, passed: tick that came after it; else ms: read, buried */
+	uint32_t len : 20, kind : 3, disco : 1, hop : 2, read : 1, handled : 1, unclean : 1,
+		 first : 1, same : 1, queued : 1;
+};
+
+_Static_assert(sizeof(struct item) == 96, "packets in flight are what fills memory");
+
+struct loss {
+	struct chain chain;
+	struct loss *next;
+	struct record_loss rec;
+};
+
+/* Who could carry a packet whose destination is not known to be anywhere. */
+struct anywhere {
+	uint64_t clean_ns;
+	bool late, busy;
+};
+
+enum { ANYWHERE_HERE, ANYWHERE_ALL };	/* on this node's clients; or behind the mesh as well */
+
+struct ledger {
+	uint32_t node;
+	uint64_t agent;
+	struct seed seed;
+	struct ledger_limits limits;
+	uint64_t now_ns, start_ns;
+	uint32_t tick;
+	uint64_t swept_ns;
+	bool down;
+
+	struct record_node info;
+	bool node_dirty;
+	struct serves {
+		struct addr addr;
+		uint64_t conns;
+	} serves[16];
+	bool has_nic, nic_dirty;
+	struct record_nic nic;
+
+	struct table conns, peers, pairs, unknown_pairs, presences, links, losses, rows;
+	struct conn *overflow;	/* the shared one; NULL: not needed yet */
+	struct peer *nobody;	/* unknown, for ever */
+	struct pair *other;	/* nobody to nobody: all that has no row */
+	struct pair *dirty;
+	bool unknown_dirty;
+	struct loss *loss_list, *loss_last;
+	struct record_books books;
+	uint64_t unflushed;
+	uint64_t mesh_changed_ns; /* presence may have changed without a word */
+	uint32_t unsure;	/* mesh connections, open, of which presence may have been missed */
+	uint64_t ambiguous_ns;	/* an exit could not be told from others */
+	uint32_t count_id;
+	struct anywhere anywhere[2]; /* ANYWHERE_..., as of this tick */
+	bool mesh_blocked;
+
+	struct item *items;
+	uint32_t item_max, item_used, item_free, item_count;
+	uint32_t *same;		/* buckets of items that are the same by pair, length and digest */
+	struct list *by_digest;	/* buckets of items by length and digest, oldest first */
+	uint32_t bucket_mask;
+	struct list entries, waiting, ghosts, passed;
+	uint32_t loose;		/* drops without a source that wait */
+};
+
+/* A packet as it is seen at a hop. */
+struct sight {
+	struct conn *conn;
+	uint64_t time_ns, digest, pos;
+	uint32_t len;
+	enum record_hop hop;
+	bool disco;
+	uint8_t wg;		/* clear WireGuard type; 0: none */
+};
+
+/* --- ledger.c --- */
+void ledger_server_key(struct ledger *l, const struct key *key);
+
+/* --- connections.c --- */
+struct conn *ledger_conn_get(struct ledger *l, uint64_t id, uint64_t time_ns);
+void ledger_conn_open(struct ledger *l, const struct capture_event *e);
+void ledger_conn_close(struct ledger *l, const struct capture_event *e);
+void ledger_conn_role(struct conn *c, enum capture_role role);
+void ledger_conn_kind(struct ledger *l, struct conn *c, enum record_conn_kind kind);
+/* Works out out_clean_ns. */
+void ledger_conn_clean(struct conn *c);
+/* A packet for a peer that is not known to be here may leave on it. */
+bool ledger_conn_may_exit(const struct conn *c);
+void ledger_conns_sweep(struct ledger *l);
+void ledger_conn_free(struct ledger *l, struct conn *c);
+
+/* --- progress.c --- */
+void ledger_conn_sent(struct conn *c, uint64_t pos, uint64_t time_ns, struct pair *pair);
+void ledger_conn_acked(struct conn *c);
+/* Its end: what was not acknowledged never will be. */
+void ledger_conn_unacked(struct ledger *l, struct conn *c);
+void ledger_conns_tick(struct ledger *l);
+void ledger_segment(struct ledger *l, const struct capture_event *e);
+void ledger_conn_facts(struct conn *c, const struct capture_facts *f);
+
+/* --- identity.c --- */
+enum identity { IDENTITY_CLAIM, IDENTITY_JOIN, IDENTITY_FRAME };
+void ledger_conn_identify(struct ledger *l, struct conn *c, const struct key *key,
+			  enum identity how, uint64_t time_ns);
+/* It is let go: what is booked of its unknown peer becomes nobody's. */
+void ledger_conn_disown(struct ledger *l, struct conn *c);
+/* Its peer; an unknown one is made where there is none. */
+struct peer *ledger_conn_peer(struct ledger *l, struct conn *c);
+
+/* --- peers.c --- */
+/* With a reference for the caller. Over the limit: nobody. */
+struct peer *ledger_peer_get(struct ledger *l, const struct key *key);
+struct peer *ledger_peer_unknown(struct ledger *l);
+static inline struct peer *peer_ref(struct peer *p)
+{
+	p->refs++;
+	return p;
+}
+void ledger_peer_put(struct ledger *l, struct peer *p);
+void ledger_peer_register(struct ledger *l, struct conn *c, uint64_t since_ns);
+void ledger_peer_unregister(struct ledger *l, struct conn *c);
+/* Its connections or presences have changed: where do its packets leave now? */
+void ledger_peer_reroute(struct ledger *l, struct peer *p, uint64_t time_ns);
+/* A forward for it was seen leaving on @c. */
+void ledger_peer_forwarded(struct ledger *l, struct peer *p, struct conn *c, uint64_t time_ns);
+void ledger_presence_tell(struct ledger *l, struct conn *c, const struct record_presence *said,
+			  uint64_t time_ns);
+/* What a mesh peer says of its clients may be missed on @c. */
+void ledger_conn_unsure(struct ledger *l, struct conn *c);
+/* Lets go those that are gone and told. */
+void ledger_presences_sweep(struct ledger *l);
+void ledger_presences_end(struct ledger *l, struct conn *c, uint64_t time_ns);
+void ledger_presences_free(struct ledger *l, struct conn *c);
+
+/* --- pairs.c --- */
+struct pair *ledger_pair_get(struct ledger *l, struct peer *src, struct peer *dst);
+struct pair *ledger_pair_now(struct pair *p);
+void ledger_pair_put(struct pair *p);
+void ledger_pair_dirty(struct ledger *l, struct pair *p);
+struct pair_more *ledger_pair_more(struct pair *p);
+/* Moves all booked packets of @from, which has none in flight, to @to; @from is let go. */
+void ledger_pair_move(struct ledger *l, struct pair *from, struct pair *to);
+/* Moves one packet in flight that entered. */
+void ledger_pair_move_entry(struct ledger *l, struct item *e, struct pair *to);
+void ledger_pair_fill(const struct ledger *l, const struct pair *p, struct record_pair *r);
+void ledger_pair_free(struct ledger *l, struct pair *p);
+int ledger_pairs_tell(struct ledger *l, struct record *r, bool all, const struct record_sink *sink);
+
+void ledger_book_entered(struct ledger *l, struct pair *p, const struct item *i);
+void ledger_book_first_seen(struct ledger *l, struct pair *p, const struct item *i);
+/* @entered_ns 0: its entry was not seen. */
+void ledger_book_left(struct ledger *l, struct pair *p, const struct sight *s, uint64_t entered_ns);
+void ledger_book_untraced(struct ledger *l, struct pair *p);
+void ledger_book_lost(struct ledger *l, struct item *i, enum record_reason reason,
+		      enum record_basis basis, const struct conn *out);
+void ledger_rows_free(struct ledger *l);
+int ledger_losses_tell(struct ledger *l, struct record *r, const struct record_sink *sink);
+void ledger_losses_free(struct ledger *l);
+
+/* --- items.c --- */
+/* Times that need no more: milliseconds since the ledger began. */
+static inline uint32_t ledger_ms(const struct ledger *l, uint64_t time_ns)
+{
+	return time_ns > l->start_ns ? (time_ns - l->start_ns) / MSEC_NS : 0;
+}
+
+enum side { SIDE_IN, SIDE_OUT, SIDE_GHOST };
+
+static inline enum side item_side(const struct item *i)
+{
+	if (i->kind == ITEM_GHOST)
+		return SIDE_GHOST;
+	return i->kind >= ITEM_EXIT ? SIDE_OUT : SIDE_IN;
+}
+
+int ledger_items_init(struct ledger *l);
+/* Takes it into all lists and indexes of its kind; never fails: it makes room. */
+uint32_t ledger_item_add(struct ledger *l, const struct item *from);
+void ledger_item_del(struct ledger *l, uint32_t i);
+/* A waiting exit or drop becomes a ghost. */
+void ledger_item_bury(struct ledger *l, uint32_t i);
+/* An entry becomes passed at @time_ns. */
+void ledger_item_pass(struct ledger *l, uint32_t i, uint64_t time_ns, bool unclean);
+/* The other way round: in flight, in no queue. */
+void ledger_item_unpass(struct ledger *l, uint32_t i);
+/* The pair of one that was moved. */
+void ledger_item_repair(struct ledger *l, uint32_t i, struct pair *to);
+/* The oldest that is the same; 0: none. */
+uint32_t ledger_item_same(const struct ledger *l, const struct pair *p, uint32_t len,
+			  uint64_t digest, enum side side);
+/* The oldest of this length and digest, whatever its pair; the next ones hang on LINK_DIGEST. */
+uint32_t ledger_item_digest(const struct ledger *l, uint32_t len, uint64_t digest);
+
+/* --- joins.c --- */
+void ledger_entry(struct ledger *l, struct peer *src, struct peer *dst, const struct sight *s);
+void ledger_exit(struct ledger *l, struct peer *src, struct peer *dst, const struct sight *s);
+void ledger_drop(struct ledger *l, const struct capture_event *e);
+/* Does a waiting one find its entry now? Then it is gone. */
+bool ledger_wait_retry(struct ledger *l, uint32_t i);
+/* It gets none: it is in the books from here on, and a ghost. */
+void ledger_wait_settle(struct ledger *l, uint32_t i);
+/* Those that wait too long get no entry; @all: at once. */
+void ledger_waiting_tick(struct ledger *l, bool all);
+
+/* What an item in flight came to; it is gone then. */
+void ledger_item_lose(struct ledger *l, uint32_t i, enum record_reason reason,
+		      enum record_basis basis, const struct conn *out);
+void ledger_item_untrace(struct ledger *l, uint32_t i);
+
+/* --- fate.c --- */
+/* A packet of @conn left for @dst on @out: those before it, from @from backwards, did not. */
+void ledger_pass(struct ledger *l, uint32_t from, const struct conn *conn, struct peer *dst,
+		 struct conn *out, uint64_t time_ns);
+/* @all: the process has ended, nothing holds anything any more. */
+void ledger_fate_tick(struct ledger *l, bool all);
+void ledger_passed_tick(struct ledger *l, bool all);
+
+/* --- links.c --- */
+void ledger_forward(struct ledger *l, struct conn *c, struct peer *src, struct peer *dst,
+		    const struct sight *s, uint64_t derp_off);
+void ledger_mesh_gap(struct conn *c, enum capture_dir dir);
+void ledger_mesh_free(struct ledger *l, struct conn *c);
+int ledger_links_tell(struct ledger *l, struct record *r, bool all, const struct record_sink *sink);
+int ledger_marks_tell(struct ledger *l, struct record *r, const struct record_sink *sink);
+
+/* --- snapshot.c --- */
+/* Walks all that is in flight; each pair's share is in its counted. */
+uint64_t ledger_count_in_flight(struct ledger *l);
+
+#define EACH_CONN(l, c)                                                                         \
+	for (struct chain *c##_ = ledger_table_first(&(l)->conns);                               \
+	     c##_ && ((c) = ITEM_OF(c##_, struct conn, chain), true);                            \
+	     c##_ = ledger_table_next(&(l)->conns, c##_))
+
+#endif

@@ -1,0 +1,361 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * Packets in flight, and sightings that wait for their entry. One array, allocated once and touched
+ * only as far as it is needed; every item is on up to four lists of numbers:
+ *
+ *	LINK_ALL	all of its kind, in the order in which they were told
+ *	LINK_QUEUE	entries: of one pair and class; passed ones: of the ledger
+ *	LINK_SAME	same pair, length and digest, first in first out; its first one is in a bucket
+ *	LINK_DIGEST	same bucket by length and digest alone, oldest first: for drops that name no
+ *			source, and for connections whose peer is not known
+ *
+ * Packets may all be equal: those that are the same cost one step in their bucket together.
+ */
+#include "ledger/internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#define FIRST_BUCKETS	1024u
+
+static void list_add(struct ledger *l, struct list *list, int which, uint32_t i)
+{
+	struct item *it = &l->items[i];
+
+	it->link[which].next = 0;
+	it->link[which].prev = list->tail;
+	if (list->tail)
+		l->items[list->tail].link[which].next = i;
+	else
+		list->head = i;
+	list->tail = i;
+}
+
+static void list_del(struct ledger *l, struct list *list, int which, uint32_t i)
+{
+	struct item *it = &l->items[i];
+	uint32_t next = it->link[which].next, prev = it->link[which].prev;
+
+	if (next)
+		l->items[next].link[which].prev = prev;
+	else
+		list->tail = prev;
+	if (prev)
+		l->items[prev].link[which].next = next;
+	else
+		list->head = next;
+}
+
+static struct list *all_list(struct ledger *l, enum item_kind kind)
+{
+	if (kind == ITEM_GHOST)
+		return &l->ghosts;
+	return kind >= ITEM_EXIT ? &l->waiting : &l->entries;
+}
+
+static uint32_t same_bucket(const struct ledger *l, const struct pair *p, uint32_t len,
+			    uint64_t digest, enum side side)
+{
+	return hash_words(&l->seed, digest, (uintptr_t)p, (uint64_t)len << 2 | side) &
+	       l->bucket_mask;
+}
+
+static struct list *digest_bucket(const struct ledger *l, uint32_t len, uint64_t digest)
+{
+	return &l->by_digest[hash_words(&l->seed, digest, len, 0) & l->bucket_mask];
+}
+
+/* The first of those that are the same; @at: what points to it. */
+static uint32_t same_first(const struct ledger *l, const struct pair *p, uint32_t len,
+			   uint64_t digest, enum side side, uint32_t **at)
+{
+	uint32_t *from = &l->same[same_bucket(l, p, len, digest, side)];
+
+	for (; *from; from = &l->items[*from].bucket_next) {
+		const struct item *it = &l->items[*from];
+
+		if (it->digest == digest && it->pair == p && it->len == len &&
+		    item_side(it) == side)
+			break;
+	}
+	if (at)
+		*at = from;
+	return *from;
+}
+
+uint32_t ledger_item_same(const struct ledger *l, const struct pair *p, uint32_t len,
+			  uint64_t digest, enum side side)
+{
+	return same_first(l, p, len, digest, side, NULL);
+}
+
+uint32_t ledger_item_digest(const struct ledger *l, uint32_t len, uint64_t digest)
+{
+	return digest_bucket(l, len, digest)->head;
+}
+
+/* The first one's prev is the last one, so that both ends are at hand. */
+static void same_add(struct ledger *l, uint32_t i)
+{
+	struct item *it = &l->items[i], *first;
+	uint32_t *at, f;
+
+	f = same_first(l, it->pair, it->len, it->digest, item_side(it), &at);
+	it->same = true;
+	it->link[LINK_SAME].next = 0;
+	if (!f) {
+		at = &l->same[same_bucket(l, it->pair, it->len, it->digest, item_side(it))];
+		it->first = true;
+		it->link[LINK_SAME].prev = i;
+		it->bucket_next = *at;
+		*at = i;
+		return;
+	}
+	first = &l->items[f];
+	it->first = false;
+	it->link[LINK_SAME].prev = first->link[LINK_SAME].prev;
+	l->items[first->link[LINK_SAME].prev].link[LINK_SAME].next = i;
+	first->link[LINK_SAME].prev = i;
+}
+
+static void same_del(struct ledger *l, uint32_t i)
+{
+	struct item *it = &l->items[i], *next;
+	uint32_t *at, n = it->link[LINK_SAME].next, f;
+
+	if (!it->same)
+		return;
+	it->same = false;
+	f = same_first(l, it->pair, it->len, it->digest, item_side(it), &at);
+	if (!it->first) {
+		l->items[it->link[LINK_SAME].prev].link[LINK_SAME].next = n;
+		l->items[n ? n : f].link[LINK_SAME].prev = it->link[LINK_SAME].prev;
+		return;
+	}
+	if (!n) {
+		*at = it->bucket_next;
+		return;
+	}
+	next = &l->items[n];
+	next->first = true;
+	next->bucket_next = it->bucket_next;
+	next->link[LINK_SAME].prev = it->link[LINK_SAME].prev;
+	*at = n;
+}
+
+static bool in_digests(const struct item *it)
+{
+	return item_side(it) == SIDE_IN || (it->kind == ITEM_DROP && !it->pair);
+}
+
+static void index_add(struct ledger *l, uint32_t i)
+{
+	struct item *it = &l->items[i];
+
+	if (it->pair)
+		same_add(l, i);
+	if (in_digests(it))
+		list_add(l, digest_bucket(l, it->len, it->digest), LINK_DIGEST, i);
+}
+
+static void index_del(struct ledger *l, uint32_t i)
+{
+	struct item *it = &l->items[i];
+
+	same_del(l, i);
+	if (in_digests(it))
+		list_del(l, digest_bucket(l, it->len, it->digest), LINK_DIGEST, i);
+}
+
+static void index_all(struct ledger *l, const struct list *list)
+{
+	uint32_t i;
+
+	for (i = list->head; i; i = l->items[i].link[LINK_ALL].next) {
+		l->items[i].same = false;
+		index_add(l, i);
+	}
+}
+
+/* Without memory the buckets get longer, no more. */
+static int grow_buckets(struct ledger *l, uint32_t buckets)
+{
+	uint32_t *same = calloc(buckets, sizeof(*same));
+	struct list *by_digest = calloc(buckets, sizeof(*by_digest));
+
+	if (!same || !by_digest) {
+		free(same);
+		free(by_digest);
+		return -ENOMEM;
+	}
+	free(l->same);
+	free(l->by_digest);
+	l->same = same;
+	l->by_digest = by_digest;
+	l->bucket_mask = buckets - 1;
+	index_all(l, &l->entries);
+	index_all(l, &l->waiting);
+	index_all(l, &l->ghosts);
+	return 0;
+}
+
+int ledger_items_init(struct ledger *l)
+{
+	l->item_max = l->limits.max_in_flight;
+	l->item_used = 1;	/* number 0 is none */
+	l->items = calloc((size_t)l->item_max + 1, sizeof(*l->items));
+	return l->items ? grow_buckets(l, FIRST_BUCKETS) : -ENOMEM;
+}
+
+static void make_room(struct ledger *l)
+{
+	if (l->ghosts.head)
+		ledger_item_del(l, l->ghosts.head);
+	else if (l->entries.head)
+		ledger_item_untrace(l, l->entries.head);
+	else
+		ledger_wait_settle(l, l->waiting.head);
+}
+
+static uint32_t item_take(struct ledger *l)
+{
+	uint32_t i;
+
+	while (!l->item_free && l->item_used > l->item_max)
+		make_room(l);
+	if (l->item_free) {
+		i = l->item_free;
+		l->item_free = l->items[i].link[LINK_ALL].next;
+	} else {
+		i = l->item_used++;
+	}
+	l->item_count++;
+	return i;
+}
+
+static void queue_add(struct ledger *l, uint32_t i)
+{
+	struct item *it = &l->items[i];
+
+	list_add(l, &it->pair->queue[it->disco], LINK_QUEUE, i);
+	it->queued = true;
+}
+
+static void queue_del(struct ledger *l, uint32_t i)
+{
+	struct item *it = &l->items[i];
+
+	if (it->kind == ITEM_PASSED)
+		list_del(l, &l->passed, LINK_QUEUE, i);
+	else if (it->queued)
+		list_del(l, &it->pair->queue[it->disco], LINK_QUEUE, i);
+	it->queued = false;
+}
+
+uint32_t ledger_item_add(struct ledger *l, const struct item *from)
+{
+	uint32_t i;
+	struct item *it;
+
+	if (l->item_count > l->bucket_mask)
+		grow_buckets(l, (l->bucket_mask + 1) * 4);
+	i = item_take(l);
+	it = &l->items[i];
+	*it = *from;
+	it->same = it->first = it->queued = false;
+	peer_ref(it->dst);
+	if (it->conn)
+		it->conn->items++;
+	if (it->pair)
+		it->pair->refs++;
+	list_add(l, all_list(l, it->kind), LINK_ALL, i);
+	index_add(l, i);
+	if (it->kind == ITEM_ENTRY) {
+		queue_add(l, i);
+		it->pair->in_flight++;
+	}
+	if (it->kind == ITEM_DROP && !it->pair)
+		l->loose++;
+	return i;
+}
+
+void ledger_item_del(struct ledger *l, uint32_t i)
+{
+	struct item *it = &l->items[i];
+
+	index_del(l, i);
+	list_del(l, all_list(l, it->kind), LINK_ALL, i);
+	if (item_side(it) == SIDE_IN) {
+		queue_del(l, i);
+		it->pair->in_flight--;
+	}
+	if (it->kind == ITEM_DROP && !it->pair)
+		l->loose--;
+	if (it->conn)
+		it->conn->items--;
+	if (it->pair)
+		ledger_pair_put(it->pair);
+	ledger_peer_put(l, it->dst);
+	it->kind = ITEM_FREE;
+	it->link[LINK_ALL].next = l->item_free;
+	l->item_free = i;
+	l->item_count--;
+}
+
+void ledger_item_bury(struct ledger *l, uint32_t i)
+{
+	struct item *it = &l->items[i];
+
+	if (!it->pair) {
+		ledger_item_del(l, i);
+		return;
+	}
+	index_del(l, i);
+	list_del(l, &l->waiting, LINK_ALL, i);
+	it->kind = ITEM_GHOST;
+	it->stamp = ledger_ms(l, l->now_ns);
+	list_add(l, &l->ghosts, LINK_ALL, i);
+	index_add(l, i);
+}
+
+void ledger_item_pass(struct ledger *l, uint32_t i, uint64_t time_ns, bool unclean)
+{
+	struct item *it = &l->items[i];
+
+	queue_del(l, i);
+	it->kind = ITEM_PASSED;
+	it->pos = time_ns;
+	it->stamp = 0;
+	it->unclean = unclean;
+	list_add(l, &l->passed, LINK_QUEUE, i);
+}
+
+void ledger_item_unpass(struct ledger *l, uint32_t i)
+{
+	struct item *it = &l->items[i];
+
+	queue_del(l, i);
+	it->kind = ITEM_ENTRY;
+	it->read = it->handled = true;	/* a later one left, at pos */
+	it->stamp = ledger_ms(l, it->pos);
+}
+
+void ledger_item_repair(struct ledger *l, uint32_t i, struct pair *to)
+{
+	struct item *it = &l->items[i];
+	bool queued = it->queued;
+
+	index_del(l, i);
+	if (queued)
+		queue_del(l, i);
+	if (item_side(it) == SIDE_IN) {
+		it->pair->in_flight--;
+		to->in_flight++;
+	}
+	ledger_pair_put(it->pair);
+	to->refs++;
+	it->pair = to;
+	if (queued)
+		queue_add(l, i);
+	index_add(l, i);
+}

@@ -1,0 +1,435 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * Entry, exit and drop of one packet find each other, whichever is told first: an inbound frame is
+ * told when TCP has confirmed it, which may be after it has left again.
+ */
+#include "ledger/internal.h"
+
+#define SEARCH_MAX	256u	/* packets of one digest that are looked at */
+#define DROP_SEARCH_MAX	4096u	/* the same for a drop that names no source: there are few drops */
+#define CONTRADICTIONS	3	/* joins that take a claim from memory down */
+
+static struct item *item_at(struct ledger *l, uint32_t i)
+{
+	return &l->items[i];
+}
+
+/* What it entered on has been read up to it. */
+static void note_done(const struct item *e)
+{
+	struct conn *c = e->conn;
+
+	if (!c->has_done || (int32_t)(e->no - c->done_no) > 0) {
+		c->has_done = true;
+		c->done_no = e->no;
+	}
+}
+
+static void confirm(struct conn *c)
+{
+	if (c && c->claimed) {
+		c->claimed = false;
+		c->dirty = true;
+	}
+}
+
+/* The entry @i leaves: it is booked and gone. */
+static void join_exit(struct ledger *l, uint32_t i, const struct sight *s)
+{
+	struct item e = *item_at(l, i);
+	uint32_t before = e.queued ? e.link[LINK_QUEUE].prev : 0;
+
+	note_done(&e);
+	confirm(e.conn);
+	confirm(s->conn);
+	ledger_book_left(l, e.pair, s, e.time_ns);
+	if (e.time_ns > s->conn->left_entered_ns[e.disco])
+		s->conn->left_entered_ns[e.disco] = e.time_ns;
+	if (e.kind == ITEM_ENTRY && e.queued)
+		ledger_pass(l, before, e.conn, e.dst, s->conn, s->time_ns);
+	ledger_item_del(l, i);
+}
+
+/* A packet of an unknown sender that was lost stays the unknown sender's: losses are told once. */
+static void settle_sender(struct ledger *l, uint32_t i)
+{
+	struct item *e = item_at(l, i);
+	struct pair *to;
+
+	if (!e->pair->src->unknown || e->pair->src == l->nobody)
+		return;
+	to = ledger_pair_get(l, l->nobody, e->dst);
+	ledger_pair_move_entry(l, e, to);
+	ledger_item_repair(l, i, to);
+}
+
+void ledger_item_lose(struct ledger *l, uint32_t i, enum record_reason reason,
+		      enum record_basis basis, const struct conn *out)
+{
+	settle_sender(l, i);
+	ledger_book_lost(l, item_at(l, i), reason, basis, out);
+	ledger_item_del(l, i);
+}
+
+void ledger_item_untrace(struct ledger *l, uint32_t i)
+{
+	ledger_book_untraced(l, item_at(l, i)->pair);
+	ledger_item_del(l, i);
+}
+
+/* The queue or socket that a drop was at. */
+static const struct conn *drop_place(const struct peer *dst, enum record_reason reason)
+{
+	if (reason == REASON_UNKNOWN_DEST || reason == REASON_UNKNOWN_DEST_ON_FWD ||
+	    !dst->route.exit || dst->route.exit->kind == CONN_MESH_OUT)
+		return NULL;
+	return dst->route.exit;
+}
+
+static void join_drop(struct ledger *l, uint32_t i, enum record_reason reason)
+{
+	struct item *e = item_at(l, i);
+
+	note_done(e);
+	ledger_item_lose(l, i, reason, BASIS_RELAY, drop_place(e->dst, reason));
+}
+
+/* The exit that waits, as it was seen. */
+static struct sight sight_of(const struct item *x)
+{
+	return (struct sight){
+		.conn = x->conn,
+		.time_ns = x->time_ns,
+		.digest = x->digest,
+		.len = x->len,
+		.hop = x->hop,
+		.disco = x->disco,
+		.wg = x->no,
+	};
+}
+
+static void join_waiting(struct ledger *l, uint32_t entry, uint32_t wait)
+{
+	struct item w = *item_at(l, wait);
+	struct sight s = sight_of(&w);
+
+	if (w.kind == ITEM_EXIT)
+		join_exit(l, entry, &s);
+	else
+		join_drop(l, entry, w.no);
+	ledger_item_del(l, wait);
+}
+
+bool ledger_wait_retry(struct ledger *l, uint32_t i)
+{
+	struct item *w = item_at(l, i);
+	uint32_t e;
+
+	if (!w->pair)
+		return false;
+	e = ledger_item_same(l, w->pair, w->len, w->digest, SIDE_IN);
+	if (e)
+		join_waiting(l, e, i);
+	return e;
+}
+
+/* A drop that names no source and waits for this packet. */
+static uint32_t loose_drop(struct ledger *l, const struct peer *dst, const struct sight *s)
+{
+	uint32_t i = l->loose ? ledger_item_digest(l, s->len, s->digest) : 0, n;
+
+	for (n = 0; i && n < SEARCH_MAX; n++, i = item_at(l, i)->link[LINK_DIGEST].next) {
+		struct item *it = item_at(l, i);
+
+		if (it->kind == ITEM_DROP && it->digest == s->digest && it->len == s->len &&
+		    it->dst == dst)
+			return i;
+	}
+	return 0;
+}
+
+/*
+ * It was told so late that its exit was booked without it: then it is no new one. An entry whose
+ * exit would have been forgotten by now cannot be followed.
+ */
+static bool join_ghost(struct ledger *l, struct pair *p, const struct item *e)
+{
+	uint32_t g = ledger_item_same(l, p, e->len, e->digest, SIDE_GHOST);
+	struct item *ghost = g ? item_at(l, g) : NULL;
+
+	if (!ghost || ghost->time_ns < e->time_ns)
+		return false;
+	p->first_seen--;
+	p->frames[e->hop]++;
+	p->bytes[e->hop] += e->len;
+	ledger_pair_dirty(l, p);
+	note_done(e);
+	ledger_item_del(l, g);
+	return true;
+}
+
+void ledger_entry(struct ledger *l, struct peer *src, struct peer *dst, const struct sight *s)
+{
+	struct pair *p = ledger_pair_get(l, src, dst);
+	struct item e = {
+		.pair = p,
+		.dst = dst,
+		.conn = s->conn,
+		.digest = s->digest,
+		.time_ns = s->time_ns,
+		.pos = s->pos,
+		.no = s->conn->next_no++,
+		.len = s->len,
+		.kind = ITEM_ENTRY,
+		.disco = s->disco,
+		.hop = s->hop,
+	};
+	uint32_t i, w;
+
+	if (l->ghosts.head && join_ghost(l, p, &e))
+		return;
+	ledger_book_entered(l, p, &e);
+	w = ledger_item_same(l, p, e.len, e.digest, SIDE_OUT);
+	if (!w)
+		w = loose_drop(l, dst, s);
+	if (!w && e.time_ns + GHOST_NS < l->now_ns) {
+		ledger_book_untraced(l, p);
+		return;
+	}
+	i = ledger_item_add(l, &e);
+	/* Making room may have settled what waited. */
+	if (w && item_side(item_at(l, w)) == SIDE_OUT)
+		join_waiting(l, i, w);
+}
+
+void ledger_exit(struct ledger *l, struct peer *src, struct peer *dst, const struct sight *s)
+{
+	struct pair *p = ledger_pair_get(l, src, dst);
+	uint32_t i = ledger_item_same(l, p, s->len, s->digest, SIDE_IN);
+	struct item x = {
+		.pair = p,
+		.dst = dst,
+		.conn = s->conn,
+		.digest = s->digest,
+		.time_ns = s->time_ns,
+		.no = s->wg,
+		.len = s->len,
+		.kind = ITEM_EXIT,
+		.disco = s->disco,
+		.hop = s->hop,
+	};
+
+	if (i)
+		join_exit(l, i, s);
+	else
+		ledger_item_add(l, &x);
+	if (s->hop == HOP_CLIENT_OUT)
+		ledger_conn_sent(s->conn, s->pos, s->time_ns, p);
+}
+
+static enum record_reason reason_of(const char *word)
+{
+	int r;
+
+	for (r = REASON_UNKNOWN_DEST; word && r <= REASON_DUP_CLIENT; r++) {
+		if (!strcmp(word, record_reason_name(r)))
+			return r;
+	}
+	return REASON_OTHER;
+}
+
+/* The oldest packet for @dst of this name, whoever sent it. */
+static uint32_t find_for(struct ledger *l, const struct peer *dst, uint32_t len, uint64_t digest)
+{
+	uint32_t i = ledger_item_digest(l, len, digest), n;
+
+	for (n = 0; i && n < DROP_SEARCH_MAX; n++, i = item_at(l, i)->link[LINK_DIGEST].next) {
+		struct item *it = item_at(l, i);
+
+		if (item_side(it) == SIDE_IN && it->digest == digest && it->len == len &&
+		    it->dst == dst)
+			return i;
+	}
+	return 0;
+}
+
+void ledger_drop(struct ledger *l, const struct capture_event *e)
+{
+	const struct capture_drop *d = &e->drop;
+	enum record_reason reason = reason_of(d->reason);
+	struct peer *dst = ledger_peer_get(l, &d->dst), *src = NULL;
+	struct item x = {
+		.dst = dst,
+		.digest = d->digest,
+		.time_ns = e->time_ns,
+		.no = reason,
+		.len = d->len,
+		.kind = ITEM_DROP,
+		.disco = d->disco,
+	};
+	uint32_t i;
+
+	if (d->len > DERP_MAX_PACKET)
+		goto cleanup;
+	if (d->has_src) {
+		src = ledger_peer_get(l, &d->src);
+		x.pair = ledger_pair_get(l, src, dst);
+		i = ledger_item_same(l, x.pair, d->len, d->digest, SIDE_IN);
+	} else {
+		i = find_for(l, dst, d->len, d->digest);
+	}
+	if (i)
+		join_drop(l, i, reason);
+	else
+		ledger_item_add(l, &x);
+cleanup:
+	ledger_peer_put(l, src);
+	ledger_peer_put(l, dst);
+}
+
+/* The one packet in flight that may be the one which waits as @w; 0: none. */
+static uint32_t only_candidate(struct ledger *l, const struct item *w, bool claimed, bool *several)
+{
+	uint32_t i = ledger_item_digest(l, w->len, w->digest), n, found = 0;
+	bool anywhere = w->kind == ITEM_EXIT && w->hop == HOP_CLIENT_OUT && w->conn &&
+			(w->dst->unknown || (claimed && w->conn->claimed));
+
+	for (n = 0; i && n < SEARCH_MAX; n++, i = item_at(l, i)->link[LINK_DIGEST].next) {
+		struct item *it = item_at(l, i);
+
+		if (item_side(it) != SIDE_IN || it->digest != w->digest || it->len != w->len ||
+		    it->pair == l->other)
+			continue;
+		if (it->dst != w->dst && !anywhere)
+			continue;
+		if (it->pair->src != w->pair->src && it->hop == HOP_CLIENT_IN &&
+		    !it->pair->src->unknown && !(claimed && it->conn->claimed))
+			continue;
+		if (it->pair->src != w->pair->src && it->hop != HOP_CLIENT_IN)
+			continue;
+		if (found && (item_at(l, found)->conn != it->conn || item_at(l, found)->dst != it->dst))
+			*several = true;
+		if (!found)
+			found = i;
+	}
+	if (n == SEARCH_MAX)
+		*several = true;
+	return *several ? 0 : found;
+}
+
+/* A claim from memory is given up when several packets in a row speak against it. */
+static bool contradict(struct ledger *l, struct conn *c, struct peer *by, uint64_t time_ns)
+{
+	if (c->contradicted_by != by)
+		c->contradictions = 0;
+	c->contradicted_by = by;
+	if (++c->contradictions < CONTRADICTIONS)
+		return false;
+	ledger_conn_identify(l, c, &by->key, IDENTITY_JOIN, time_ns);
+	return true;
+}
+
+/*
+ * No entry of its pair was told: is there one whose sender, or an exit whose receiver, is not known
+ * yet? Then they are known now. True: something was learnt, and all that waits was tried again.
+ */
+static bool learn(struct ledger *l, uint32_t wait)
+{
+	struct item w = *item_at(l, wait), e;
+	bool several = false, learnt = false;
+	struct peer *src, *dst;
+	uint32_t i;
+
+	if (!w.pair || w.pair == l->other)
+		return false;
+	i = only_candidate(l, &w, false, &several);
+	if (several)
+		l->ambiguous_ns = l->now_ns;
+	if (!i && !several)
+		i = only_candidate(l, &w, true, &several);
+	if (!i)
+		return false;
+	e = *item_at(l, i);
+	if (e.conn->shared || (w.conn && w.conn->shared)) {
+		join_waiting(l, i, wait);
+		return true;
+	}
+	src = peer_ref(w.pair->src);
+	dst = peer_ref(e.dst);
+	if (e.pair->src != src && !src->unknown && !e.conn->shared)
+		learnt = e.pair->src->unknown ?
+			 (ledger_conn_identify(l, e.conn, &src->key, IDENTITY_JOIN, w.time_ns), true) :
+			 contradict(l, e.conn, src, w.time_ns);
+	if (w.dst != dst && !dst->unknown && w.conn && !w.conn->shared)
+		learnt |= w.dst->unknown ?
+			  (ledger_conn_identify(l, w.conn, &dst->key, IDENTITY_JOIN, w.time_ns), true) :
+			  contradict(l, w.conn, dst, w.time_ns);
+	ledger_peer_put(l, src);
+	ledger_peer_put(l, dst);
+	return learnt;
+}
+
+/* A drop whose sender nobody named is nobody's. */
+static uint32_t adopt(struct ledger *l, uint32_t i)
+{
+	struct item x = *item_at(l, i);
+	uint32_t adopted;
+
+	x.pair = ledger_pair_get(l, l->nobody, x.dst);
+	peer_ref(x.dst);
+	ledger_item_del(l, i);
+	adopted = ledger_item_add(l, &x);
+	ledger_peer_put(l, x.dst);
+	return adopted;
+}
+
+void ledger_wait_settle(struct ledger *l, uint32_t i)
+{
+	struct item *w;
+	struct sight s;
+
+	if (!item_at(l, i)->pair)
+		i = adopt(l, i);
+	w = item_at(l, i);
+	s = sight_of(w);
+	ledger_book_first_seen(l, w->pair, w);
+	if (w->kind == ITEM_EXIT)
+		ledger_book_left(l, w->pair, &s, 0);
+	else
+		ledger_book_lost(l, w, w->no, BASIS_RELAY, drop_place(w->dst, w->no));
+	ledger_item_bury(l, i);
+}
+
+/*
+ * An entry is told at the latest by the tick behind it; the second tick is for what that tick's
+ * answers brought to light.
+ */
+void ledger_waiting_tick(struct ledger *l, bool all)
+{
+	uint32_t i, next;
+
+	for (i = l->waiting.head; i; i = next) {
+		struct item *w = item_at(l, i);
+
+		next = w->link[LINK_ALL].next;
+		if (!all && !w->stamp && w->time_ns < l->now_ns) {
+			w->stamp = l->tick;
+			continue;
+		}
+		if (!all && (!w->stamp || w->stamp == l->tick))
+			continue;
+		if (!ledger_wait_retry(l, i) && learn(l, i)) {
+			/* Any of them may be gone. */
+			next = l->waiting.head;
+			continue;
+		}
+		if (item_side(w) == SIDE_OUT && w->kind != ITEM_FREE)
+			ledger_wait_settle(l, i);
+	}
+	for (i = l->ghosts.head; i; i = next) {
+		next = item_at(l, i)->link[LINK_ALL].next;
+		if (l->start_ns + item_at(l, i)->stamp * MSEC_NS + GHOST_NS >= l->now_ns)
+			break;
+		ledger_item_del(l, i);
+	}
+}

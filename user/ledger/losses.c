@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/* Lost packets: booked one by one, told once, taken together by pair, cause and connections. */
+#include "ledger/internal.h"
+
+#include <stdlib.h>
+
+#define LOSS_ROWS	65536u	/* more kinds than that in one snapshot are told of no connection */
+
+static uint64_t loss_hash(const struct ledger *l, const struct record_loss *rec)
+{
+	return hash_words(&l->seed, hash_key(&l->seed, &rec->src) + rec->in_conn,
+			  hash_key(&l->seed, &rec->dst) + rec->out_conn,
+			  rec->reason << 8 | rec->basis << 4 | rec->from_mesh);
+}
+
+static struct loss *loss_find(const struct ledger *l, const struct record_loss *rec, uint64_t hash)
+{
+	struct chain *c;
+
+	for (c = table_find(&l->losses, hash); c; c = table_again(c)) {
+		struct loss *loss = ITEM_OF(c, struct loss, chain);
+
+		if (key_equal(&loss->rec.src, &rec->src) && key_equal(&loss->rec.dst, &rec->dst) &&
+		    loss->rec.reason == rec->reason && loss->rec.basis == rec->basis &&
+		    loss->rec.from_mesh == rec->from_mesh && loss->rec.in_conn == rec->in_conn &&
+		    loss->rec.out_conn == rec->out_conn)
+			return loss;
+	}
+	return NULL;
+}
+
+static struct loss *loss_get(struct ledger *l, struct record_loss *rec)
+{
+	uint64_t hash = loss_hash(l, rec);
+	struct loss *loss = loss_find(l, rec, hash);
+
+	if (loss)
+		return loss;
+	if (l->losses.count >= LOSS_ROWS) {
+		memset(&rec->src, 0, sizeof(rec->src));
+		memset(&rec->dst, 0, sizeof(rec->dst));
+		rec->in_conn = rec->out_conn = 0;
+		hash = loss_hash(l, rec);
+		loss = loss_find(l, rec, hash);
+		if (loss)
+			return loss;
+	}
+	loss = calloc(1, sizeof(*loss));
+	if (!loss || !ledger_table_add(&l->losses, &loss->chain, hash)) {
+		free(loss);
+		return NULL;
+	}
+	loss->rec = *rec;
+	if (l->loss_last)
+		l->loss_last->next = loss;
+	else
+		l->loss_list = loss;
+	l->loss_last = loss;
+	return loss;
+}
+
+void ledger_book_lost(struct ledger *l, struct item *i, enum record_reason reason,
+		      enum record_basis basis, const struct conn *out)
+{
+	struct pair *p = i->pair;
+	struct record_loss rec = {
+		.src = p->src->key,
+		.dst = p->dst->key,
+		.reason = reason,
+		.basis = basis,
+		.from_mesh = i->hop == HOP_MESH_IN,
+		.in_conn = i->conn ? i->conn->id : 0,
+		.out_conn = out ? out->id : 0,
+		.first_ns = i->time_ns,
+	};
+	struct loss *loss;
+
+	l->books.lost++;
+	l->unflushed += reason == REASON_UNFLUSHED;
+	l->node_dirty = true;
+	p->lost++;
+	ledger_pair_dirty(l, p);
+	loss = loss_get(l, &rec);
+	if (!loss)
+		return;
+	loss->rec.count++;
+	loss->rec.bytes += i->len;
+	if (i->time_ns < loss->rec.first_ns)
+		loss->rec.first_ns = i->time_ns;
+	if (i->time_ns > loss->rec.last_ns)
+		loss->rec.last_ns = i->time_ns;
+}
+
+int ledger_losses_tell(struct ledger *l, struct record *r, const struct record_sink *sink)
+{
+	struct loss *loss;
+	int err = 0;
+
+	r->type = RECORD_LOSS;
+	while ((loss = l->loss_list)) {
+		l->loss_list = loss->next;
+		r->loss = loss->rec;
+		if (!err)
+			err = sink->put(sink->ctx, r);
+		free(loss);
+	}
+	l->loss_last = NULL;
+	ledger_table_free(&l->losses);
+	return err;
+}
+
+void ledger_losses_free(struct ledger *l)
+{
+	struct loss *loss;
+
+	while ((loss = l->loss_list)) {
+		l->loss_list = loss->next;
+		free(loss);
+	}
+	ledger_table_free(&l->losses);
+}

@@ -1,0 +1,472 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * Rows: one for each pair, and one for all that has none (over the limit, or told of no one). A pair
+ * of which one end is not known yet has a row of its own, per connection, until that end is learnt;
+ * in the records all rows with an unknown end and the same other end are one.
+ */
+#include "ledger/internal.h"
+
+#include <stdlib.h>
+
+static uint64_t pair_hash(const struct ledger *l, const struct peer *src, const struct peer *dst)
+{
+	return hash_words(&l->seed, (uintptr_t)src, (uintptr_t)dst, 1);
+}
+
+static struct table *pair_table(struct ledger *l, const struct peer *src, const struct peer *dst)
+{
+	return src->unknown || dst->unknown ? &l->unknown_pairs : &l->pairs;
+}
+
+struct pair *ledger_pair_get(struct ledger *l, struct peer *src, struct peer *dst)
+{
+	struct table *t = pair_table(l, src, dst);
+	uint64_t hash = pair_hash(l, src, dst);
+	struct chain *c;
+	struct pair *p;
+
+	for (c = table_find(t, hash); c; c = table_again(c)) {
+		p = ITEM_OF(c, struct pair, chain);
+		if (p->src == src && p->dst == dst)
+			return p;
+	}
+	if (l->other && l->pairs.count + l->unknown_pairs.count > l->limits.max_pairs)
+		return l->other;
+	p = calloc(1, sizeof(*p));
+	if (!p || !ledger_table_add(t, &p->chain, hash)) {
+		free(p);
+		return l->other;
+	}
+	p->src = peer_ref(src);
+	p->dst = peer_ref(dst);
+	return p;
+}
+
+struct pair *ledger_pair_now(struct pair *p)
+{
+	while (p->moved_to)
+		p = p->moved_to;
+	return p;
+}
+
+static void pair_destroy(struct pair *p)
+{
+	free(p->more);
+	free(p);
+}
+
+/* Rows live in their table; one that was moved lives as long as it is referred to. */
+void ledger_pair_put(struct pair *p)
+{
+	struct pair *to = p->moved_to;
+
+	if (--p->refs || !to)
+		return;
+	pair_destroy(p);
+	ledger_pair_put(to);
+}
+
+void ledger_pair_free(struct ledger *l, struct pair *p)
+{
+	ledger_peer_put(l, p->src);
+	ledger_peer_put(l, p->dst);
+	pair_destroy(p);
+}
+
+void ledger_pair_dirty(struct ledger *l, struct pair *p)
+{
+	if (p->src->unknown || p->dst->unknown) {
+		l->unknown_dirty = true;
+		return;
+	}
+	if (p->dirty)
+		return;
+	p->dirty = true;
+	p->dirty_next = l->dirty;
+	l->dirty = p;
+}
+
+struct pair_more *ledger_pair_more(struct pair *p)
+{
+	if (!p->more)
+		p->more = calloc(1, sizeof(*p->more));
+	return p->more;
+}
+
+static void widen(uint64_t *first_ns, uint64_t *last_ns, uint64_t from_ns, uint64_t to_ns)
+{
+	if (from_ns && (!*first_ns || from_ns < *first_ns))
+		*first_ns = from_ns;
+	if (to_ns > *last_ns)
+		*last_ns = to_ns;
+}
+
+static void more_add(struct pair *to, const struct pair_more *m)
+{
+	struct pair_more *t = m ? ledger_pair_more(to) : NULL;
+	int i;
+
+	if (!t)
+		return;
+	t->last_hop += m->last_hop;
+	widen(&t->last_hop_first_ns, &t->last_hop_last_ns, m->last_hop_first_ns,
+	      m->last_hop_last_ns);
+	t->wg_initiations += m->wg_initiations;
+	t->wg_responses += m->wg_responses;
+	widen(&t->wg_initiation_first_ns, &t->wg_initiation_last_ns, m->wg_initiation_first_ns,
+	      m->wg_initiation_last_ns);
+	if (m->wg_response_last_ns > t->wg_response_last_ns)
+		t->wg_response_last_ns = m->wg_response_last_ns;
+	for (i = 0; i < RECORD_LATENCY_BUCKETS; i++)
+		t->latency[i] += m->latency[i];
+}
+
+static void pair_add(struct pair *to, const struct pair *from)
+{
+	int h;
+
+	to->entered += from->entered;
+	to->left += from->left;
+	to->lost += from->lost;
+	to->untraced += from->untraced;
+	to->first_seen += from->first_seen;
+	to->disco += from->disco;
+	for (h = 0; h < HOP_COUNT; h++) {
+		to->frames[h] += from->frames[h];
+		to->bytes[h] += from->bytes[h];
+	}
+	widen(&to->first_ns, &to->last_ns, from->first_ns, from->last_ns);
+	more_add(to, from->more);
+}
+
+static void pair_let_go(struct ledger *l, struct pair *p)
+{
+	ledger_table_del(pair_table(l, p->src, p->dst), &p->chain);
+	if (p->src->unknown || p->dst->unknown)
+		l->unknown_dirty = true;
+}
+
+void ledger_pair_move(struct ledger *l, struct pair *from, struct pair *to)
+{
+	pair_add(to, from);
+	ledger_pair_dirty(l, to);
+	pair_let_go(l, from);
+	ledger_peer_put(l, from->src);
+	ledger_peer_put(l, from->dst);
+	if (!from->refs) {
+		pair_destroy(from);
+		return;
+	}
+	from->src = from->dst = NULL;
+	from->moved_to = to;
+	to->refs++;
+}
+
+void ledger_pair_move_entry(struct ledger *l, struct item *e, struct pair *to)
+{
+	struct pair *from = e->pair;
+
+	from->entered--;
+	from->disco -= e->disco;
+	from->frames[e->hop]--;
+	from->bytes[e->hop] -= e->len;
+	to->entered++;
+	to->disco += e->disco;
+	to->frames[e->hop]++;
+	to->bytes[e->hop] += e->len;
+	widen(&to->first_ns, &to->last_ns, e->time_ns, e->time_ns);
+	ledger_pair_dirty(l, from);
+	ledger_pair_dirty(l, to);
+}
+
+void ledger_book_entered(struct ledger *l, struct pair *p, const struct item *i)
+{
+	l->books.entered++;
+	l->node_dirty = true;
+	if (p == l->other)
+		l->info.other_frames++;
+	p->entered++;
+	p->disco += i->disco;
+	p->frames[i->hop]++;
+	p->bytes[i->hop] += i->len;
+	widen(&p->first_ns, &p->last_ns, i->time_ns, i->time_ns);
+	ledger_pair_dirty(l, p);
+}
+
+void ledger_book_first_seen(struct ledger *l, struct pair *p, const struct item *i)
+{
+	l->books.entered++;
+	l->node_dirty = true;
+	if (p == l->other)
+		l->info.other_frames++;
+	p->entered++;
+	p->first_seen++;
+	p->disco += i->disco;
+	widen(&p->first_ns, &p->last_ns, i->time_ns, i->time_ns);
+	ledger_pair_dirty(l, p);
+}
+
+/* Bucket i: [2^i, 2^(i+1)) eighths of a microsecond. */
+static void latency_add(struct pair *p, uint64_t from_ns, uint64_t to_ns)
+{
+	uint64_t eighths = to_ns > from_ns ? (to_ns - from_ns) / 125 : 0;
+	int bucket = eighths ? 63 - __builtin_clzll(eighths) : 0;
+	struct pair_more *m = ledger_pair_more(p);
+
+	if (bucket >= RECORD_LATENCY_BUCKETS)
+		bucket = RECORD_LATENCY_BUCKETS - 1;
+	if (m)
+		m->latency[bucket]++;
+}
+
+static void wireguard_add(struct pair *p, uint8_t type, uint64_t time_ns)
+{
+	struct pair_more *m = type == 1 || type == 2 ? ledger_pair_more(p) : NULL;
+
+	if (!m)
+		return;
+	if (type == 1) {
+		m->wg_initiations++;
+		widen(&m->wg_initiation_first_ns, &m->wg_initiation_last_ns, time_ns, time_ns);
+	} else {
+		m->wg_responses++;
+		if (time_ns > m->wg_response_last_ns)
+			m->wg_response_last_ns = time_ns;
+	}
+}
+
+void ledger_book_left(struct ledger *l, struct pair *p, const struct sight *s, uint64_t entered_ns)
+{
+	l->books.left++;
+	l->node_dirty = true;
+	p->left++;
+	p->frames[s->hop]++;
+	p->bytes[s->hop] += s->len;
+	if (s->hop == HOP_CLIENT_OUT)
+		wireguard_add(p, s->wg, s->time_ns);
+	if (entered_ns)
+		latency_add(p, entered_ns, s->time_ns);
+	if (s->time_ns > p->last_ns)
+		p->last_ns = s->time_ns;
+	ledger_pair_dirty(l, p);
+}
+
+void ledger_book_untraced(struct ledger *l, struct pair *p)
+{
+	l->books.untraced++;
+	l->node_dirty = true;
+	p->untraced++;
+	ledger_pair_dirty(l, p);
+}
+
+void ledger_pair_fill(const struct ledger *l, const struct pair *p, struct record_pair *r)
+{
+	const struct pair_more *m = p->more;
+	int h, i;
+
+	r->src = p->src->key;
+	r->dst = p->dst->key;
+	r->books.entered += p->entered;
+	r->books.left += p->left;
+	r->books.lost += p->lost;
+	r->books.untraced += p->untraced;
+	r->books.in_flight += p->count_id == l->count_id ? p->counted : 0;
+	for (h = 0; h < HOP_COUNT; h++) {
+		r->frames[h] += p->frames[h];
+		r->bytes[h] += p->bytes[h];
+	}
+	r->first_seen += p->first_seen;
+	r->disco += p->disco;
+	widen(&r->first_ns, &r->last_ns, p->first_ns, p->last_ns);
+	if (!m)
+		return;
+	r->last_hop += m->last_hop;
+	widen(&r->last_hop_first_ns, &r->last_hop_last_ns, m->last_hop_first_ns,
+	      m->last_hop_last_ns);
+	r->wg_initiations += m->wg_initiations;
+	r->wg_responses += m->wg_responses;
+	widen(&r->wg_initiation_first_ns, &r->wg_initiation_last_ns, m->wg_initiation_first_ns,
+	      m->wg_initiation_last_ns);
+	if (m->wg_response_last_ns > r->wg_response_last_ns)
+		r->wg_response_last_ns = m->wg_response_last_ns;
+	for (i = 0; i < RECORD_LATENCY_BUCKETS; i++)
+		r->latency[i] += m->latency[i];
+}
+
+/* Records of rows with an unknown end: those that say the same are one. */
+struct row {
+	struct chain chain;
+	struct record_pair pair;
+	uint64_t told;		/* hash of what was told last */
+};
+
+static uint64_t row_hash(const struct ledger *l, const struct key *src, const struct key *dst)
+{
+	return hash_mix(hash_key(&l->seed, src) ^ l->seed.w[2], hash_key(&l->seed, dst));
+}
+
+static struct row *row_get(struct ledger *l, const struct pair *p)
+{
+	uint64_t hash = row_hash(l, &p->src->key, &p->dst->key);
+	struct chain *c = table_find(&l->rows, hash);
+	struct row *row;
+
+	for (; c; c = table_again(c)) {
+		row = ITEM_OF(c, struct row, chain);
+		if (key_equal(&row->pair.src, &p->src->key) &&
+		    key_equal(&row->pair.dst, &p->dst->key))
+			return row;
+	}
+	row = calloc(1, sizeof(*row));
+	if (!row || !ledger_table_add(&l->rows, &row->chain, hash)) {
+		free(row);
+		return NULL;
+	}
+	row->pair.src = p->src->key;
+	row->pair.dst = p->dst->key;
+	return row;
+}
+
+static uint64_t row_sum(const struct ledger *l, const struct record_pair *pair)
+{
+	uint64_t sum = 1, w;
+	size_t at;
+
+	for (at = 0; at + sizeof(w) <= sizeof(*pair); at += sizeof(w)) {
+		memcpy(&w, (const char *)pair + at, sizeof(w));
+		sum = hash_mix(sum ^ l->seed.w[0], w ^ l->seed.w[1]) + at;
+	}
+	return sum;
+}
+
+static void rows_sum(struct ledger *l)
+{
+	struct chain *c;
+	struct row *row;
+	struct key src, dst;
+
+	for (c = ledger_table_first(&l->rows); c; c = ledger_table_next(&l->rows, c)) {
+		row = ITEM_OF(c, struct row, chain);
+		src = row->pair.src;
+		dst = row->pair.dst;
+		memset(&row->pair, 0, sizeof(row->pair));
+		row->pair.src = src;
+		row->pair.dst = dst;
+	}
+	for (c = ledger_table_first(&l->unknown_pairs); c;
+	     c = ledger_table_next(&l->unknown_pairs, c)) {
+		row = row_get(l, ITEM_OF(c, struct pair, chain));
+		if (row)
+			ledger_pair_fill(l, ITEM_OF(c, struct pair, chain), &row->pair);
+	}
+}
+
+void ledger_rows_free(struct ledger *l)
+{
+	struct chain *c, *next;
+
+	for (c = ledger_table_first(&l->rows); c; c = next) {
+		next = ledger_table_next(&l->rows, c);
+		free(ITEM_OF(c, struct row, chain));
+	}
+	ledger_table_free(&l->rows);
+}
+
+static int rows_tell(struct ledger *l, struct record *r, bool all, const struct record_sink *sink)
+{
+	struct chain *c, *next;
+	int err = 0;
+
+	if (!l->unknown_dirty && !all)
+		return 0;
+	l->unknown_dirty = false;
+	rows_sum(l);
+	for (c = ledger_table_first(&l->rows); c && !err; c = next) {
+		struct row *row = ITEM_OF(c, struct row, chain);
+		uint64_t sum = row_sum(l, &row->pair);
+
+		next = ledger_table_next(&l->rows, c);
+		if ((sum != row->told || all) && (row->told || row->pair.books.entered)) {
+			r->pair = row->pair;
+			err = sink->put(sink->ctx, r);
+			row->told = sum;
+		}
+		/* Its packets have moved to a peer that was learnt, and that has been told. */
+		if (!row->pair.books.entered) {
+			ledger_table_del(&l->rows, c);
+			free(row);
+		}
+	}
+	return err;
+}
+
+static bool is_idle(const struct ledger *l, const struct pair *p, uint64_t now_ns)
+{
+	if (p->in_flight || p->refs || p->dirty || p == l->other || p->last_ns + IDLE_NS > now_ns)
+		return false;
+	/* The unknown end of a connection is folded when the connection goes. */
+	return (!p->src->unknown || p->src == l->nobody) && (!p->dst->unknown || p->dst == l->nobody);
+}
+
+/* Its sums stay, in the other row. */
+static int tell_idle(struct ledger *l, struct table *t, struct record *r,
+		     const struct record_sink *sink)
+{
+	struct chain *c, *next;
+	int err = 0;
+
+	for (c = ledger_table_first(t); c && !err; c = next) {
+		struct pair *p = ITEM_OF(c, struct pair, chain);
+
+		next = ledger_table_next(t, c);
+		if (!is_idle(l, p, r->time_ns))
+			continue;
+		if (t == &l->pairs) {
+			memset(&r->pair, 0, sizeof(r->pair));
+			r->pair.src = p->src->key;
+			r->pair.dst = p->dst->key;
+			err = sink->put(sink->ctx, r);
+		}
+		l->info.other_frames += p->entered;
+		l->node_dirty = true;
+		pair_add(l->other, p);
+		l->unknown_dirty = true;
+		ledger_table_del(t, c);
+		ledger_pair_free(l, p);
+	}
+	return err;
+}
+
+static int pair_tell(struct ledger *l, const struct pair *p, struct record *r,
+		     const struct record_sink *sink)
+{
+	memset(&r->pair, 0, sizeof(r->pair));
+	ledger_pair_fill(l, p, &r->pair);
+	return sink->put(sink->ctx, r);
+}
+
+int ledger_pairs_tell(struct ledger *l, struct record *r, bool all, const struct record_sink *sink)
+{
+	struct pair *p, *next;
+	struct chain *c;
+	int err = 0;
+
+	r->type = RECORD_PAIR;
+	if (l->pairs.count + l->unknown_pairs.count > l->limits.max_pairs / 2) {
+		/* Rows that have been idle for long make room. */
+		err = tell_idle(l, &l->pairs, r, sink);
+		if (!err)
+			err = tell_idle(l, &l->unknown_pairs, r, sink);
+	}
+	for (p = l->dirty; p; p = next) {
+		next = p->dirty_next;
+		p->dirty = false;
+		if (!err && !all)
+			err = pair_tell(l, p, r, sink);
+	}
+	l->dirty = NULL;
+	for (c = all ? ledger_table_first(&l->pairs) : NULL; c && !err;
+	     c = ledger_table_next(&l->pairs, c))
+		err = pair_tell(l, ITEM_OF(c, struct pair, chain), r, sink);
+	return err ? err : rows_tell(l, r, all, sink);
+}

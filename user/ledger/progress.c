@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * How far TCP came with each connection: what was read, what is stuck, what was acknowledged.
+ */
+#include "ledger/internal.h"
+
+#include <stdlib.h>
+
+#define RING_FIRST	16u
+#define RING_MAX	65536u	/* beyond, neighbours are taken together */
+
+static struct unacked *ring_at(struct ring *r, uint32_t n)
+{
+	return &r->v[(r->first + n) & (r->size - 1)];
+}
+
+static bool ring_grow(struct ring *r)
+{
+	uint32_t size = r->size ? r->size * 2 : RING_FIRST, i;
+	struct unacked *v = size <= RING_MAX ? malloc(size * sizeof(*v)) : NULL;
+
+	if (!v)
+		return false;
+	for (i = 0; i < r->count; i++)
+		v[i] = *ring_at(r, i);
+	free(r->v);
+	r->v = v;
+	r->size = size;
+	r->first = 0;
+	return true;
+}
+
+void ledger_conn_sent(struct conn *c, uint64_t pos, uint64_t time_ns, struct pair *pair)
+{
+	struct ring *r = &c->ring;
+	struct unacked *u;
+
+	if (c->shared)
+		return;
+	if (r->count == r->size && !ring_grow(r)) {
+		if (!r->count)
+			return;
+		u = ring_at(r, r->count - 1);
+		u->pos = pos;
+		u->packets++;
+		return;
+	}
+	if (pair)
+		pair->refs++;
+	*ring_at(r, r->count++) = (struct unacked){ pos, time_ns, pair, 1 };
+}
+
+void ledger_conn_acked(struct conn *c)
+{
+	struct ring *r = &c->ring;
+	struct unacked *u;
+
+	while (r->count && (u = ring_at(r, 0))->pos <= c->out_acked) {
+		if (u->pair)
+			ledger_pair_put(u->pair);
+		else if (c->mesh)
+			c->mesh->acked += u->packets;
+		r->first++;
+		r->count--;
+	}
+}
+
+void ledger_conn_unacked(struct ledger *l, struct conn *c)
+{
+	struct ring *r = &c->ring;
+	struct pair_more *m;
+	struct unacked *u;
+	struct pair *p;
+
+	ledger_conn_acked(c);
+	for (; r->count; r->first++, r->count--) {
+		u = ring_at(r, 0);
+		if (!u->pair)
+			continue;
+		p = ledger_pair_now(u->pair);
+		m = c->has_acked ? ledger_pair_more(p) : NULL;
+		if (m) {
+			if (!m->last_hop)
+				m->last_hop_first_ns = u->time_ns;
+			m->last_hop += u->packets;
+			if (u->time_ns > m->last_hop_last_ns)
+				m->last_hop_last_ns = u->time_ns;
+			ledger_pair_dirty(l, p);
+		}
+		ledger_pair_put(u->pair);
+	}
+	free(r->v);
+	memset(r, 0, sizeof(*r));
+}
+
+static void note_blocked(struct conn *c, uint64_t time_ns)
+{
+	if (c->blocked_from_ns && time_ns > c->blocked_from_ns) {
+		c->blocked_ns += time_ns - c->blocked_from_ns;
+		c->blocked_from_ns = time_ns;
+	}
+	if (!c->notsent)
+		c->blocked_from_ns = 0;
+	else if (!c->blocked_from_ns)
+		c->blocked_from_ns = time_ns;
+}
+
+void ledger_conn_facts(struct conn *c, const struct capture_facts *f)
+{
+	if (f->has_read) {
+		c->has_read = true;
+		c->unread = f->unread;
+	}
+	if (f->has_queues) {
+		c->has_queues = true;
+		c->notsent = f->notsent;
+	}
+	c->unacked = f->unacked;
+	if (f->rtt_us)
+		c->rtt_us = f->rtt_us;
+	if (f->retransmits > c->retransmits)
+		c->retransmits = f->retransmits;
+	c->snd_wnd = f->snd_wnd;
+	if (f->tcp_state == 1)
+		c->steps |= STEP_ESTABLISHED;
+}
+
+void ledger_progress(struct ledger *l, const struct stream_progress *p)
+{
+	struct conn *c = ledger_conn_get(l, p->conn, p->time_ns);
+	bool acked = false;
+
+	if (p->time_ns > l->now_ns)
+		l->now_ns = p->time_ns;
+	if (!c || c->shared || c->closed_ns)
+		return;
+	c->dirty = true;
+	if (p->in_arrived > c->in_arrived) {
+		c->in_arrived = p->in_arrived;
+		c->last_in_ns = p->time_ns;
+		c->steps |= STEP_ESTABLISHED;
+	}
+	if (p->has_read && p->in_read > c->in_read)
+		c->in_read = p->in_read;
+	c->has_read |= p->has_read;
+	if (p->out_sent > c->out_sent) {
+		c->out_sent = p->out_sent;
+		c->last_out_ns = p->time_ns;
+	}
+	if (p->has_acked && (p->out_acked > c->out_acked || !c->has_acked)) {
+		acked = p->out_acked > c->out_acked;
+		c->out_acked = p->out_acked;
+		c->has_acked = true;
+		ledger_conn_acked(c);
+	}
+	if (p->facts)
+		ledger_conn_facts(c, p->facts);
+	note_blocked(c, p->time_ns);
+	if (acked)
+		c->max_unacked_segment = 0;
+	if (!c->has_acked || c->out_acked >= c->out_sent)
+		c->unacked_since_ns = 0;
+	else if (acked || !c->unacked_since_ns)
+		c->unacked_since_ns = p->time_ns;
+}
+
+/* A segment that goes out again from the first byte that is not acknowledged. */
+void ledger_segment(struct ledger *l, const struct capture_event *e)
+{
+	const struct capture_facts *f = e->facts;
+	const struct capture_segment *s = &e->segment;
+	struct conn *c;
+
+	if (!f || !f->has_seq || s->dir != CAPTURE_OUT || !s->len || s->seq != f->snd_una ||
+	    (int32_t)(s->seq - f->snd_nxt) >= 0)
+		return;
+	c = ledger_conn_get(l, e->conn, e->time_ns);
+	if (c && !c->shared && s->len > c->max_unacked_segment) {
+		c->max_unacked_segment = s->len;
+		c->dirty = true;
+	}
+}
+
+/*
+ * Stuck: bytes wait to be sent, or what was sent at the tick before is not acknowledged yet and
+ * nothing was since. The relay's writer may then be waiting, and its queue with it.
+ */
+static void conn_tick(struct ledger *l, struct conn *c)
+{
+	bool stuck = c->notsent || (c->has_acked && c->out_acked < c->tick_sent &&
+				    c->out_acked == c->tick_acked);
+
+	c->tick_sent = c->out_sent;
+	c->tick_acked = c->out_acked;
+	if (stuck)
+		c->quiet_ns = NEVER;
+	else if (c->quiet_ns == NEVER)
+		c->quiet_ns = l->now_ns;
+}
+
+static void note_anywhere(const struct ledger *l, struct anywhere *any, const struct conn *c)
+{
+	if (c->out_clean_ns > any->clean_ns)
+		any->clean_ns = c->out_clean_ns;
+	any->late |= c->out_late;
+	any->busy |= c->quiet_ns == NEVER || c->quiet_ns + SETTLE_NS > l->now_ns;
+}
+
+void ledger_conns_tick(struct ledger *l)
+{
+	struct conn *c;
+
+	memset(l->anywhere, 0, sizeof(l->anywhere));
+	l->anywhere[ANYWHERE_HERE].clean_ns = l->overflow ? NEVER : l->ambiguous_ns;
+	l->anywhere[ANYWHERE_ALL].clean_ns = l->overflow ? NEVER : l->ambiguous_ns;
+	l->mesh_blocked = false;
+	EACH_CONN(l, c) {
+		if (c->closed_ns)
+			continue;
+		conn_tick(l, c);
+		if (c->kind == CONN_MESH_OUT && c->quiet_ns == NEVER)
+			l->mesh_blocked = true;
+		if (!ledger_conn_may_exit(c))
+			continue;
+		note_anywhere(l, &l->anywhere[ANYWHERE_ALL], c);
+		if (c->role != CAPTURE_DIALLED)
+			note_anywhere(l, &l->anywhere[ANYWHERE_HERE], c);
+	}
+}

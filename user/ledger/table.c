@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "ledger/table.h"
+
+#include <stdlib.h>
+
+#define FIRST_SLOTS	16
+
+static bool grow(struct table *t)
+{
+	size_t slots = t->slots ? (t->mask + 1) * 2 : FIRST_SLOTS, i;
+	struct chain **grown = calloc(slots, sizeof(*grown)), *c, *next;
+
+	if (!grown)
+		return false;
+	for (i = 0; t->slots && i <= t->mask; i++) {
+		for (c = t->slots[i]; c; c = next) {
+			next = c->next;
+			c->next = grown[c->hash & (slots - 1)];
+			grown[c->hash & (slots - 1)] = c;
+		}
+	}
+	free(t->slots);
+	t->slots = grown;
+	t->mask = slots - 1;
+	return true;
+}
+
+bool ledger_table_add(struct table *t, struct chain *c, uint64_t hash)
+{
+	struct chain **slot;
+
+	/* A table that cannot grow only gets slower. */
+	if ((!t->slots || t->count > t->mask) && !grow(t) && !t->slots)
+		return false;
+	slot = &t->slots[hash & t->mask];
+	c->hash = hash;
+	c->next = *slot;
+	*slot = c;
+	t->count++;
+	return true;
+}
+
+void ledger_table_del(struct table *t, struct chain *c)
+{
+	struct chain **at = &t->slots[c->hash & t->mask];
+
+	while (*at != c)
+		at = &(*at)->next;
+	*at = c->next;
+	t->count--;
+}
+
+static struct chain *first_from(const struct table *t, size_t slot)
+{
+	for (; t->slots && slot <= t->mask; slot++) {
+		if (t->slots[slot])
+			return t->slots[slot];
+	}
+	return NULL;
+}
+
+struct chain *ledger_table_first(const struct table *t)
+{
+	return first_from(t, 0);
+}
+
+struct chain *ledger_table_next(const struct table *t, const struct chain *c)
+{
+	return c->next ? c->next : first_from(t, (c->hash & t->mask) + 1);
+}
+
+void ledger_table_free(struct table *t)
+{
+	free(t->slots);
+	memset(t, 0, sizeof(*t));
+}

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Hash tables of things that carry their own link: 16 bytes an element, no allocation to add one. The
+ * hash is made with a seed of this run, because strangers choose the keys.
+ */
+#ifndef LEDGER_TABLE_H
+#define LEDGER_TABLE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "base/key.h"
+
+struct chain {
+	struct chain *next;
+	uint64_t hash;
+};
+
+/* All zero is an empty one. */
+struct table {
+	struct chain **slots;
+	size_t mask, count;
+};
+
+#define ITEM_OF(ptr, type, member) ((type *)((char *)(ptr) - offsetof(type, member)))
+
+struct seed {
+	uint64_t w[4];
+};
+
+static inline uint64_t hash_mix(uint64_t a, uint64_t b)
+{
+	__uint128_t r = (__uint128_t)a * b;
+
+	return (uint64_t)r ^ (uint64_t)(r >> 64);
+}
+
+static inline uint64_t hash_words(const struct seed *s, uint64_t a, uint64_t b, uint64_t c)
+{
+	return hash_mix(hash_mix(a ^ s->w[0], b ^ s->w[1]) ^ s->w[2], c ^ s->w[3]);
+}
+
+static inline uint64_t hash_key(const struct seed *s, const struct key *key)
+{
+	uint64_t w[4];
+
+	memcpy(w, key->b, sizeof(w));
+	return hash_mix(hash_mix(w[0] ^ s->w[0], w[1] ^ s->w[1]) ^ s->w[2],
+			hash_mix(w[2] ^ s->w[3], w[3] ^ s->w[0]) ^ s->w[1]);
+}
+
+/* False without memory; nothing has changed then. */
+bool ledger_table_add(struct table *t, struct chain *c, uint64_t hash);
+void ledger_table_del(struct table *t, struct chain *c);
+/* The first element with this hash, and those behind it. */
+static inline struct chain *table_find(const struct table *t, uint64_t hash)
+{
+	struct chain *c = t->slots ? t->slots[hash & t->mask] : NULL;
+
+	while (c && c->hash != hash)
+		c = c->next;
+	return c;
+}
+
+static inline struct chain *table_again(const struct chain *c)
+{
+	uint64_t hash = c->hash;
+
+	do {
+		c = c->next;
+	} while (c && c->hash != hash);
+	return (struct chain *)c;
+}
+
+/* All elements; the next one must be asked for before one is deleted, and none may be added. */
+struct chain *ledger_table_first(const struct table *t);
+struct chain *ledger_table_next(const struct table *t, const struct chain *c);
+void ledger_table_free(struct table *t);
+
+#endif
