@@ -127,11 +127,12 @@ class Lab:
         self.relays.append(relay)
         return relay
 
-    def up(self, meshed=True, timeout=30):
+    def up(self, meshed=True, timeout=30, meanwhile=None):
         """Starts every relay not yet started, and awaits that they listen and (meshed) that each link is up.
 
         A relay whose first dial is refused waits 5 s before the next, so dials are kept back until all of them
-        listen: TCP's own retry then comes after one second.
+        listen: TCP's own retry then comes after one second. meanwhile is called when all listen and nobody was
+        reached yet: who looks from there on sees every dial answered, the one to itself too, which has no second.
         """
         fresh = [r for r in self.relays if r.pid is None]
         with contextlib.ExitStack() as gate:
@@ -141,6 +142,8 @@ class Lab:
                 r.start(wait=False)
             for r in fresh:
                 r.wait_listening()
+            if meanwhile:
+                meanwhile()
         if meshed:
             self.mesh_up(timeout)
         return fresh

@@ -207,7 +207,7 @@ class Relay:
         for line in out.splitlines():
             local, peer = line.split()[2:4]
             addr, _, port = peer.rpartition(":")
-            rows.append((int(local.rpartition(":")[2]), addr.strip("[]"), int(port)))
+            rows.append((int(local.rpartition(":")[2]), addr.strip("[]").removeprefix("::ffff:"), int(port)))
         return rows
 
     def __str__(self):

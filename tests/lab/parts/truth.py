@@ -2,6 +2,8 @@
 """What really happened, from those who cannot be wrong: derpload knows what it sent and received, a relay counts what
 it dropped. A report is held against both, to the frame.
 """
+import base64
+
 from .proc import LabError
 
 
@@ -41,10 +43,24 @@ class Crowd:
     def truth(self):
         """{(src key, dst key): {"sent", "received"}} of all pairs that sent anything."""
         rows = self.load.stats()["pairs"]
-        wrong = [r for r in rows if r["corrupt"] or r["dup"]]
+        wrong = [r for r in rows if r.get("corrupt") or r.get("dup")]
         if wrong:
             raise LabError(f"payloads were damaged or doubled on the way: {wrong[:3]}")
-        return {(r["src"], r["dst"]): r for r in rows if r["sent"] or r["received"]}
+        return {(r["src"], r["dst"]): {**r, "sent": r["sent"] or 0, "received": r["received"] or 0}
+                for r in rows if r["sent"] or r["received"]}
+
+
+def arrived_at(truth, *others):
+    """Adds what the peers of other crowds have received of the packets that this truth's peers sent."""
+    for crowd in others:
+        for pair, t in crowd.truth().items():
+            truth[pair] = {**truth[pair], "received": truth[pair]["received"] + t["received"]}
+    return truth
+
+
+def short(key):
+    """A key as it stands in sentences: [AbCdE]."""
+    return f"[{base64.b64encode(bytes.fromhex(key.removeprefix('nodekey:'))).decode()[:5]}]"
 
 
 def rows(report):
@@ -79,6 +95,48 @@ def only_verdicts(report, *classes):
         raise LabError(f"verdicts {sorted(there)} instead of {sorted(classes)}:\n" +
                        "\n".join(f"{v['class']} {v['reason']}: {v['summary']}" for v in report["verdicts"]))
     return report["verdicts"]
+
+
+def found(report, verdict):
+    """A verdict in the words of expected()."""
+    names = {n["name"]: n["pid"] for n in report["nodes"]}
+    link = verdict["link"]
+    return (verdict["class"], verdict["reason"], names.get(verdict["node"]),
+            (names.get(link["from"]), names.get(link["to"])) if link else None, verdict["hop"], verdict["basis"],
+            (verdict["count"]["min"], verdict["count"]["max"]))
+
+
+def expected(cls, lost, reason=None, node=None, link=None, hop=None, basis="wire"):
+    """A verdict as it must be; node and the two of link are relays, lost is a number of frames."""
+    return (cls, reason, node and node.pid, link and (link[0].pid, link[1].pid), hop, basis, (lost, lost))
+
+
+def check_verdicts(report, *wanted):
+    """These verdicts and no others: class, reason, node, link, hop, basis and how many frames. Returns them in the
+    order asked for. Each must say something, and how to mend it.
+    """
+    have = [(found(report, v), v) for v in report["verdicts"]]
+    result, missing = [], []
+    for w in wanted:
+        fits = next((h for h in have if h[0] == w), None)
+        if fits:
+            have.remove(fits)
+            result.append(fits[1])
+        else:
+            missing.append(w)
+    if missing or have:
+        raise LabError("verdicts (class, reason, node, link, hop, basis, lost)\nmissing:\n" +
+                       "\n".join(map(str, missing)) + "\ninstead:\n" +
+                       "\n".join(f"{f}\n  {v['summary']}\n  {v['evidence']}" for f, v in have))
+    silent = [v for v in result if not v["summary"] or not v["fix"] or not all(v["evidence"])]
+    if silent:
+        raise LabError(f"verdicts without words: {silent}")
+    return result
+
+
+def lost_where(truth, chosen=lambda src, dst: True):
+    """How many frames were sent and never arrived, of the pairs that were chosen by their keys."""
+    return sum(t["sent"] - t["received"] for pair, t in truth.items() if chosen(*pair))
 
 
 def check_pairs(report, truth, settled=True):
