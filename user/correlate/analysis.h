@@ -1,0 +1,337 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * One look at the whole state: made for a report, freed with it. In this order:
+ *
+ *	region.c	nodes: which there are, their names and regions
+ *	match.c		the two ends of each connection between nodes
+ *	edge.c		edges: every dial from one node to another, however far it came
+ *	clock.c		offsets between the agents' clocks
+ *	stream.c	books of an edge: what was sent, what arrived
+ *	link.c		links: the state of every ordered pair of nodes
+ *	pairs.c		books of pairs over the region
+ *	presence.c	who was connected where and when
+ *	classify.c	which loss belongs to which class
+ *	find_*.c	what is wrong although nothing was lost
+ *	verdict.c	findings: what all of these add to
+ *	words*.c	and how they are said
+ *	report.c	the report
+ *
+ * All times in here are the reference agent's clock (clock.c). Nodes, edges, links and findings are
+ * numbers (places in the arrays below); NONE is none of them.
+ */
+#ifndef CORRELATE_ANALYSIS_H
+#define CORRELATE_ANALYSIS_H
+
+#include "correlate/internal.h"
+
+#define FOREVER		UINT64_MAX
+
+/* Why a link is not up: the schema's words. */
+enum link_reason {
+	LINK_REASON_NONE,
+	LINK_NO_DIAL, LINK_NO_ANSWER, LINK_REFUSED, LINK_TLS, LINK_UPGRADE, LINK_MESH_KEY,
+	LINK_NOT_ADMITTED, LINK_SELF, LINK_SAME_KEY, LINK_CLOSED, LINK_HOST_DROP, LINK_BLACKHOLE,
+	LINK_MTU, LINK_CONGESTED,
+	LINK_REASONS,
+};
+
+const char *link_reason_name(enum link_reason reason);	/* NULL for NONE */
+
+struct node {
+	const struct life *life;	/* NULL: not traced */
+	uint32_t agent;			/* NONE: not traced */
+	struct key key;
+	char name[160];
+	int region;			/* the map's; -1: none */
+	const struct derpmap_node *map;	/* its entry; NULL: none */
+	struct addr addr;		/* not traced: where it is dialled; port 0: only seen dialling */
+	uint64_t from_ns, to_ns;	/* known from .. until; not traced: always */
+	bool ended;			/* the process has */
+	uint32_t identity;		/* the first life of the same relay */
+};
+
+enum reached { REACHED_NOTHING, REACHED_TCP, REACHED_TLS, REACHED_UPGRADE, REACHED_INFO, REACHED_MESH };
+
+/* One pair on one edge: sent = arrived + untraced + in_flight + lost. See stream.c. */
+struct edge_row {
+	uint32_t pair;
+	uint64_t sent, arrived, untraced, in_flight, lost;
+	uint64_t told;		/* of sent: what the sender's end told */
+	uint64_t first_seen;	/* of sent: the sender's tracer did not see them */
+	uint64_t ahead;		/* of sent: newer than the sender's snapshot */
+};
+
+struct edge {
+	uint32_t from, to;
+	const struct conn *out, *in;	/* at from, dialled; at to, accepted. One may be NULL */
+	uint64_t opened_ns, closed_ns;	/* FOREVER: open */
+	enum reached reached;
+	enum link_reason reason;	/* why it is no link, or no longer */
+	bool ended;			/* at every end that is known */
+	bool anchored;			/* both ends' counts can be compared */
+	struct edge_row *rows;
+	size_t row_count, row_cap;
+};
+
+struct link {
+	uint32_t from, to;
+	uint32_t *edges;		/* by the time they were opened */
+	size_t edge_count, edge_cap;
+	enum report_link_state state;
+	enum link_reason reason;
+	uint64_t since_ns;		/* when that state began; 0: not known */
+	bool has_arrived;
+	uint64_t sent, arrived, untraced, in_flight, lost;
+};
+
+/* What became of a pair over the whole region. */
+struct pair_sum {
+	uint64_t entered, delivered, in_flight, lost, untraced;
+	uint64_t untraced_node;		/* of untraced: left for a node that nobody traces */
+	uint64_t last_hop;
+	uint64_t first_ns, last_ns;
+	uint64_t lost_by[VERDICT_CLASSES];
+	uint32_t worst;			/* the finding that most of lost is charged to; NONE */
+	uint64_t worst_count;
+	uint64_t across_sent, across_delivered, across_lost;
+	bool same_node, across;
+};
+
+/* One pair at one node. */
+struct place {
+	uint32_t pair, node;
+	const struct pair_row *row;
+};
+
+/* A client of a node. */
+struct stay {
+	uint32_t peer, node;
+	uint64_t opened_ns, closed_ns;	/* FOREVER: open */
+	const struct conn *conn;
+};
+
+/* A node's word that a peer is at another one. */
+struct word {
+	uint32_t peer, node;		/* where it is said to be */
+	uint64_t from_ns, to_ns;
+	struct addr addr;
+};
+
+struct share {
+	uint32_t finding, pair;
+	uint64_t count;
+};
+
+/* A verdict in the making. */
+struct finding {
+	enum verdict_class class;
+	enum record_basis basis;
+	uint32_t node, from, to;
+	int hop;			/* -1: none or several */
+	uint8_t reason;			/* see finding_reason */
+	bool hop_set, src_set, dst_set;
+	uint32_t src, dst;		/* peers; 0: none or several */
+	uint64_t count, maybe;		/* frames lost, and how many more may be */
+	uint64_t by_basis[BASIS_UNKNOWN + 1]; /* of count */
+	uint64_t first_ns, last_ns;
+	uint32_t pairs;			/* how many share it */
+	uint32_t peer;			/* the one it is about; 0 */
+	uint64_t number[4];		/* what its words need: see who makes it */
+	const struct conn *conn, *conn2;
+};
+
+struct analysis {
+	struct correlate *c;
+	int64_t *offset_ns;		/* of each agent's clock */
+	uint64_t end_ns;
+	struct node *nodes;
+	size_t node_count, node_cap;
+	size_t traced_count;		/* they stand first */
+	uint32_t *node_of_life;		/* NONE: the same process is told by another agent */
+	bool has_map;			/* and a node was found on it */
+	struct table mate_of;		/* (life, place of conn) to place in mates */
+	struct mate { struct conn *dial, *accept; } *mates;
+	size_t mate_count, mate_cap;
+	struct edge *edges;
+	size_t edge_count, edge_cap;
+	struct table edge_of_conn;	/* by address: looked up, never walked */
+	struct table dialled;		/* (identity, identity): there is an edge */
+	struct link *links;
+	size_t link_count, link_cap;
+	struct table link_index;
+	struct place *places;		/* by pair, then node */
+	size_t place_count;
+	struct pair_sum *sums;		/* by pair */
+	struct stay *stays;		/* by peer, then node, then time */
+	size_t stay_count, stay_cap;
+	struct word *words;		/* by peer, then node, then time */
+	size_t word_count, word_cap;
+	struct finding *findings;
+	size_t finding_count, finding_cap;
+	struct table finding_index;
+	struct share *shares;
+	size_t share_count, share_cap;
+	struct table share_index;
+};
+
+/* A node's time in the reference clock; 0 stays 0. */
+uint64_t ref_time(const struct analysis *a, uint32_t agent, uint64_t time_ns);
+
+/* --- region.c --- */
+int region_nodes(struct analysis *a);
+/* Adds an untraced node, or gives the one there is. NONE without memory. */
+uint32_t region_untraced(struct analysis *a, const struct key *key, const struct addr *addr,
+			 const char *tls_name);
+void region_names(struct analysis *a);
+void region_times(struct analysis *a);
+/* Do they owe each other a link? False for two lives of one relay. */
+bool region_same(const struct analysis *a, uint32_t x, uint32_t y);
+bool region_overlap(const struct analysis *a, uint32_t x, uint32_t y);
+
+/* --- match.c --- */
+int match_conns(struct analysis *a);
+struct conn *match_accepted(const struct analysis *a, const struct conn *dial);
+struct conn *match_dialled(const struct analysis *a, const struct conn *accept);
+/* The latest mark that both ends know. False: none. */
+bool match_marks(const struct conn *out, const struct conn *in, const struct mark **at_out,
+		 const struct mark **at_in);
+
+/* --- edge.c --- */
+int edge_make(struct analysis *a);
+/* NULL: none, or no connection. */
+const struct edge *edge_of(const struct analysis *a, const struct conn *conn);
+void edge_times(struct analysis *a);
+
+/* --- clock.c --- */
+int clock_offsets(struct analysis *a);
+
+/* --- stream.c --- */
+int stream_books(struct analysis *a);
+
+/* --- link.c --- */
+int link_make(struct analysis *a);
+struct link *link_find(const struct analysis *a, uint32_t from, uint32_t to);
+/* Was @from -> @to a link at @at_ns? */
+bool link_was_up(const struct analysis *a, const struct link *link, uint64_t at_ns);
+/* Why it was not, then. */
+enum link_reason link_reason_at(const struct analysis *a, const struct link *link, uint64_t at_ns);
+/* Has @from (any life of it) ever dialled @to? */
+bool link_ever_dialled(const struct analysis *a, uint32_t from, uint32_t to);
+/* The stall that shows best what holds this edge up; NULL: none. */
+const struct stall *link_stall(const struct edge *e);
+enum link_reason link_stall_reason(const struct analysis *a, const struct edge *e);
+
+/* --- pairs.c --- */
+int pairs_sum(struct analysis *a);
+const struct place *pairs_places(const struct analysis *a, uint32_t pair, size_t *count);
+
+/* --- presence.c --- */
+int presence_make(struct analysis *a);
+/* Stays of @peer, by node and time. */
+const struct stay *presence_stays(const struct analysis *a, uint32_t peer, size_t *count);
+/* Was the peer a client of @node at some time from @from_ns to @to_ns? @what: NULL or the stay. */
+bool presence_at(const struct analysis *a, uint32_t peer, uint32_t node, uint64_t from_ns,
+		 uint64_t to_ns, const struct stay **what);
+/* The node other than @but and in its region where the peer was then, known from either; NONE. */
+uint32_t presence_elsewhere(const struct analysis *a, uint32_t peer, uint32_t but,
+			    uint64_t from_ns, uint64_t to_ns);
+/* The node outside of @node's region where the peer was then; NONE. */
+uint32_t presence_abroad(const struct analysis *a, uint32_t peer, uint32_t node,
+			 uint64_t from_ns, uint64_t to_ns);
+
+/* --- classify.c --- */
+int classify_losses(struct analysis *a);
+
+/* --- verdict.c --- */
+struct charge {
+	enum verdict_class class;
+	enum record_basis basis;
+	uint32_t node, from, to;
+	int hop;
+	uint8_t reason;
+	uint32_t pair;
+	uint64_t count, first_ns, last_ns;
+};
+
+/* Reasons of findings: link reasons as they are, the relay's behind them. */
+#define FINDING_RELAY_REASON(r)	((uint8_t)(LINK_REASONS + (r)))
+const char *finding_reason(uint8_t reason);
+
+/* The finding of that class, place and reason, made where there is none. NULL without memory. */
+struct finding *finding_get(struct analysis *a, enum verdict_class class, uint32_t node,
+			    uint32_t from, uint32_t to, uint8_t reason);
+/* Widens its time. */
+void finding_seen(struct finding *f, uint64_t first_ns, uint64_t last_ns);
+/* Charges lost frames of a pair. 0 or -ENOMEM. */
+int finding_charge(struct analysis *a, const struct charge *charge);
+/* What may be lost besides, spread over the findings. 0 or -ENOMEM. */
+int finding_uncertain(struct analysis *a);
+
+/* --- findings without a loss: find_links.c, find_peers.c, find_nodes.c --- */
+int find_links(struct analysis *a);
+int find_peers(struct analysis *a);
+int find_nodes(struct analysis *a);
+
+/* --- text.c --- */
+struct text {
+	char *s;
+	size_t len, cap;
+	bool failed;
+};
+
+void text_add(struct text *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* The caller owns it; NULL: there was no memory. */
+char *text_take(struct text *t);
+/* Printable ASCII, cut to fit. */
+void text_copy(char *to, size_t size, const char *from);
+struct span_text { char s[24]; };
+struct span_text text_span(uint64_t ns);		/* "1.5 s", "20 ms" */
+struct peer_text { char s[16]; };
+struct peer_text text_peer(const struct analysis *a, uint32_t peer);	/* "[AbCdE]", "someone" */
+struct addr_text { char s[ADDR_TEXT_LEN]; };
+struct addr_text text_addr(const struct addr *addr);
+
+/* --- words*.c: what is said of a finding --- */
+struct words {
+	struct analysis *a;
+	const struct finding *f;
+	struct report_verdict *out;
+	struct text summary, fix;
+	bool failed;
+};
+
+/* Adds a line of evidence. */
+void words_line(struct words *w, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* The pairs that lost most. */
+void words_pairs(struct words *w);
+/* By what name, or address, a relay is told to dial that node. */
+struct dial_name { char s[160]; };
+struct dial_name words_dial(const struct analysis *a, uint32_t node);
+bool words_is_coder(const struct analysis *a, uint32_t node);
+/* "3 packets", "1 packet of 1 pair" */
+struct count_text { char s[64]; };
+struct count_text words_count(uint64_t count, const char *noun);
+
+void words_mesh_route(struct words *w);		/* words_link.c */
+void words_link_down(struct words *w);
+void words_link_one_way(struct words *w);
+void words_link_stalled(struct words *w);
+void words_stale_route(struct words *w);	/* words_peer.c */
+void words_peer_absent(struct words *w);
+void words_queue_drop(struct words *w);
+void words_duplicate_peer(struct words *w);
+void words_last_hop(struct words *w);
+void words_handshake(struct words *w);
+void words_rate_limited(struct words *w);
+void words_flapping(struct words *w);
+void words_host_drop(struct words *w);		/* words_node.c */
+void words_not_admitted(struct words *w);
+void words_node_slow(struct words *w);
+void words_node_restarted(struct words *w);
+void words_stun(struct words *w);
+void words_untraced_node(struct words *w);
+
+/* Sentence, evidence and fix of @f into @out. 0 or -ENOMEM. */
+int verdict_words(struct analysis *a, const struct finding *f, struct report_verdict *out);
+
+#endif

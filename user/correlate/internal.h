@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What the files of correlate share: the state that records leave behind. The analysis of it, which
+ * lives as long as one report takes, is in analysis.h.
+ *
+ * Peers and pairs are interned: a peer is a number from 1 (0: its key is not known), a pair a number
+ * from 1 (0: the row of all that has none of its own).
+ */
+#ifndef CORRELATE_INTERNAL_H
+#define CORRELATE_INTERNAL_H
+
+#include "correlate/correlate.h"
+
+#define NONE		UINT32_MAX
+#define OTHER_PAIR	0u
+#define NSEC_PER_SEC	1000000000ull
+#define NSEC_PER_MSEC	1000000ull
+
+/* --- memory (mem.c) --- */
+
+/* A hash table from numbers to numbers. All zero is an empty one. */
+struct table {
+	uint64_t *keys;
+	uint32_t *values;
+	size_t size, used;
+};
+
+/* NULL where @key is not there. */
+uint32_t *table_find(const struct table *t, uint64_t key);
+/* Sets or replaces. 0 or -ENOMEM. */
+int table_put(struct table *t, uint64_t key, uint32_t value);
+void table_free(struct table *t);
+
+/*
+ * Room for one more element of @size bytes behind @count. False without memory; nothing has changed
+ * then.
+ */
+bool vec_reserve(void **data, size_t count, size_t *cap, size_t size);
+#define VEC_ROOM(v, n, cap) vec_reserve((void **)&(v), (n), &(cap), sizeof(*(v)))
+
+/* --- state (state.c) --- */
+
+/* ForwardPacket frames of one pair on one mesh connection. */
+struct row {
+	uint32_t pair;
+	uint64_t frames, bytes;
+};
+
+struct rows {
+	struct row *v;
+	size_t count, cap;
+	struct table index;	/* of pairs, once there are many */
+};
+
+/* NULL: none, or, with @make, no memory. */
+struct row *rows_get(struct rows *rows, uint32_t pair, bool make);
+void rows_free(struct rows *rows);
+
+struct mark_delta {
+	uint32_t pair;
+	uint64_t frames;	/* total at the mark */
+};
+
+struct mark {
+	uint64_t digest, no, seen_ns;
+	uint32_t len, pair;
+	size_t first_delta, delta_count;
+	/* The connection's gaps in the snapshot before the mark's: those told since may be behind it. */
+	uint64_t gaps_before;
+};
+
+#define MARKS_KEPT	512	/* of a connection; older ones are folded into marks.base */
+
+struct marks {
+	struct mark *v;
+	size_t count, cap;
+	struct mark_delta *deltas;
+	size_t delta_count, delta_cap;
+	struct rows base;	/* totals before v[0] */
+};
+
+/* The worst that TCP's own word showed of a mesh connection, snapshot by snapshot. */
+struct stall {
+	uint64_t longest_ns;	/* that nothing of what stood unacknowledged was acknowledged */
+	uint64_t first_ns, last_ns; /* when a stall was first and last seen */
+	uint32_t unacked, notsent, max_segment, retransmits;
+	bool before_end;	/* it stood so in the last snapshot before the connection ended */
+};
+
+struct conn {
+	struct record_conn rec;
+	uint32_t life, peer;
+	uint64_t told_ns;	/* time of the last snapshot that told of it */
+	uint64_t gaps_before;	/* rec.gaps of the snapshot before that */
+	uint64_t wedged_since_ns; /* client: unread in every snapshot since; 0: not so */
+	uint64_t wedged_bytes;	/* in_bytes at wedged_since_ns */
+	struct rows rows;
+	struct marks marks;
+	struct stall stall;
+};
+
+struct pair_row {
+	uint32_t pair;
+	struct record_books books;
+	uint64_t frames[HOP_COUNT], bytes[HOP_COUNT];
+	uint64_t first_seen, first_ns, last_ns;
+	uint64_t last_hop, last_hop_first_ns, last_hop_last_ns;
+	uint64_t wg_initiations, wg_responses;
+	uint64_t wg_initiation_first_ns, wg_initiation_last_ns, wg_response_last_ns;
+	uint32_t *latency;	/* NULL: no sample */
+};
+
+/* A mesh peer's word on one of its clients: the last time it came, and whether it is there. */
+struct presence {
+	uint64_t conn;
+	uint32_t peer;
+	uint64_t from_ns, gone_ns; /* gone 0: there */
+	struct addr addr;
+};
+
+/* One process of a relay, as one tracer saw it. */
+struct life {
+	uint32_t agent, node;	/* index of the agent; the node's number there */
+	struct record_node info;
+	bool has_nic;
+	struct record_nic nic;
+	uint64_t told_ns;
+	struct conn **conns;	/* sorted by nothing; see conn_index */
+	size_t conn_count, conn_cap;
+	struct table conn_index; /* conn's number to place in conns */
+	uint64_t failed_dials_gone; /* let go: closed dials that carried nothing */
+	struct pair_row *pairs;
+	size_t pair_count, pair_cap;
+	struct table pair_index;
+	struct presence *presence;
+	size_t presence_count, presence_cap;
+	struct table presence_index;
+};
+
+struct loss {
+	uint32_t life, pair;
+	uint8_t reason, basis;
+	bool from_mesh;
+	uint64_t in_conn, out_conn;
+	uint64_t count, bytes, first_ns, last_ns;
+};
+
+struct agent {
+	uint64_t id;
+	struct record_agent info;
+	bool known;		/* a snapshot was closed */
+	bool cut;
+	uint64_t first_ns, last_ns; /* snapshots */
+	uint8_t *stage;		/* records of the snapshot that is not closed yet */
+	size_t stage_len, stage_cap;
+};
+
+struct correlate {
+	const struct derpmap *map;
+	struct correlate_limits limits;
+	uint64_t seed[2];
+	struct agent *agents;
+	size_t agent_count, agent_cap;
+	struct life **lives;
+	size_t life_count, life_cap;
+	struct table life_index;
+	struct key *peers;	/* [0]: zero */
+	size_t peer_count, peer_cap;
+	uint32_t *peer_slots;
+	size_t peer_slot_count;
+	struct pair_ends { uint32_t src, dst; } *pairs; /* [0]: the other row's */
+	size_t pair_count, pair_cap;
+	struct table pair_index;
+	struct loss *losses;
+	size_t loss_count, loss_cap, loss_limit;
+	uint64_t refused_lives;	/* over limits.max_nodes */
+};
+
+/* The peer's number; NONE without memory. @make false: 0 where it is not known. */
+uint32_t peer_get(struct correlate *c, const struct key *key, bool make);
+/* OTHER_PAIR over the limit or for two unknown ends; NONE without memory. */
+uint32_t pair_get(struct correlate *c, const struct key *src, const struct key *dst);
+
+struct conn *life_conn(const struct life *life, uint64_t conn);
+void life_free(struct life *life);
+
+/* Applies one record of a closed snapshot. 0 or -ENOMEM. */
+int state_apply(struct correlate *c, uint32_t agent, const struct record *r);
+/* After a snapshot: lets go what the limits do not keep. 0 or -ENOMEM. */
+int state_trim(struct correlate *c, uint32_t agent);
+
+/* --- losses (losses.c) --- */
+
+/* 0 or -ENOMEM. */
+int losses_add(struct correlate *c, uint32_t life, uint32_t pair, const struct record_loss *rec);
+
+/* Over the limit, takes neighbours in time together. */
+void losses_trim(struct correlate *c);
+
+#endif

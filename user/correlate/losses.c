@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Losses as the nodes told them, kept until a report asks. A trace of days would keep millions: over
+ * the limit, neighbours in time of one node, pair, reason and exit are taken together, over as wide a
+ * span as it takes.
+ */
+#include "correlate/internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LOSSES_KEPT	131072u
+
+int losses_add(struct correlate *c, uint32_t life, uint32_t pair, const struct record_loss *rec)
+{
+	struct loss *l;
+
+	if (!rec->count)
+		return 0;
+	if (!VEC_ROOM(c->losses, c->loss_count, c->loss_cap))
+		return -ENOMEM;
+	l = &c->losses[c->loss_count++];
+	memset(l, 0, sizeof(*l));
+	l->life = life;
+	l->pair = pair;
+	l->reason = rec->reason > 0 && rec->reason < REASON_COUNT ? rec->reason : REASON_OTHER;
+	l->basis = rec->basis <= BASIS_UNKNOWN ? rec->basis : BASIS_UNKNOWN;
+	l->from_mesh = rec->from_mesh;
+	l->in_conn = rec->in_conn;
+	l->out_conn = rec->out_conn;
+	l->count = rec->count;
+	l->bytes = rec->bytes;
+	l->first_ns = rec->first_ns;
+	l->last_ns = rec->last_ns > rec->first_ns ? rec->last_ns : rec->first_ns;
+	return 0;
+}
+
+#define CMP(x, y) do { if ((x) != (y)) return (x) < (y) ? -1 : 1; } while (0)
+
+static int by_what_then_time(const void *pa, const void *pb)
+{
+	const struct loss *a = pa, *b = pb;
+
+	CMP(a->life, b->life);
+	CMP(a->pair, b->pair);
+	CMP(a->reason, b->reason);
+	CMP(a->basis, b->basis);
+	CMP(a->from_mesh, b->from_mesh);
+	CMP(a->out_conn, b->out_conn);
+	CMP(a->first_ns, b->first_ns);
+	CMP(a->last_ns, b->last_ns);
+	CMP(a->in_conn, b->in_conn);
+	CMP(a->count, b->count);
+	return 0;
+}
+
+static bool same_what(const struct loss *a, const struct loss *b)
+{
+	return a->life == b->life && a->pair == b->pair && a->reason == b->reason &&
+	       a->basis == b->basis && a->from_mesh == b->from_mesh && a->out_conn == b->out_conn;
+}
+
+/* Takes together what lies within @span_ns. */
+static void merge(struct correlate *c, uint64_t span_ns)
+{
+	size_t i, n = 0;
+
+	for (i = 0; i < c->loss_count; i++) {
+		struct loss *l = &c->losses[i], *p = n ? &c->losses[n - 1] : NULL;
+
+		if (!p || !same_what(p, l) ||
+		    (l->last_ns > p->first_ns && l->last_ns - p->first_ns > span_ns)) {
+			c->losses[n++] = *l;
+			continue;
+		}
+		p->count += l->count;
+		p->bytes += l->bytes;
+		if (l->last_ns > p->last_ns)
+			p->last_ns = l->last_ns;
+		if (p->in_conn != l->in_conn)
+			p->in_conn = 0;
+	}
+	c->loss_count = n;
+}
+
+void losses_trim(struct correlate *c)
+{
+	uint64_t span_ns;
+
+	if (!c->loss_limit)
+		c->loss_limit = LOSSES_KEPT;
+	if (c->loss_count <= c->loss_limit)
+		return;
+	qsort(c->losses, c->loss_count, sizeof(*c->losses), by_what_then_time);
+	for (span_ns = NSEC_PER_SEC; c->loss_count > c->loss_limit / 2; span_ns *= 4) {
+		merge(c, span_ns);
+		if (span_ns > UINT64_MAX / 8)
+			break;
+	}
+	/* One row for each node, pair, reason and exit is as little as it gets. */
+	if (c->loss_count > c->loss_limit / 2)
+		c->loss_limit = c->loss_count * 2;
+}

@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Books of a pair over the whole region, from those of its nodes and edges. Why they balance:
+ *
+ * Every node n keeps, to the frame,	E = L + I + X + U	(entered, left, in flight, lost, untraced)
+ * every edge c (stream.c)		S = a + i + x + u	(sent, arrived, in flight, lost, untraced)
+ *
+ * With mi and mo what n counted on mesh-in and mesh-out, E - mi is what came to n from outside of the
+ * mesh, or was first seen there, and L - mo what was delivered. Summed over the nodes:
+ *
+ *	sum(E - mi) + sum(mi) - sum(mo) = sum(L - mo) + sum(I) + sum(X) + sum(U)
+ *
+ * What the mesh carries stands twice in it: sum(mi) is sum(a), but for frames of connections that are
+ * no edge (rin); sum(mo) is sum(S), but for what edges found beyond their senders' counts (first seen
+ * at the far end, or ahead of the sender's snapshot: f) and frames that no edge has (rout):
+ *
+ *	sum(mi) - sum(mo) = sum(a) - sum(S) + f + rin - rout = f + rin - rout - sum(i) - sum(x) - sum(u)
+ *
+ * so that, with
+ *	entered   = sum(E - mi) + f + rin
+ *	delivered = sum(L - mo)
+ *	in_flight = sum(I) + sum(i)
+ *	lost      = sum(X) + sum(x)
+ *	untraced  = sum(U) + sum(u) + rout
+ *
+ * the law holds whatever was seen or missed. Two things are then known to be one, and come off both
+ * sides: a packet untraced at a node, or on an edge, and one that is first seen behind it; a packet in
+ * flight at a node by its snapshot and ahead of it on an edge. Last, what was delivered to a socket
+ * that ended without acknowledging it moves from delivered to lost.
+ */
+#include "correlate/analysis.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A row of an edge, found by pair. */
+struct ref {
+	uint32_t pair, edge, row;
+};
+
+struct sum {
+	int64_t entered, delivered, in_flight, lost, untraced;
+};
+
+#define CMP(x, y) do { if ((x) != (y)) return (x) < (y) ? -1 : 1; } while (0)
+
+static int by_pair_node(const void *px, const void *py)
+{
+	const struct place *x = px, *y = py;
+
+	CMP(x->pair, y->pair);
+	CMP(x->node, y->node);
+	return 0;
+}
+
+static int refs_by_pair(const void *px, const void *py)
+{
+	const struct ref *x = px, *y = py;
+
+	CMP(x->pair, y->pair);
+	CMP(x->edge, y->edge);
+	return 0;
+}
+
+static int places_fill(struct analysis *a)
+{
+	size_t i, j, count = 0;
+
+	for (i = 0; i < a->traced_count; i++)
+		count += a->nodes[i].life->pair_count;
+	a->places = malloc((count + 1) * sizeof(*a->places));
+	if (!a->places)
+		return -ENOMEM;
+	for (i = 0; i < a->traced_count; i++) {
+		const struct life *life = a->nodes[i].life;
+
+		for (j = 0; j < life->pair_count; j++)
+			a->places[a->place_count++] =
+				(struct place){ life->pairs[j].pair, i, &life->pairs[j] };
+	}
+	qsort(a->places, count, sizeof(*a->places), by_pair_node);
+	return 0;
+}
+
+const struct place *pairs_places(const struct analysis *a, uint32_t pair, size_t *count)
+{
+	size_t low = 0, high = a->place_count, mid, end;
+
+	while (low < high) {
+		mid = (low + high) / 2;
+		if (a->places[mid].pair < pair)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	for (end = low; end < a->place_count && a->places[end].pair == pair;)
+		end++;
+	*count = end - low;
+	return a->places + low;
+}
+
+static struct ref *refs_make(const struct analysis *a, size_t *count)
+{
+	struct ref *refs;
+	size_t i, j, n = 0;
+
+	for (i = 0; i < a->edge_count; i++)
+		n += a->edges[i].row_count;
+	refs = malloc((n + 1) * sizeof(*refs));
+	if (!refs)
+		return NULL;
+	*count = n;
+	for (i = n = 0; i < a->edge_count; i++) {
+		for (j = 0; j < a->edges[i].row_count; j++)
+			refs[n++] = (struct ref){ a->edges[i].rows[j].pair, i, j };
+	}
+	qsort(refs, n, sizeof(*refs), refs_by_pair);
+	return refs;
+}
+
+/* One node's books of the pair, and what its mesh connections counted of it. */
+struct books {
+	int64_t entered, left, in_flight, lost, untraced, first_seen, mesh_in, mesh_out, last_hop;
+};
+
+static int64_t least(int64_t x, int64_t y)
+{
+	return x < y ? x : y;
+}
+
+static void node_add(const struct analysis *a, struct pair_sum *p, struct sum *s, uint32_t node,
+		     const struct books *b, const struct ref *refs, size_t count)
+{
+	int64_t told = 0, arrived = 0, seen_behind = 0, ahead = 0, missed_before = 0, same;
+	int64_t delivered = b->left - b->mesh_out;
+	size_t i;
+
+	for (i = 0; i < count; i++) {
+		const struct edge *e = &a->edges[refs[i].edge];
+		const struct edge_row *row = &e->rows[refs[i].row];
+
+		if (e->from == node) {
+			told += e->out ? row->told : 0;
+			seen_behind += row->first_seen;
+			ahead += row->ahead;
+		}
+		if (e->to == node) {
+			arrived += e->in ? row->arrived : 0;
+			missed_before += row->untraced;
+		}
+	}
+	s->entered += b->entered - b->mesh_in;
+	s->delivered += delivered - b->last_hop;
+	s->in_flight += b->in_flight;
+	s->lost += b->lost + b->last_hop;
+	s->untraced += b->untraced;
+	/* rin and rout; a negative one belongs to the other side. */
+	if (b->mesh_in >= arrived)
+		s->entered += b->mesh_in - arrived;
+	else
+		s->untraced += arrived - b->mesh_in;
+	if (b->mesh_out >= told)
+		s->untraced += b->mesh_out - told;
+	else
+		s->entered += told - b->mesh_out;
+	same = least(b->untraced, seen_behind) + least(b->first_seen, missed_before);
+	s->entered -= same;
+	s->untraced -= same;
+	same = least(b->in_flight, ahead);
+	s->entered -= same;
+	s->in_flight -= same;
+
+	p->last_hop += b->last_hop;
+	p->across_delivered += least(delivered > 0 ? delivered : 0, b->mesh_in);
+	p->same_node |= delivered > b->mesh_in;
+	p->across |= b->mesh_in || b->mesh_out;
+}
+
+static void edges_add(const struct analysis *a, struct pair_sum *p, struct sum *s,
+		      const struct ref *refs, size_t count)
+{
+	size_t i;
+
+	for (i = 0; i < count; i++) {
+		const struct edge *e = &a->edges[refs[i].edge];
+		const struct edge_row *row = &e->rows[refs[i].row];
+
+		s->entered += row->first_seen + row->ahead;
+		s->in_flight += row->in_flight;
+		s->lost += row->lost;
+		s->untraced += row->untraced;
+		p->across_sent += row->sent;
+		if (!a->nodes[e->to].life)
+			p->untraced_node += row->untraced;
+	}
+}
+
+/* Moves a negative term to the other side: records that do not balance must not break the law. */
+static uint64_t settle(int64_t term, int64_t *other_side)
+{
+	if (term >= 0)
+		return term;
+	*other_side -= term;
+	return 0;
+}
+
+static void sum_take(struct pair_sum *p, struct sum *s)
+{
+	p->in_flight = settle(s->in_flight, &s->entered);
+	p->lost = settle(s->lost, &s->entered);
+	p->delivered = settle(s->delivered, &s->entered);
+	p->untraced = settle(s->untraced, &s->entered);
+	if (s->entered < 0) {
+		p->untraced -= s->entered;
+		s->entered = 0;
+	}
+	p->entered = s->entered;
+	if (p->untraced_node > p->untraced)
+		p->untraced_node = p->untraced;
+}
+
+static void pair_times(const struct analysis *a, struct pair_sum *p, const struct place *place)
+{
+	uint64_t first = ref_time(a, a->nodes[place->node].agent, place->row->first_ns);
+	uint64_t last = ref_time(a, a->nodes[place->node].agent, place->row->last_ns);
+
+	if (first && (!p->first_ns || first < p->first_ns))
+		p->first_ns = first;
+	if (last > p->last_ns)
+		p->last_ns = last;
+}
+
+static void pair_sum(const struct analysis *a, uint32_t pair, const struct ref *refs, size_t count)
+{
+	struct pair_sum *p = &a->sums[pair];
+	struct sum s = { 0 };
+	size_t places, i;
+	const struct place *place = pairs_places(a, pair, &places);
+
+	for (i = 0; i < places; i++) {
+		const struct pair_row *row = place[i].row;
+		struct books b = {
+			.entered = row->books.entered, .left = row->books.left,
+			.in_flight = row->books.in_flight, .lost = row->books.lost,
+			.untraced = row->books.untraced, .first_seen = row->first_seen,
+			.mesh_in = row->frames[HOP_MESH_IN], .mesh_out = row->frames[HOP_MESH_OUT],
+			.last_hop = row->last_hop,
+		};
+
+		node_add(a, p, &s, place[i].node, &b, refs, count);
+		pair_times(a, p, &place[i]);
+	}
+	edges_add(a, p, &s, refs, count);
+	sum_take(p, &s);
+}
+
+/* What a node's books hold beyond its pairs. */
+static void rest_of(const struct node *n, struct books *b)
+{
+	const struct record_books *all = &n->life->info.books;
+	size_t i, j;
+
+	*b = (struct books){ .entered = all->entered, .left = all->left,
+			     .in_flight = all->in_flight, .lost = all->lost,
+			     .untraced = all->untraced };
+	for (i = 0; i < n->life->pair_count; i++) {
+		const struct record_books *pair = &n->life->pairs[i].books;
+
+		b->entered -= pair->entered;
+		b->left -= pair->left;
+		b->in_flight -= pair->in_flight;
+		b->lost -= pair->lost;
+		b->untraced -= pair->untraced;
+	}
+	for (i = 0; i < n->life->conn_count; i++) {
+		const struct conn *conn = n->life->conns[i];
+		int64_t rest = conn->rec.forwards;
+
+		for (j = 0; j < conn->rows.count; j++)
+			rest -= least(rest, conn->rows.v[j].frames);
+		if (conn->rec.dialled)
+			b->mesh_out += rest;
+		else
+			b->mesh_in += rest;
+	}
+	/* Counts of connections that have been let go are in no row: not more than there is. */
+	b->mesh_in = least(b->mesh_in, b->entered > 0 ? b->entered : 0);
+	b->mesh_out = least(b->mesh_out, b->left > 0 ? b->left : 0);
+}
+
+static void other_sum(const struct analysis *a, const struct ref *refs, size_t count)
+{
+	struct pair_sum *p = &a->sums[OTHER_PAIR];
+	struct sum s = { 0 };
+	struct books b;
+	size_t i;
+
+	for (i = 0; i < a->traced_count; i++) {
+		rest_of(&a->nodes[i], &b);
+		node_add(a, p, &s, i, &b, refs, count);
+	}
+	edges_add(a, p, &s, refs, count);
+	sum_take(p, &s);
+	p->same_node = p->across = false;
+}
+
+int pairs_sum(struct analysis *a)
+{
+	size_t count = 0, at, end, pair;
+	struct ref *refs = refs_make(a, &count);
+	int err = refs ? places_fill(a) : -ENOMEM;
+
+	if (!err) {
+		a->sums = calloc(a->c->pair_count, sizeof(*a->sums));
+		err = a->sums ? 0 : -ENOMEM;
+	}
+	for (pair = at = 0; !err && pair < a->c->pair_count; pair++) {
+		a->sums[pair].worst = NONE;
+		for (end = at; end < count && refs[end].pair == pair;)
+			end++;
+		if (pair == OTHER_PAIR)
+			other_sum(a, refs + at, end - at);
+		else
+			pair_sum(a, pair, refs + at, end - at);
+		at = end;
+	}
+	free(refs);
+	return err;
+}

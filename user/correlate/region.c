@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Which nodes there are, what they are called and in which region they stand. A node is a life: one
+ * process, as one tracer saw it. Nodes that nobody traces come from what others saw of them and from
+ * the DERP map. Traced ones stand first, in an order that their facts alone decide.
+ */
+#include "correlate/analysis.h"
+#include "derpmap/derpmap.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const struct derpmap_node *map_by_address(const struct derpmap *map, const struct addr *addr)
+{
+	char ip[ADDR_TEXT_LEN];
+
+	if (!map || !addr->family)
+		return NULL;
+	addr_format_ip(addr, ip);
+	return derpmap_find_node_by_address(map, ip, addr->port);
+}
+
+static const struct derpmap_node *map_by_name(const struct derpmap *map, const char *name)
+{
+	return map && name && *name ? derpmap_find_node_by_host(map, name) : NULL;
+}
+
+/* The address by which it is known: health checks over loopback are not how clients reach it. */
+static const struct addr *served(const struct record_node *info)
+{
+	uint32_t i, n = info->serves_count < 4 ? info->serves_count : 4;
+
+	for (i = 0; i < n; i++) {
+		if (!addr_is_loopback(&info->serves[i]))
+			return &info->serves[i];
+	}
+	return n ? &info->serves[0] : NULL;
+}
+
+static void life_node(const struct analysis *a, uint32_t life_no, struct node *n)
+{
+	const struct life *life = a->c->lives[life_no];
+	const struct record_node *info = &life->info;
+	const struct addr *addr = served(info);
+	uint32_t i;
+
+	memset(n, 0, sizeof(*n));
+	n->life = life;
+	n->agent = life->agent;
+	n->key = info->key;
+	n->region = -1;
+	n->ended = info->ended_ns != 0;
+	for (i = 0; i < info->serves_count && i < 4 && !n->map; i++)
+		n->map = map_by_address(a->c->map, &info->serves[i]);
+	if (!n->map)
+		n->map = map_by_name(a->c->map, info->tls_name);
+	if (addr)
+		n->addr = *addr;
+	if (n->map) {
+		n->region = n->map->region->id;
+		text_copy(n->name, sizeof(n->name) - 8, n->map->hostname);
+	} else if (addr) {
+		addr_format(addr, n->name);
+	} else if (info->tls_name[0]) {
+		text_copy(n->name, sizeof(n->name) - 8, info->tls_name);
+	} else {
+		char host[64], comm[64];
+
+		text_copy(host, sizeof(host), a->c->agents[life->agent].info.host);
+		text_copy(comm, sizeof(comm), info->name);
+		snprintf(n->name, sizeof(n->name) - 8, "%s:%s[%d]", host, comm, info->pid);
+	}
+}
+
+#define CMP(x, y) do { if ((x) != (y)) return (x) < (y) ? -1 : 1; } while (0)
+
+static int by_facts(const void *pa, const void *pb, void *ctx)
+{
+	const struct node *x = pa, *y = pb;
+	const struct correlate *c = ctx;
+	int cmp;
+
+	CMP(x->region, y->region);
+	cmp = strcmp(x->name, y->name);
+	if (cmp)
+		return cmp;
+	CMP(x->life->info.since_ns, y->life->info.since_ns);
+	cmp = key_compare(&x->key, &y->key);
+	if (cmp)
+		return cmp;
+	CMP(x->life->info.pid, y->life->info.pid);
+	CMP(c->agents[x->agent].id, c->agents[y->agent].id);
+	CMP(x->life->node, y->life->node);
+	return 0;
+}
+
+static uint64_t life_end(const struct analysis *a, const struct life *life)
+{
+	return life->info.ended_ns ? life->info.ended_ns : a->c->agents[life->agent].last_ns;
+}
+
+/* One process, told by two tracers at once: the one that saw more of it speaks. */
+static bool told_twice(const struct analysis *a, const struct life *x, const struct life *y)
+{
+	if (x->agent == y->agent || !x->info.pid || x->info.pid != y->info.pid ||
+	    x->info.started_ns / NSEC_PER_SEC != y->info.started_ns / NSEC_PER_SEC ||
+	    strcmp(a->c->agents[x->agent].info.host, a->c->agents[y->agent].info.host) ||
+	    !key_equal(&x->info.key, &y->info.key))
+		return false;
+	return x->info.since_ns < life_end(a, y) && y->info.since_ns < life_end(a, x);
+}
+
+static bool is_shadow(const struct analysis *a, uint32_t life_no)
+{
+	const struct life *life = a->c->lives[life_no], *o;
+	size_t i;
+
+	for (i = 0; i < a->c->life_count; i++) {
+		o = a->c->lives[i];
+		if (o == life || !told_twice(a, life, o))
+			continue;
+		if (o->info.since_ns != life->info.since_ns) {
+			if (o->info.since_ns < life->info.since_ns)
+				return true;
+		} else if (a->c->agents[o->agent].id < a->c->agents[life->agent].id) {
+			return true;
+		}
+	}
+	return false;
+}
+
+/* The same relay: its process was followed by another, or its tracer was. */
+static bool same_relay(const struct node *x, const struct node *y)
+{
+	if (!key_is_zero(&x->key) && key_equal(&x->key, &y->key))
+		return true;
+	/* Coder's relays make a new key at each start; an address of one host stays with its node. */
+	return x->addr.family && x->agent == y->agent && addr_equal(&x->addr, &y->addr);
+}
+
+static void identities(struct analysis *a)
+{
+	size_t i, j, best;
+
+	for (i = 0; i < a->node_count; i++) {
+		struct node *n = &a->nodes[i];
+
+		best = i;
+		n->identity = i;
+		for (j = 0; j < a->node_count; j++) {
+			const struct node *o = &a->nodes[j];
+
+			if (j == i || !same_relay(n, o) ||
+			    life_end(a, o->life) > n->life->info.since_ns + NSEC_PER_SEC ||
+			    o->life->info.since_ns >= n->life->info.since_ns)
+				continue;
+			if (best == i ||
+			    o->life->info.since_ns > a->nodes[best].life->info.since_ns)
+				best = j;
+		}
+		if (best != i)
+			n->identity = best;
+	}
+	for (i = 0; i < a->node_count; i++) {
+		for (j = a->nodes[i].identity; a->nodes[j].identity != j;)
+			j = a->nodes[j].identity;
+		a->nodes[i].identity = j;
+	}
+}
+
+/* Relays of the map that stand in a traced node's region and that nobody traces. */
+static int map_nodes(struct analysis *a)
+{
+	const struct derpmap_node *m;
+	struct node *n;
+	size_t i;
+
+	for (m = a->c->map ? derpmap_next_node(a->c->map, NULL) : NULL; m;
+	     m = derpmap_next_node(a->c->map, m)) {
+		bool wanted = false, there = false;
+
+		if (m->stun_only)
+			continue;
+		for (i = 0; i < a->node_count; i++) {
+			wanted |= a->nodes[i].map && a->nodes[i].map->region == m->region;
+			there |= a->nodes[i].map == m;
+		}
+		if (!wanted || there)
+			continue;
+		if (!VEC_ROOM(a->nodes, a->node_count, a->node_cap))
+			return -ENOMEM;
+		n = &a->nodes[a->node_count];
+		memset(n, 0, sizeof(*n));
+		n->agent = NONE;
+		n->map = m;
+		n->region = m->region->id;
+		n->to_ns = FOREVER;
+		n->identity = a->node_count++;
+		text_copy(n->name, sizeof(n->name) - 8, m->hostname);
+	}
+	return 0;
+}
+
+int region_nodes(struct analysis *a)
+{
+	size_t i;
+
+	a->node_of_life = malloc((a->c->life_count + 1) * sizeof(*a->node_of_life));
+	if (!a->node_of_life)
+		return -ENOMEM;
+	for (i = 0; i < a->c->life_count; i++) {
+		a->node_of_life[i] = NONE;
+		if (!a->c->agents[a->c->lives[i]->agent].known || is_shadow(a, i))
+			continue;
+		if (!VEC_ROOM(a->nodes, a->node_count, a->node_cap))
+			return -ENOMEM;
+		life_node(a, i, &a->nodes[a->node_count]);
+		a->has_map |= a->nodes[a->node_count].map != NULL;
+		a->node_count++;
+	}
+	if (a->node_count)
+		qsort_r(a->nodes, a->node_count, sizeof(*a->nodes), by_facts, a->c);
+	a->traced_count = a->node_count;
+	for (i = 0; i < a->node_count; i++) {
+		const struct life *life = a->nodes[i].life;
+		uint32_t *no = table_find(&a->c->life_index, (uint64_t)life->agent << 32 | life->node);
+
+		a->node_of_life[*no] = i;
+	}
+	identities(a);
+	return map_nodes(a);
+}
+
+/* Which of the untraced nodes is it? The key tells for certain, then the map, then the address. */
+static uint32_t untraced_find(const struct analysis *a, const struct key *key,
+			      const struct addr *addr, const struct derpmap_node *map)
+{
+	size_t i;
+
+	for (i = a->traced_count; !key_is_zero(key) && i < a->node_count; i++) {
+		if (key_equal(&a->nodes[i].key, key))
+			return i;
+	}
+	for (i = a->traced_count; i < a->node_count; i++) {
+		const struct node *n = &a->nodes[i];
+
+		if (!key_is_zero(key) && !key_is_zero(&n->key))
+			continue;
+		if ((map && n->map == map) || (addr->family && addr_equal(&n->addr, addr)))
+			return i;
+	}
+	return NONE;
+}
+
+uint32_t region_untraced(struct analysis *a, const struct key *key, const struct addr *addr,
+			 const char *tls_name)
+{
+	const struct derpmap_node *map = map_by_address(a->c->map, addr);
+	uint32_t at;
+	struct node *n;
+
+	if (!map)
+		map = map_by_name(a->c->map, tls_name);
+	at = untraced_find(a, key, addr, map);
+	if (at == NONE) {
+		if (!VEC_ROOM(a->nodes, a->node_count, a->node_cap))
+			return NONE;
+		n = &a->nodes[a->node_count];
+		memset(n, 0, sizeof(*n));
+		n->agent = NONE;
+		n->to_ns = FOREVER;
+		n->region = map ? (int)map->region->id : -1;
+		n->map = map;
+		n->identity = at = a->node_count++;
+	}
+	n = &a->nodes[at];
+	if (key_is_zero(&n->key))
+		n->key = *key;
+	/* Where it listens tells more than the port from which it dialled. */
+	if (addr->family && (!n->addr.family || (!n->addr.port && addr->port)))
+		n->addr = *addr;
+	if (n->map)
+		text_copy(n->name, sizeof(n->name) - 8, n->map->hostname);
+	else if (n->addr.port)
+		addr_format(&n->addr, n->name);
+	else if (n->addr.family)
+		addr_format_ip(&n->addr, n->name);
+	else
+		key_format_short(&n->key, n->name);
+	return at;
+}
+
+void region_names(struct analysis *a)
+{
+	size_t i, j, same, len;
+
+	for (i = a->node_count; i-- > 0;) {
+		for (j = same = 0; j < i; j++)
+			same += !strcmp(a->nodes[j].name, a->nodes[i].name);
+		len = strlen(a->nodes[i].name);
+		if (same)
+			snprintf(a->nodes[i].name + len, sizeof(a->nodes[i].name) - len, "#%zu",
+				 same + 1);
+	}
+}
+
+void region_times(struct analysis *a)
+{
+	size_t i;
+
+	for (i = 0; i < a->traced_count; i++) {
+		struct node *n = &a->nodes[i];
+
+		n->from_ns = ref_time(a, n->agent, n->life->info.since_ns);
+		n->to_ns = ref_time(a, n->agent, life_end(a, n->life));
+	}
+}
+
+bool region_same(const struct analysis *a, uint32_t x, uint32_t y)
+{
+	return a->nodes[x].identity != a->nodes[y].identity &&
+	       (!a->has_map || a->nodes[x].region == a->nodes[y].region);
+}
+
+bool region_overlap(const struct analysis *a, uint32_t x, uint32_t y)
+{
+	return a->nodes[x].from_ns < a->nodes[y].to_ns && a->nodes[y].from_ns < a->nodes[x].to_ns;
+}

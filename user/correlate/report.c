@@ -1,0 +1,433 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The door's second half: one look at the whole state, and what it shows as a report. */
+#include "correlate/analysis.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CMP(x, y) do { if ((x) != (y)) return (x) < (y) ? -1 : 1; } while (0)
+
+static void analysis_free(struct analysis *a)
+{
+	size_t i;
+
+	for (i = 0; i < a->edge_count; i++)
+		free(a->edges[i].rows);
+	for (i = 0; i < a->link_count; i++)
+		free(a->links[i].edges);
+	table_free(&a->mate_of);
+	table_free(&a->edge_of_conn);
+	table_free(&a->dialled);
+	table_free(&a->link_index);
+	table_free(&a->finding_index);
+	table_free(&a->share_index);
+	free(a->offset_ns);
+	free(a->nodes);
+	free(a->node_of_life);
+	free(a->mates);
+	free(a->edges);
+	free(a->links);
+	free(a->places);
+	free(a->sums);
+	free(a->stays);
+	free(a->words);
+	free(a->findings);
+	free(a->shares);
+}
+
+static void end_find(struct analysis *a)
+{
+	size_t i;
+	uint64_t end_ns;
+
+	a->end_ns = 0;
+	for (i = 0; i < a->c->agent_count; i++) {
+		end_ns = ref_time(a, i, a->c->agents[i].last_ns);
+		if (a->c->agents[i].known && end_ns > a->end_ns)
+			a->end_ns = end_ns;
+	}
+}
+
+static int analyse(struct analysis *a, struct correlate *c)
+{
+	int err;
+
+	a->c = c;
+	a->offset_ns = calloc(c->agent_count + 1, sizeof(*a->offset_ns));
+	if (!a->offset_ns)
+		return -ENOMEM;
+	err = region_nodes(a);
+	if (!err)
+		err = match_conns(a);
+	if (!err)
+		err = edge_make(a);
+	if (!err)
+		err = clock_offsets(a);
+	if (err)
+		return err;
+	end_find(a);
+	region_names(a);
+	region_times(a);
+	edge_times(a);
+	err = stream_books(a);
+	if (!err)
+		err = link_make(a);
+	if (!err)
+		err = pairs_sum(a);
+	if (!err)
+		err = presence_make(a);
+	if (!err)
+		err = classify_losses(a);
+	if (!err)
+		err = find_links(a);
+	return err ? err : finding_uncertain(a);
+}
+
+static int put_nodes(const struct analysis *a, struct report *out)
+{
+	size_t i;
+
+	out->nodes = calloc(a->node_count + 1, sizeof(*out->nodes));
+	if (!out->nodes)
+		return -ENOMEM;
+	out->node_count = a->node_count;
+	for (i = 0; i < a->node_count; i++) {
+		const struct node *n = &a->nodes[i];
+		const struct record_node *info = n->life ? &n->life->info : NULL;
+		struct report_node *r = &out->nodes[i];
+
+		r->key = n->key;
+		memcpy(r->name, n->name, sizeof(r->name));
+		r->region = n->region;
+		r->traced = info != NULL;
+		r->since_ns = out->start_ns;
+		if (!info)
+			continue;
+		r->pid = info->pid;
+		r->since_ns = n->from_ns;
+		r->ended_ns = ref_time(a, n->agent, info->ended_ns);
+		text_copy(r->software, sizeof(r->software), info->software);
+		r->peers = info->ended_ns ? 0 : info->peers;
+		r->entered = info->books.entered;
+		r->left = info->books.left;
+		r->in_flight = info->books.in_flight;
+		r->untraced = info->books.untraced;
+		r->lost.min = info->books.lost;
+		r->lost.max = info->books.lost + info->books.untraced;
+		r->unflushed = info->unflushed;
+		r->has_nic = n->life->has_nic;
+		r->nic = n->life->nic;
+	}
+	return 0;
+}
+
+static int put_links(const struct analysis *a, struct report *out)
+{
+	size_t i;
+
+	out->links = calloc(a->link_count + 1, sizeof(*out->links));
+	if (!out->links)
+		return -ENOMEM;
+	out->link_count = a->link_count;
+	for (i = 0; i < a->link_count; i++) {
+		const struct link *l = &a->links[i];
+
+		out->links[i] = (struct report_link){
+			.from = l->from, .to = l->to, .state = l->state, .sent = l->sent,
+			.has_arrived = l->has_arrived, .arrived = l->arrived,
+			.in_flight = l->in_flight, .untraced = l->untraced,
+			.lost = { l->lost, l->lost + l->untraced },
+			.reason = link_reason_name(l->reason),
+		};
+	}
+	return 0;
+}
+
+/* Where in a histogram the part @part of all lies, in microseconds. */
+static double quantile(const uint64_t *latency, uint64_t total, double part)
+{
+	double want = total * part, low;
+	uint64_t seen = 0;
+	int i;
+
+	for (i = 0; i < RECORD_LATENCY_BUCKETS; i++) {
+		if (latency[i] && seen + latency[i] >= want)
+			break;
+		seen += latency[i];
+	}
+	if (i == RECORD_LATENCY_BUCKETS)
+		return 0;
+	low = (double)(1u << i) / 8;
+	return low + low * (want - seen) / latency[i];
+}
+
+/*
+ * Inside the relays. Across two nodes the times at both add up, and so, from above, do their p99s;
+ * where the pair stayed on one node at a time, all samples are of one kind.
+ */
+static void put_latency(const struct pair_sum *p, const struct place *places, size_t count,
+			struct report_pair *r)
+{
+	uint64_t all[RECORD_LATENCY_BUCKETS] = { 0 }, total = 0;
+	size_t i;
+	int b;
+
+	for (i = 0; i < count; i++) {
+		if (!places[i].row->latency)
+			continue;
+		for (b = 0; b < RECORD_LATENCY_BUCKETS; b++) {
+			all[b] += places[i].row->latency[b];
+			total += places[i].row->latency[b];
+		}
+		if (!p->across || !total)
+			continue;
+		r->has_latency = true;
+		r->latency_p50_us += quantile(all, total, 0.5);
+		r->latency_p99_us += quantile(all, total, 0.99);
+		memset(all, 0, sizeof(all));
+		total = 0;
+	}
+	if (total) {
+		r->has_latency = true;
+		r->latency_p50_us = quantile(all, total, 0.5);
+		r->latency_p99_us = quantile(all, total, 0.99);
+	}
+}
+
+static int put_path(const struct place *places, size_t count, struct report_pair *r)
+{
+	size_t i;
+	int hop;
+
+	r->path = calloc(count * HOP_COUNT + 1, sizeof(*r->path));
+	if (!r->path)
+		return -ENOMEM;
+	for (hop = 0; hop < HOP_COUNT; hop++) {
+		for (i = 0; i < count; i++) {
+			if (!places[i].row->frames[hop])
+				continue;
+			r->path[r->path_count++] = (struct report_hop){
+				.node = places[i].node, .hop = hop,
+				.frames = places[i].row->frames[hop],
+				.bytes = places[i].row->bytes[hop],
+			};
+		}
+	}
+	return 0;
+}
+
+static int put_pair(const struct analysis *a, uint32_t pair, struct report_pair *r)
+{
+	const struct pair_sum *p = &a->sums[pair];
+	uint64_t rest = p->untraced - p->untraced_node;
+	const struct place *places;
+	size_t count;
+	int i;
+
+	r->src = a->c->peers[a->c->pairs[pair].src];
+	r->dst = a->c->peers[a->c->pairs[pair].dst];
+	r->is_other = pair == OTHER_PAIR;
+	r->entered = p->entered;
+	r->delivered = p->delivered;
+	r->in_flight = p->in_flight;
+	r->untraced = p->untraced;
+	r->lost.min = p->lost;
+	r->lost.max = p->lost + p->untraced;
+	for (i = 0; i < VERDICT_CLASSES; i++)
+		r->lost_by[i].min = r->lost_by[i].max = p->lost_by[i];
+	/* What may be lost besides goes where nobody saw, or with most of what was lost. */
+	r->lost_by[VERDICT_UNTRACED_NODE].max += p->untraced_node;
+	r->lost_by[p->worst == NONE ? VERDICT_UNTRACED_NODE : a->findings[p->worst].class].max += rest;
+	r->same_node = p->same_node;
+	r->across = p->across;
+	if (r->is_other)
+		return 0;
+	places = pairs_places(a, pair, &count);
+	put_latency(p, places, count, r);
+	return put_path(places, count, r);
+}
+
+static int most_lost_first(const void *px, const void *py)
+{
+	const struct report_pair *x = px, *y = py;
+	int cmp;
+
+	CMP(x->is_other, y->is_other);
+	CMP(y->lost.min, x->lost.min);
+	CMP(y->lost.max, x->lost.max);
+	CMP(y->entered, x->entered);
+	cmp = key_compare(&x->src, &y->src);
+	return cmp ? cmp : key_compare(&x->dst, &y->dst);
+}
+
+static int put_pairs(const struct analysis *a, struct report *out)
+{
+	size_t i;
+
+	out->pairs = calloc(a->c->pair_count, sizeof(*out->pairs));
+	if (!out->pairs)
+		return -ENOMEM;
+	for (i = 0; i < a->c->pair_count; i++) {
+		const struct pair_sum *p = &a->sums[i];
+
+		if (!p->entered && !p->delivered && !p->in_flight && !p->lost && !p->untraced)
+			continue;
+		if (put_pair(a, i, &out->pairs[out->pair_count++]) < 0)
+			return -ENOMEM;
+	}
+	qsort(out->pairs, out->pair_count, sizeof(*out->pairs), most_lost_first);
+	return 0;
+}
+
+static void landing_add(struct report_landing *l, uint64_t sent, uint64_t delivered, uint64_t lost,
+			uint64_t maybe)
+{
+	l->sent += sent;
+	l->delivered += delivered;
+	l->lost.min += lost;
+	l->lost.max += lost + maybe;
+	l->pairs++;
+}
+
+/* The 2x2: pairs whose peers landed on one node, and pairs whose peers did not. */
+static void put_landings(const struct analysis *a, struct report *out)
+{
+	size_t i;
+
+	for (i = 1; i < a->c->pair_count; i++) {
+		const struct pair_sum *p = &a->sums[i];
+		uint64_t sent = p->across_sent, delivered = p->across_delivered, lost = p->across_lost;
+
+		if (!p->across && p->same_node) {
+			landing_add(&out->same_node, p->entered, p->delivered, p->lost, p->untraced);
+			continue;
+		}
+		if (!p->across)
+			continue;
+		if (!p->same_node) {
+			landing_add(&out->across, p->entered, p->delivered, p->lost, p->untraced);
+			continue;
+		}
+		/* It moved: part of it went each way. */
+		sent = sent < p->entered ? sent : p->entered;
+		delivered = delivered < p->delivered ? delivered : p->delivered;
+		lost = lost < p->lost ? lost : p->lost;
+		landing_add(&out->across, sent, delivered, lost, p->untraced);
+		landing_add(&out->same_node, p->entered - sent, p->delivered - delivered,
+			    p->lost - lost, 0);
+	}
+}
+
+static int worst_first(const void *px, const void *py)
+{
+	const struct report_verdict *x = px, *y = py;
+	int cmp;
+
+	CMP(y->count.min, x->count.min);
+	CMP(y->count.max, x->count.max);
+	CMP(x->class, y->class);
+	CMP(x->node, y->node);
+	CMP(x->link_from, y->link_from);
+	CMP(x->link_to, y->link_to);
+	cmp = strcmp(x->reason, y->reason);
+	return cmp ? cmp : strcmp(x->summary, y->summary);
+}
+
+static int put_verdicts(struct analysis *a, struct report *out)
+{
+	size_t i;
+
+	out->verdicts = calloc(a->finding_count + 1, sizeof(*out->verdicts));
+	if (!out->verdicts)
+		return -ENOMEM;
+	for (i = 0; i < a->finding_count; i++) {
+		if (verdict_words(a, &a->findings[i], &out->verdicts[out->verdict_count++]) < 0)
+			return -ENOMEM;
+	}
+	qsort(out->verdicts, out->verdict_count, sizeof(*out->verdicts), worst_first);
+	return 0;
+}
+
+static void put_agents(const struct analysis *a, struct report *out)
+{
+	double cpu = 0;
+	bool cpu_known = false;
+	size_t i;
+
+	out->end_ns = a->end_ns;
+	strcpy(out->mode, "full");
+	for (i = 0; i < a->c->agent_count; i++) {
+		const struct agent *agent = &a->c->agents[i];
+		const struct record_agent *info = &agent->info;
+		uint64_t start_ns = info->ready_ns ? info->ready_ns : info->start_ns;
+
+		if (!agent->known)
+			continue;
+		start_ns = ref_time(a, i, start_ns ? start_ns : agent->first_ns);
+		/* When all of them were attached. */
+		if (start_ns > out->start_ns)
+			out->start_ns = start_ns;
+		out->agents++;
+		out->agents_cut += agent->cut;
+		out->segments_lost += info->segments_lost;
+		out->connections += info->connections;
+		out->without_secret += info->without_secret;
+		out->unsynchronised += info->unsynchronised;
+		if (info->cpu_percent >= 0) {
+			cpu += info->cpu_percent;
+			cpu_known = true;
+		}
+		if (info->mode[0] && strcmp(info->mode, "full"))
+			text_copy(out->mode, sizeof(out->mode), info->mode);
+	}
+	if (out->start_ns > out->end_ns)
+		out->start_ns = out->end_ns;
+	out->cpu_percent = cpu_known ? cpu : -1;
+	out->has_map = a->has_map;
+}
+
+int correlate_report(struct correlate *c, struct report *out)
+{
+	struct analysis a = { 0 };
+	int err;
+
+	memset(out, 0, sizeof(*out));
+	err = analyse(&a, c);
+	if (!err) {
+		put_agents(&a, out);
+		err = put_nodes(&a, out);
+	}
+	if (!err)
+		err = put_links(&a, out);
+	if (!err)
+		err = put_pairs(&a, out);
+	if (!err)
+		err = put_verdicts(&a, out);
+	if (!err)
+		put_landings(&a, out);
+	analysis_free(&a);
+	if (err)
+		report_free(out);
+	return err;
+}
+
+void report_free(struct report *r)
+{
+	size_t i, j;
+
+	for (i = 0; i < r->pair_count; i++)
+		free(r->pairs[i].path);
+	for (i = 0; i < r->verdict_count; i++) {
+		for (j = 0; j < r->verdicts[i].evidence_count; j++)
+			free(r->verdicts[i].evidence[j]);
+		free(r->verdicts[i].evidence);
+		free(r->verdicts[i].summary);
+		free(r->verdicts[i].fix);
+	}
+	free(r->nodes);
+	free(r->links);
+	free(r->pairs);
+	free(r->verdicts);
+	memset(r, 0, sizeof(*r));
+}

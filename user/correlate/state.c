@@ -1,0 +1,461 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What records leave behind: the lives of nodes, their connections, links, marks, pairs, presences.
+ * Records carry totals, so the newest of each is all there is to keep; what TCP said of a connection
+ * while it stood still is kept at its worst, for a link that has healed shows nothing any more.
+ */
+#include "correlate/internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CLOSED_KEPT	32768u	/* closed connections of one life */
+#define DIALS_KEPT	1024u	/* of them, dials that never carried a packet */
+#define PRESENCE_KEPT	262144u
+#define STALL_NS	(1500 * NSEC_PER_MSEC)
+
+#define ROWS_INDEXED	16u	/* more than so many rows of a connection have an index */
+
+struct row *rows_get(struct rows *rows, uint32_t pair, bool make)
+{
+	uint32_t *at;
+	size_t i;
+
+	if (rows->index.size) {
+		at = table_find(&rows->index, pair);
+		if (at)
+			return &rows->v[*at];
+	} else {
+		for (i = 0; i < rows->count; i++) {
+			if (rows->v[i].pair == pair)
+				return &rows->v[i];
+		}
+	}
+	if (!make || !VEC_ROOM(rows->v, rows->count, rows->cap))
+		return NULL;
+	if (rows->index.size && table_put(&rows->index, pair, rows->count) < 0)
+		return NULL;
+	memset(&rows->v[rows->count], 0, sizeof(*rows->v));
+	rows->v[rows->count++].pair = pair;
+	if (rows->count == ROWS_INDEXED) {
+		for (i = 0; i < rows->count; i++) {
+			if (table_put(&rows->index, rows->v[i].pair, i) < 0)
+				return NULL;
+		}
+	}
+	return &rows->v[rows->count - 1];
+}
+
+void rows_free(struct rows *rows)
+{
+	free(rows->v);
+	table_free(&rows->index);
+}
+
+static void conn_free(struct conn *conn)
+{
+	if (!conn)
+		return;
+	rows_free(&conn->rows);
+	rows_free(&conn->marks.base);
+	free(conn->marks.v);
+	free(conn->marks.deltas);
+	free(conn);
+}
+
+void life_free(struct life *life)
+{
+	size_t i;
+
+	if (!life)
+		return;
+	for (i = 0; i < life->conn_count; i++)
+		conn_free(life->conns[i]);
+	for (i = 0; i < life->pair_count; i++)
+		free(life->pairs[i].latency);
+	free(life->conns);
+	free(life->pairs);
+	free(life->presence);
+	table_free(&life->conn_index);
+	table_free(&life->pair_index);
+	table_free(&life->presence_index);
+	free(life);
+}
+
+struct conn *life_conn(const struct life *life, uint64_t conn)
+{
+	uint32_t *at = conn ? table_find(&life->conn_index, conn) : NULL;
+
+	return at ? life->conns[*at] : NULL;
+}
+
+/* NULL with *err 0: over the limit, its records are not taken. */
+static struct life *life_get(struct correlate *c, uint32_t agent, uint32_t node, int *err)
+{
+	uint64_t key = (uint64_t)agent << 32 | node;
+	uint32_t *at = table_find(&c->life_index, key);
+	struct life *life;
+
+	*err = 0;
+	if (at)
+		return c->lives[*at];
+	if (c->life_count >= c->limits.max_nodes) {
+		c->refused_lives++;
+		return NULL;
+	}
+	*err = -ENOMEM;
+	life = calloc(1, sizeof(*life));
+	if (!life || !VEC_ROOM(c->lives, c->life_count, c->life_cap) ||
+	    table_put(&c->life_index, key, c->life_count) < 0) {
+		free(life);
+		return NULL;
+	}
+	life->agent = agent;
+	life->node = node;
+	c->lives[c->life_count++] = life;
+	*err = 0;
+	return life;
+}
+
+static uint32_t life_number(const struct correlate *c, const struct life *life)
+{
+	return *table_find(&c->life_index, (uint64_t)life->agent << 32 | life->node);
+}
+
+/* How long nothing of what stands unacknowledged has been acknowledged. */
+static uint64_t stalled_for(const struct record_conn *rec, uint64_t now_ns)
+{
+	uint64_t end = rec->closed_ns ? rec->closed_ns : now_ns;
+
+	if (!rec->unacked_since_ns || !rec->unacked || end < rec->unacked_since_ns)
+		return 0;
+	return end - rec->unacked_since_ns;
+}
+
+static void stall_note(struct conn *conn, uint64_t now_ns)
+{
+	uint64_t age = stalled_for(&conn->rec, now_ns);
+	struct stall *s = &conn->stall;
+
+	s->before_end = age > STALL_NS;
+	if (age <= STALL_NS)
+		return;
+	if (!s->first_ns)
+		s->first_ns = conn->rec.unacked_since_ns;
+	s->last_ns = conn->rec.unacked_since_ns + age;
+	if (age < s->longest_ns)
+		return;
+	s->longest_ns = age;
+	s->unacked = conn->rec.unacked;
+	s->notsent = conn->rec.notsent;
+	s->max_segment = conn->rec.max_unacked_segment;
+	s->retransmits = conn->rec.retransmits;
+}
+
+static void wedge_note(struct conn *conn, uint64_t now_ns)
+{
+	if (!conn->rec.unread || conn->rec.closed_ns) {
+		conn->wedged_since_ns = 0;
+	} else if (!conn->wedged_since_ns) {
+		conn->wedged_since_ns = now_ns;
+		conn->wedged_bytes = conn->rec.in_bytes;
+	}
+}
+
+static int apply_conn(struct correlate *c, struct life *life, const struct record *r)
+{
+	struct conn *conn = life_conn(life, r->conn.conn);
+	uint32_t peer = peer_get(c, &r->conn.peer, true);
+
+	if (peer == NONE)
+		return -ENOMEM;
+	if (!r->conn.conn)
+		return 0;
+	if (!conn) {
+		conn = calloc(1, sizeof(*conn));
+		if (!conn || !VEC_ROOM(life->conns, life->conn_count, life->conn_cap) ||
+		    table_put(&life->conn_index, r->conn.conn, life->conn_count) < 0) {
+			free(conn);
+			return -ENOMEM;
+		}
+		conn->life = life_number(c, life);
+		conn->gaps_before = r->conn.gaps;
+		life->conns[life->conn_count++] = conn;
+	} else {
+		conn->gaps_before = conn->rec.gaps;
+	}
+	conn->rec = r->conn;
+	conn->peer = peer;
+	conn->told_ns = r->time_ns;
+	stall_note(conn, r->time_ns);
+	wedge_note(conn, r->time_ns);
+	return 0;
+}
+
+static int apply_link(struct correlate *c, struct life *life, const struct record_link *link)
+{
+	struct conn *conn = life_conn(life, link->conn);
+	uint32_t pair = pair_get(c, &link->src, &link->dst);
+	struct row *row;
+
+	if (pair == NONE)
+		return -ENOMEM;
+	if (!conn || pair == OTHER_PAIR)
+		return 0;
+	row = rows_get(&conn->rows, pair, true);
+	if (!row)
+		return -ENOMEM;
+	row->frames = link->frames;
+	row->bytes = link->bytes;
+	return 0;
+}
+
+/* Folds the older half of the marks into the base. */
+static int marks_fold(struct marks *m)
+{
+	size_t half = m->count / 2, used = m->v[half].first_delta, i;
+	struct row *row;
+
+	for (i = 0; i < used; i++) {
+		row = rows_get(&m->base, m->deltas[i].pair, true);
+		if (!row)
+			return -ENOMEM;
+		row->frames = m->deltas[i].frames;
+	}
+	memmove(m->deltas, m->deltas + used, (m->delta_count - used) * sizeof(*m->deltas));
+	m->delta_count -= used;
+	memmove(m->v, m->v + half, (m->count - half) * sizeof(*m->v));
+	m->count -= half;
+	for (i = 0; i < m->count; i++)
+		m->v[i].first_delta -= used;
+	return 0;
+}
+
+static int apply_mark(struct correlate *c, struct life *life, const struct record_mark *rec)
+{
+	struct conn *conn = life_conn(life, rec->conn);
+	struct marks *m;
+	struct mark *mark;
+	uint32_t pair;
+	size_t i;
+
+	if (!conn)
+		return 0;
+	m = &conn->marks;
+	if (m->count >= MARKS_KEPT && marks_fold(m) < 0)
+		return -ENOMEM;
+	if (!VEC_ROOM(m->v, m->count, m->cap))
+		return -ENOMEM;
+	pair = pair_get(c, &rec->src, &rec->dst);
+	if (pair == NONE)
+		return -ENOMEM;
+	mark = &m->v[m->count];
+	*mark = (struct mark){ .digest = rec->digest, .no = rec->no, .seen_ns = rec->seen_ns,
+			       .len = rec->len, .pair = pair, .first_delta = m->delta_count,
+			       .gaps_before = conn->gaps_before };
+	for (i = 0; i < rec->pair_count; i++) {
+		pair = pair_get(c, &rec->pairs[i].src, &rec->pairs[i].dst);
+		if (pair == NONE || !VEC_ROOM(m->deltas, m->delta_count, m->delta_cap))
+			return -ENOMEM;
+		if (pair == OTHER_PAIR)
+			continue;
+		m->deltas[m->delta_count++] = (struct mark_delta){ pair, rec->pairs[i].frames };
+	}
+	mark->delta_count = m->delta_count - mark->first_delta;
+	m->count++;
+	return 0;
+}
+
+static int latency_set(struct pair_row *row, const uint32_t *latency)
+{
+	bool any = false;
+	int i;
+
+	for (i = 0; i < RECORD_LATENCY_BUCKETS; i++)
+		any |= latency[i] != 0;
+	if (!row->latency && !any)
+		return 0;
+	if (!row->latency)
+		row->latency = malloc(RECORD_LATENCY_BUCKETS * sizeof(*row->latency));
+	if (!row->latency)
+		return -ENOMEM;
+	memcpy(row->latency, latency, RECORD_LATENCY_BUCKETS * sizeof(*row->latency));
+	return 0;
+}
+
+static int apply_pair(struct correlate *c, struct life *life, const struct record_pair *rec)
+{
+	uint32_t pair = pair_get(c, &rec->src, &rec->dst), *at;
+	struct pair_row *row;
+
+	if (pair == NONE)
+		return -ENOMEM;
+	if (pair == OTHER_PAIR)
+		return 0;
+	at = table_find(&life->pair_index, pair);
+	if (!at) {
+		if (!VEC_ROOM(life->pairs, life->pair_count, life->pair_cap) ||
+		    table_put(&life->pair_index, pair, life->pair_count) < 0)
+			return -ENOMEM;
+		row = &life->pairs[life->pair_count++];
+		memset(row, 0, sizeof(*row));
+		row->pair = pair;
+	} else {
+		row = &life->pairs[*at];
+	}
+	row->books = rec->books;
+	memcpy(row->frames, rec->frames, sizeof(row->frames));
+	memcpy(row->bytes, rec->bytes, sizeof(row->bytes));
+	row->first_seen = rec->first_seen;
+	row->first_ns = rec->first_ns;
+	row->last_ns = rec->last_ns;
+	row->last_hop = rec->last_hop;
+	row->last_hop_first_ns = rec->last_hop_first_ns;
+	row->last_hop_last_ns = rec->last_hop_last_ns;
+	row->wg_initiations = rec->wg_initiations;
+	row->wg_responses = rec->wg_responses;
+	row->wg_initiation_first_ns = rec->wg_initiation_first_ns;
+	row->wg_initiation_last_ns = rec->wg_initiation_last_ns;
+	row->wg_response_last_ns = rec->wg_response_last_ns;
+	return latency_set(row, rec->latency);
+}
+
+static int apply_presence(struct correlate *c, struct life *life, const struct record *r)
+{
+	const struct record_presence *rec = &r->presence;
+	uint32_t peer = peer_get(c, &rec->peer, true), *conn_at, *at;
+	struct presence *p;
+	uint64_t key;
+
+	if (peer == NONE)
+		return -ENOMEM;
+	conn_at = table_find(&life->conn_index, rec->conn);
+	if (!conn_at || !peer)
+		return 0;
+	key = (uint64_t)*conn_at << 32 | peer;
+	at = table_find(&life->presence_index, key);
+	if (!at) {
+		if (life->presence_count >= PRESENCE_KEPT)
+			return 0;
+		if (!VEC_ROOM(life->presence, life->presence_count, life->presence_cap) ||
+		    table_put(&life->presence_index, key, life->presence_count) < 0)
+			return -ENOMEM;
+		p = &life->presence[life->presence_count++];
+		*p = (struct presence){ .conn = rec->conn, .peer = peer, .from_ns = r->time_ns };
+	} else {
+		p = &life->presence[*at];
+		if (rec->present && p->gone_ns)
+			p->from_ns = r->time_ns;
+	}
+	p->gone_ns = rec->present ? 0 : r->time_ns;
+	if (rec->addr.family)
+		p->addr = rec->addr;
+	return 0;
+}
+
+int state_apply(struct correlate *c, uint32_t agent, const struct record *r)
+{
+	struct life *life;
+	uint32_t pair;
+	int err;
+
+	life = life_get(c, agent, r->node, &err);
+	if (!life)
+		return err;
+	life->told_ns = r->time_ns;
+	switch (r->type) {
+	case RECORD_NODE:
+		life->info = r->node_info;
+		return 0;
+	case RECORD_NIC:
+		life->nic = r->nic;
+		life->has_nic = true;
+		return 0;
+	case RECORD_CONN:
+		return apply_conn(c, life, r);
+	case RECORD_LINK:
+		return apply_link(c, life, &r->link);
+	case RECORD_MARK:
+		return apply_mark(c, life, &r->mark);
+	case RECORD_PAIR:
+		return apply_pair(c, life, &r->pair);
+	case RECORD_LOSS:
+		pair = pair_get(c, &r->loss.src, &r->loss.dst);
+		if (pair == NONE)
+			return -ENOMEM;
+		return losses_add(c, life_number(c, life), pair, &r->loss);
+	case RECORD_PRESENCE:
+		return apply_presence(c, life, r);
+	default:
+		return 0;
+	}
+}
+
+/* A dial that came to nothing: it tells what the newest ones of its kind tell as well. */
+static bool is_failed_dial(const struct conn *conn)
+{
+	return conn->rec.closed_ns && conn->rec.dialled && !(conn->rec.steps & STEP_PACKET) &&
+	       !conn->rows.count;
+}
+
+/* Lets the oldest closed ones go; they stand in the order in which they were first told. */
+static int life_trim(struct life *life)
+{
+	size_t closed = 0, dials = 0, i, n = 0;
+
+	for (i = 0; i < life->conn_count; i++) {
+		closed += life->conns[i]->rec.closed_ns != 0;
+		dials += is_failed_dial(life->conns[i]);
+	}
+	if (closed <= CLOSED_KEPT + CLOSED_KEPT / 4 && dials <= DIALS_KEPT + DIALS_KEPT / 4)
+		return 0;
+	for (i = 0; i < life->conn_count; i++) {
+		struct conn *conn = life->conns[i];
+		bool dial = is_failed_dial(conn);
+
+		if ((dial && dials > DIALS_KEPT) ||
+		    (conn->rec.closed_ns && closed > CLOSED_KEPT)) {
+			dials -= dial;
+			closed--;
+			life->failed_dials_gone += dial;
+			conn_free(conn);
+		} else {
+			life->conns[n++] = conn;
+		}
+	}
+	life->conn_count = n;
+	/* Places have moved; presences of connections that are gone say nothing any more. */
+	table_free(&life->conn_index);
+	table_free(&life->presence_index);
+	for (i = 0; i < life->conn_count; i++) {
+		if (table_put(&life->conn_index, life->conns[i]->rec.conn, i) < 0)
+			return -ENOMEM;
+	}
+	for (i = n = 0; i < life->presence_count; i++) {
+		uint32_t *at = table_find(&life->conn_index, life->presence[i].conn);
+
+		if (!at)
+			continue;
+		life->presence[n] = life->presence[i];
+		if (table_put(&life->presence_index,
+			      (uint64_t)*at << 32 | life->presence[n].peer, n) < 0)
+			return -ENOMEM;
+		n++;
+	}
+	life->presence_count = n;
+	return 0;
+}
+
+int state_trim(struct correlate *c, uint32_t agent)
+{
+	size_t i;
+
+	for (i = 0; i < c->life_count; i++) {
+		if (c->lives[i]->agent == agent && c->lives[i]->conn_count > DIALS_KEPT &&
+		    life_trim(c->lives[i]) < 0)
+			return -ENOMEM;
+	}
+	losses_trim(c);
+	return 0;
+}

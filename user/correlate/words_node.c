@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Words on nodes: restarted, slow, refusing, blind. */
+#include "correlate/analysis.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+static const char *name(const struct words *w, uint32_t node)
+{
+	return w->a->nodes[node].name;
+}
+
+void words_host_drop(struct words *w)
+{
+	const struct finding *f = w->f;
+
+	text_add(&w->summary, "%s had reached %s and were never read: their connection ended first",
+		 words_count(f->count, "packet").s, name(w, f->node));
+	words_line(w, "the kernel held them (arrived, not read) when the sender's connection was reset");
+	words_pairs(w);
+	text_add(&w->fix, "the sender has to close in order (FIN, not RST); if %s closed it, its log says "
+		 "why: journalctl -u derper", name(w, f->node));
+}
+
+void words_not_admitted(struct words *w)
+{
+	const struct finding *f = w->f;
+
+	text_add(&w->summary, "%s closed %s during the DERP handshake, after ClientInfo and before "
+		 "ServerInfo", name(w, f->node), words_count(f->number[0], "connection").s);
+	words_line(w, "%s, the last from %s (%s)", words_count(f->number[1], "key").s,
+		   f->conn ? text_addr(&f->conn->rec.remote).s : "-", text_peer(w->a, f->peer).s);
+	words_line(w, "connections that sent no ClientInfo (scanners) are not counted");
+	text_add(&w->fix, "on %s: with -verify-clients tailscaled must run, be of the same version and "
+		 "know these peers; with -verify-client-url that service must answer", name(w, f->node));
+}
+
+void words_node_slow(struct words *w)
+{
+	const struct finding *f = w->f;
+
+	text_add(&w->summary, "packets stay long inside %s: half of them more than %s, one in a hundred "
+		 "more than %s", name(w, f->node), text_span(f->number[0] * 1000).s,
+		 text_span(f->number[1] * 1000).s);
+	words_line(w, "%" PRIu64 " of its %s are slow, and their sockets are not backed up", f->number[2],
+		   words_count(f->number[3], "pair").s);
+	text_add(&w->fix, "%s is short of CPU: give it more, or move peers to another node",
+		 name(w, f->node));
+}
+
+void words_node_restarted(struct words *w)
+{
+	const struct finding *f = w->f;
+	const struct node *n = &w->a->nodes[f->node];
+	uint32_t i, next = NONE;
+
+	for (i = 0; i < w->a->traced_count; i++) {
+		if (i != f->node && w->a->nodes[i].identity == n->identity &&
+		    w->a->nodes[i].from_ns >= n->to_ns && next == NONE)
+			next = i;
+	}
+	text_add(&w->summary, "%s (pid %d) ended%s, and all its connections with it", n->name,
+		 n->life ? n->life->info.pid : 0, next != NONE ? " and was started again" : "");
+	if (f->count)
+		text_add(&w->summary, "; %s were lost inside or on their way to it",
+			 words_count(f->count, "packet").s);
+	words_line(w, "it ended %s before the end of the trace, with %s connected",
+		   text_span(w->a->end_ns > n->to_ns ? w->a->end_ns - n->to_ns : 0).s,
+		   words_count(n->life ? n->life->info.peers : 0, "peer").s);
+	if (next != NONE)
+		words_line(w, "pid %d took its place %s later%s", w->a->nodes[next].life->info.pid,
+			   text_span(w->a->nodes[next].from_ns - n->to_ns).s,
+			   key_equal(&n->key, &w->a->nodes[next].key) ? " with the same key" : "");
+	if (f->count)
+		words_pairs(w);
+	text_add(&w->fix, "if nobody restarted it: journalctl -u derper on that host; clients reconnect "
+		 "by themselves, agents that do not must be restarted");
+}
+
+void words_stun(struct words *w)
+{
+	const struct finding *f = w->f;
+
+	text_add(&w->summary, "%s gets STUN requests and answers none", name(w, f->node));
+	words_line(w, "%" PRIu64 " requests reached its NIC, no answer left", f->number[0]);
+	text_add(&w->fix, "derper on %s: -stun must not be false; let UDP 3478 out of the host",
+		 name(w, f->node));
+}
+
+void words_untraced_node(struct words *w)
+{
+	const struct finding *f = w->f;
+
+	text_add(&w->summary, "%s of %s left %s for %s, which nobody traces: whether they arrived is not "
+		 "known", words_count(f->maybe, "packet").s, words_count(f->pairs, "pair").s,
+		 name(w, f->from), name(w, f->to));
+	words_pairs(w);
+	words_line(w, "they left %s in order, and the mesh connection to %s took them", name(w, f->from),
+		   name(w, f->to));
+	text_add(&w->fix, "trace both: on this host `ssh %s derptrace record -o - | derptrace report live "
+		 "-`", words_dial(w->a, f->to).s);
+}
