@@ -30,6 +30,16 @@ struct abi_mark {
 	__u32 role;		/* enum abi_role */
 };
 
+/* Marks one socket that is claimed: the packet of a test run. Network order but for the ports. */
+struct abi_poke {
+	__u64 cookie;
+	__u8 ip;		/* 4, 6 */
+	__u8 zero[3];
+	__u16 local_port, remote_port;
+	__u8 local[16], remote[16];
+};
+_Static_assert(sizeof(struct abi_poke) == 48, "abi_poke");
+
 enum abi_dir {
 	ABI_IN,
 	ABI_OUT,

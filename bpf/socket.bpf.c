@@ -23,10 +23,9 @@
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-/* The mark of a socket that was open before we came, made now. */
-static __always_inline struct abi_mark *socket_claim(struct __sk_buff *skb, struct bpf_sock *sk)
+/* The mark of a socket that was open before we came, made now; NULL where it is not claimed. */
+static __always_inline struct abi_mark *socket_claim(__u64 cookie, struct bpf_sock *sk)
 {
-	__u64 cookie = bpf_get_socket_cookie(skb);
 	struct abi_mark *claim = bpf_map_lookup_elem(&claims, &cookie);
 	struct abi_mark *mark, value;
 
@@ -40,6 +39,51 @@ static __always_inline struct abi_mark *socket_claim(struct __sk_buff *skb, stru
 	}
 	bpf_map_delete_elem(&claims, &cookie);
 	return mark;
+}
+
+static __always_inline struct bpf_sock *socket_lookup(struct __sk_buff *skb,
+						      const struct abi_poke *poke)
+{
+	struct bpf_sock_tuple tuple = {};
+
+	if (poke->ip == 4) {
+		__builtin_memcpy(&tuple.ipv4.saddr, poke->remote, 4);
+		__builtin_memcpy(&tuple.ipv4.daddr, poke->local, 4);
+		tuple.ipv4.sport = bpf_htons(poke->remote_port);
+		tuple.ipv4.dport = bpf_htons(poke->local_port);
+		return bpf_sk_lookup_tcp(skb, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
+	}
+	__builtin_memcpy(tuple.ipv6.saddr, poke->remote, 16);
+	__builtin_memcpy(tuple.ipv6.daddr, poke->local, 16);
+	tuple.ipv6.sport = bpf_htons(poke->remote_port);
+	tuple.ipv6.dport = bpf_htons(poke->local_port);
+	return bpf_sk_lookup_tcp(skb, &tuple, sizeof(tuple.ipv6), BPF_F_CURRENT_NETNS, 0);
+}
+
+/*
+ * Never attached: user space runs it, in the socket's network namespace, to mark what is claimed
+ * without waiting for a packet. Sockets that their addresses do not find (bound to a device,
+ * one of several that share a port) wait for theirs.
+ */
+SEC("cgroup_skb/ingress")
+int socket_poke(struct __sk_buff *skb)
+{
+	const struct abi_poke *poke = (void *)(long)skb->data;
+	struct tcp_sock *tp;
+	struct bpf_sock *sk;
+	__u64 cookie;
+
+	if ((void *)(poke + 1) > (void *)(long)skb->data_end)
+		return 1;
+	cookie = poke->cookie;
+	sk = socket_lookup(skb, poke);
+	if (!sk)
+		return 1;
+	tp = bpf_skc_to_tcp_sock(sk);
+	if (tp && (__u64)tp->inet_conn.icsk_inet.sk.__sk_common.skc_cookie.counter == cookie)
+		socket_claim(cookie, sk);
+	bpf_sk_release(sk);
+	return 1;
 }
 
 /*
@@ -101,7 +145,7 @@ static __always_inline int socket_packet(struct __sk_buff *skb, __u8 dir)
 	if (!mark) {
 		if (!claims_pending)
 			return 1;
-		mark = socket_claim(skb, sk);
+		mark = socket_claim(bpf_get_socket_cookie(skb), sk);
 		if (!mark)
 			return 1;
 	}

@@ -11,7 +11,7 @@ member has by value is kept too, whole; what it points to is only declared.
 import re
 import sys
 
-WHOLE = ["__sk_buff", "bpf_sock", "bpf_tcp_sock", "bpf_sock_addr", "bpf_sock_ops", "bpf_spin_lock", "bpf_map_type",
+WHOLE = ["__sk_buff", "bpf_sock", "bpf_tcp_sock", "bpf_sock_addr", "bpf_sock_ops", "bpf_sock_tuple", "bpf_spin_lock", "bpf_map_type",
          "bpf_prog_type", "bpf_attach_type", "xdp_md", "xdp_action", "ethhdr", "vlan_hdr", "iphdr", "ipv6hdr", "tcphdr",
          "udphdr", "upid"]
 PARTIAL = {
@@ -33,7 +33,7 @@ TYPEDEFS = ["__u8", "__u16", "__u32", "__u64", "__s8", "__s16", "__s32", "__s64"
             "s32", "s64", "__be16", "__be32", "__be64", "__le16", "__le32", "__le64", "__sum16", "__wsum", "bool"]
 # Unnamed enums are kept when they have one of these.
 CONSTANTS = ["BPF_F_NO_PREALLOC", "BPF_ANY", "BPF_RB_NO_WAKEUP", "BPF_RB_AVAIL_DATA", "BPF_SK_STORAGE_GET_F_CREATE",
-             "BPF_F_CURRENT_CPU", "TCP_ESTABLISHED", "IPPROTO_TCP", "SOCK_STREAM", "false"]
+             "BPF_F_CURRENT_CPU", "BPF_F_CURRENT_NETNS", "TCP_ESTABLISHED", "IPPROTO_TCP", "SOCK_STREAM", "false"]
 
 KINDS = r"struct|union|enum"
 BY_VALUE = re.compile(rf"\b({KINDS}) (\w+)(?! \*)(?=[ ;])")

@@ -163,6 +163,10 @@ enum {
 	IPPROTO_MAX = 263,
 };
 
+enum {
+	BPF_F_CURRENT_NETNS = -1,
+};
+
 struct bpf_flow_keys;
 
 struct bpf_sock;
@@ -321,6 +325,23 @@ struct bpf_sock_ops {
 	__u32 skb_len;
 	__u32 skb_tcp_flags;
 	__u64 skb_hwtstamp;
+};
+
+struct bpf_sock_tuple {
+	union {
+		struct {
+			__be32 saddr;
+			__be32 daddr;
+			__be16 sport;
+			__be16 dport;
+		} ipv4;
+		struct {
+			__be32 saddr[4];
+			__be32 daddr[4];
+			__be16 sport;
+			__be16 dport;
+		} ipv6;
+	};
 };
 
 struct bpf_spin_lock {

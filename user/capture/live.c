@@ -383,6 +383,7 @@ static void live_close(struct capture *capture)
 		live_conns_forget(live, NULL);
 		live_nodes_free(live);
 	}
+	live_claims_free(live);
 	live_early_expire(live, 0);
 	relay_finder_free(live->finder);
 	live_ring_close(&live->ring);

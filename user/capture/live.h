@@ -5,6 +5,7 @@
  *
  * live.c		open, run, tick, close
  * live_node.c		relays come and go; their sockets are claimed
+ * live_claim.c		sockets that were there before us
  * live_probe.c		probes in a relay's code
  * live_conn.c		connections: from the first sign to the close
  * live_record.c	records to events
@@ -183,8 +184,20 @@ void live_nodes_watch(struct live *live, uint64_t now_ns);
 void live_nodes_expire(struct live *live, uint64_t now_ns);
 struct live_node *live_node_of_slot(struct live *live, uint32_t slot);
 void live_nodes_free(struct live *live);
+
+/* --- live_claim.c ---------------------------------------------------------------------------- */
+
+/* The slot of a listener that the process has from one that ended, or a new one. */
+uint32_t live_claim_slot(struct live *live, const struct relay *relay);
+/* Those of the node's listeners that are new. 0 or -errno. */
+int live_claim_listeners(struct live *live, struct live_node *node);
+void live_claim_conn(struct live *live, struct live_conn *conn);
+void live_claim_drop(struct live *live, struct live_conn *conn);
+/* Mark what is claimed of the node now, where its addresses find it. */
+void live_claim_poke(struct live *live, struct live_node *node);
 /* Once all claims were taken up, strangers' packets are not looked up any more. */
 void live_claims_update(struct live *live);
+void live_claims_free(struct live *live);
 
 /* --- live_probe.c ---------------------------------------------------------------------------- */
 
@@ -246,7 +259,7 @@ void live_ask_pending(struct live *live);
 /* Dump the sockets of a node: connections that are new to us are made, and claimed. 0 or -errno;
  * *new_count, where not NULL, says how many. */
 int live_ask_node(struct live *live, struct live_node *node, size_t *new_count);
-/* Tell the answers, after the ring was drained: connections that were there before us, and FACTS. */
+/* Tell the answers once the ring was drained: connections that were there before us, FACTS. */
 void live_ask_tell(struct live *live);
 
 /* --- live_search.c --------------------------------------------------------------------------- */

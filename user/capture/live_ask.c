@@ -9,10 +9,6 @@
 #include "base/clock.h"
 #include "capture/live.h"
 
-#include <bpf/bpf.h>
-
-#include "derptrace.skel.h"
-
 #define IDLE_ASK_NS	(10 * NSEC_PER_SEC)	/* idle connections are asked so often */
 #define BUSY_NS		(20 * NSEC_PER_MSEC)	/* a record this young tells more than an answer */
 #define DIAL_TOLD_NS	NSEC_PER_SEC	/* a dial without an answer is told after that */
@@ -210,7 +206,7 @@ struct dump {
 	uint64_t now_ns;
 };
 
-/* Does another relay listen there too (SO_REUSEPORT)? Then only the descriptor tells whose it is. */
+/* Does another relay listen there too (SO_REUSEPORT)? Then only a descriptor tells whose it is. */
 static bool is_contested(const struct dump *dump, const struct addr *local)
 {
 	const struct live_node *node;
@@ -221,19 +217,6 @@ static bool is_contested(const struct dump *dump, const struct addr *local)
 			return true;
 	}
 	return false;
-}
-
-static void claim(struct live *live, struct live_conn *conn)
-{
-	struct abi_mark mark = {
-		.slot = conn->node->slot,
-		.role = conn->role == CAPTURE_DIALLED ? ABI_DIALLED : ABI_ACCEPTED,
-	};
-
-	if (bpf_map_update_elem(bpf_map__fd(live->skel->maps.claims), &conn->cookie, &mark, 0))
-		return;
-	conn->claimed = true;
-	live->skel->bss->claims_pending = 1;
 }
 
 static void found_socket(void *ctx, const struct sockdiag_socket *s)
@@ -258,7 +241,7 @@ static void found_socket(void *ctx, const struct sockdiag_socket *s)
 		return;
 	dump->new_count++;
 	note_answer(dump->live, conn, s, dump->now_ns);
-	claim(dump->live, conn);
+	live_claim_conn(dump->live, conn);
 }
 
 int live_ask_node(struct live *live, struct live_node *node, size_t *new_count)

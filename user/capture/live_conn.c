@@ -10,10 +10,6 @@
 #include "base/clock.h"
 #include "capture/live.h"
 
-#include <bpf/bpf.h>
-
-#include "derptrace.skel.h"
-
 #define CLOSE_AFTER_NS	(50 * NSEC_PER_MSEC)	/* between the socket's end and the close */
 #define FORGET_AFTER_NS	(10 * NSEC_PER_SEC)
 #define EARLY_AGE_NS	(10 * NSEC_PER_SEC)
@@ -183,13 +179,6 @@ static enum capture_how how_closed(const struct live_conn *conn)
 	return CAPTURE_CLOSED_TIMEOUT;
 }
 
-static void drop_claim(struct live *live, struct live_conn *conn)
-{
-	if (conn->claimed)
-		bpf_map_delete_elem(bpf_map__fd(live->skel->maps.claims), &conn->cookie);
-	conn->claimed = false;
-}
-
 void live_conn_close(struct live *live, struct live_conn *conn)
 {
 	struct capture_event event;
@@ -211,7 +200,7 @@ void live_conn_close(struct live *live, struct live_conn *conn)
 	conn->closed = true;
 	conn->gone_ns = now;
 	conn->node->connections--;
-	drop_claim(live, conn);
+	live_claim_drop(live, conn);
 }
 
 static void conn_free(struct live *live, struct live_conn *conn)

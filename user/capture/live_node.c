@@ -36,67 +36,6 @@ struct live_node *live_node_of_slot(struct live *live, uint32_t slot)
 	return NULL;
 }
 
-/* --- listeners ------------------------------------------------------------------------------- */
-
-static struct live_listener *listener_find(struct live *live, uint64_t cookie)
-{
-	struct live_listener *l;
-
-	for (l = live->listeners; l && l->cookie != cookie; l = l->next)
-		;
-	return l;
-}
-
-/* The slot of a listener that the process has from another one, or a new one. */
-static uint32_t pick_slot(struct live *live, const struct relay *relay)
-{
-	struct live_listener *l;
-	struct live_node *owner;
-	size_t i;
-
-	for (i = 0; i < relay->listener_count; i++) {
-		l = listener_find(live, relay->listeners[i].cookie);
-		owner = l ? live_node_of_slot(live, l->slot) : NULL;
-		if (l && (!owner || owner->ended))
-			return l->slot;
-	}
-	return ++live->last_slot;
-}
-
-static int claim_listeners(struct live *live, struct live_node *node)
-{
-	struct abi_mark mark = { .slot = node->slot, .role = ABI_LISTENER };
-	int err, claims = bpf_map__fd(live->skel->maps.claims);
-	const struct relay_listener *r;
-	struct live_listener *l;
-	size_t i;
-
-	for (i = 0; node->listeners_marked && i < node->relay->listener_count; i++) {
-		r = &node->relay->listeners[i];
-		if (listener_find(live, r->cookie))
-			continue;
-		l = malloc(sizeof(*l));
-		if (!l)
-			return -ENOMEM;
-		*l = (struct live_listener){ live->listeners, r->cookie, node->slot };
-		live->listeners = l;
-		live->skel->bss->claims_pending = 1;
-		err = bpf_map_update_elem(claims, &r->cookie, &mark, BPF_ANY);
-		if (err)
-			return err;
-	}
-	return 0;
-}
-
-void live_claims_update(struct live *live)
-{
-	uint64_t cookie;
-
-	if (live->skel->bss->claims_pending &&
-	    bpf_map_get_next_key(bpf_map__fd(live->skel->maps.claims), NULL, &cookie) == -ENOENT)
-		live->skel->bss->claims_pending = 0;
-}
-
 /* --- up -------------------------------------------------------------------------------------- */
 
 static int settle(struct live *live, struct live_node *node)
@@ -107,9 +46,10 @@ static int settle(struct live *live, struct live_node *node)
 	for (i = 0; i < SETTLE_ROUNDS && new_count; i++) {
 		err = relay_listeners_update(node->relay);
 		if (!err)
-			err = claim_listeners(live, node);
+			err = live_claim_listeners(live, node);
 		if (!err)
 			err = live_ask_node(live, node, &new_count);
+		live_claim_poke(live, node);
 		if (err)
 			return err;
 	}
@@ -164,7 +104,7 @@ static void found_relay(void *ctx, struct relay *relay)
 		return;
 	}
 	node->relay = relay;
-	node->slot = pick_slot(live, relay);
+	node->slot = live_claim_slot(live, relay);
 	node->id = ++live->last_node;
 	memcpy(node->software, gobin_info(relay->bin)->software, sizeof(node->software));
 	node->next = live->nodes;
@@ -244,10 +184,11 @@ static void watch(struct live *live, struct live_node *node, uint64_t now_ns)
 	live_probes_tick(live, node, now_ns);
 	look = node->dump || !node->listeners_marked || now_ns - node->looked_ns > LOOK_NS;
 	/* One that does not answer any more ends, and then has_ended(). */
-	if (relay_listeners_update(node->relay) || claim_listeners(live, node) || !look)
+	if (relay_listeners_update(node->relay) || live_claim_listeners(live, node) || !look)
 		return;
 	node->looked_ns = now_ns;
 	live_ask_node(live, node, NULL);
+	live_claim_poke(live, node);
 }
 
 void live_nodes_watch(struct live *live, uint64_t now_ns)
@@ -286,12 +227,6 @@ void live_nodes_expire(struct live *live, uint64_t now_ns)
 
 void live_nodes_free(struct live *live)
 {
-	struct live_listener *l;
-
 	while (live->nodes)
 		node_free(live, live->nodes);
-	while ((l = live->listeners)) {
-		live->listeners = l->next;
-		free(l);
-	}
 }

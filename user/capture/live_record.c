@@ -202,7 +202,7 @@ static void confirm(struct live *live, struct live_conn *conn, uint64_t time_ns)
 	live_emit(live, &event);
 }
 
-/* Tell what TCP has accepted since a connection's last event; forget those that wait for nothing. */
+/* Tell what TCP has accepted by now; forget those that wait for nothing. */
 static void pending_tell(struct live *live, uint64_t now_ns)
 {
 	struct live_conn *conn;
@@ -351,7 +351,7 @@ static const char *const numbered_reasons[] = {
 	"write_error", "dup_client",
 };
 
-/* For these the key that the relay passes as the source is that of whom it was serving just then. */
+/* For these the relay passes the key of whom it was serving just then as the source. */
 static bool has_source(const char *reason)
 {
 	return strcmp(reason, "queue_head") && strcmp(reason, "queue_tail") &&

@@ -50,6 +50,12 @@ struct relay {
 	uint64_t listening_sum;	/* of all listeners in its namespace: changes when they do */
 };
 
+/*
+ * Run @run in a namespace, in a thread of its own: entering one changes the calling thread. 0, or
+ * -errno where it was not run.
+ */
+int relay_netns_run(const struct relay_netns *ns, void (*run)(void *arg), void *arg);
+
 struct relay_finder;
 
 struct relay_finder *relay_finder_new(const struct capture_filter *filter);

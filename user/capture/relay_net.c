@@ -30,33 +30,48 @@ static long read_optmem_max(void)
 	return value;
 }
 
-/* In a thread of its own: entering a namespace changes the calling thread, and it never comes back. */
+struct visit {
+	int fd, err;
+	void (*run)(void *arg);
+	void *arg;
+};
+
 static void *enter(void *arg)
 {
-	struct relay_netns *ns = arg;
-	int err = 0;
+	struct visit *visit = arg;
 
-	if (setns(ns->fd, CLONE_NEWNET))
-		err = errno;
+	if (setns(visit->fd, CLONE_NEWNET))
+		visit->err = -errno;
 	else
-		ns->sockdiag = sockdiag_open();
-	if (!err && !ns->sockdiag)
-		err = errno;
-	if (!err)
-		ns->optmem_max = read_optmem_max();
-	return (void *)(intptr_t)err;
+		visit->run(visit->arg);
+	return NULL;
+}
+
+int relay_netns_run(const struct relay_netns *ns, void (*run)(void *arg), void *arg)
+{
+	struct visit visit = { .fd = ns->fd, .run = run, .arg = arg };
+	pthread_t thread;
+	int err = pthread_create(&thread, NULL, enter, &visit);
+
+	if (err)
+		return -err;
+	pthread_join(thread, NULL);
+	return visit.err;
+}
+
+static void look_around(void *arg)
+{
+	struct relay_netns *ns = arg;
+
+	ns->sockdiag = sockdiag_open();
+	ns->optmem_max = read_optmem_max();
 }
 
 static int netns_enter(struct relay_netns *ns)
 {
-	pthread_t thread;
-	void *result;
-	int err = pthread_create(&thread, NULL, enter, ns);
+	int err = relay_netns_run(ns, look_around, ns);
 
-	if (err)
-		return -err;
-	pthread_join(thread, &result);
-	return -(int)(intptr_t)result;
+	return err || ns->sockdiag ? err : -EMFILE;
 }
 
 static void netns_free(struct relay_netns *ns)
