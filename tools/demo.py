@@ -5,6 +5,7 @@
 Everything happens in network namespaces that are removed at the end, whatever ends it. Exit code: 0 when each report
 said what was so; 1 when one did not; 3 when the demo could not run; 130 after Ctrl-C.
 """
+import json
 import os
 import re
 import shutil
@@ -75,6 +76,15 @@ def start(lab, relays, meshed):
     lab.up(meshed)
 
 
+def write_map(lab, relays):
+    """The DERP map, as clients are given it: both nodes in one region."""
+    nodes = [{"Name": f"1{letter}", "RegionID": 1, "HostName": r.hostname, "IPv4": r.host.ip4}
+             for letter, r in zip("ab", relays)]
+    with open(f"{lab.dir}/derpmap.json", "w") as f:
+        json.dump({"Regions": {"1": {"RegionID": 1, "RegionCode": "lab", "Nodes": nodes}}}, f, indent=1)
+    return f.name
+
+
 def conversations(names):
     """Each peer talks with one on its own node and with one on the other, both ways."""
     pairs = []
@@ -106,9 +116,9 @@ class Truth:
 
 def traced(lab, relays, peers):
     """Attaches to the running relays, lets known traffic flow, ends the trace: its text and its exit code."""
-    trace = lab.derptrace("report", ready=False)
+    trace = lab.derptrace("report", "--map", write_map(lab, relays), ready=False)
     shown = os.path.relpath(f"{BUILD}/derptrace")
-    command("#", shown, "report", *[f"--pid {r.pid}" for r in relays])
+    command("#", shown, "report", "--map derpmap.json", *[f"--pid {r.pid}" for r in relays])
 
     def attached():
         trace.proc.check()
@@ -164,33 +174,36 @@ def connect(lab, relays):
 
 def story(lab):
     heading("1. A region as it should be")
-    say("""Two real derpers, derp1.lab and derp2.lab, each in a network namespace of its own, with TLS. A client of the
-        region may land on either, so each forwards to the other what is for the other's clients: they are meshed.""")
+    say("""Two real derpers, derp1.lab and derp2.lab, each in a network namespace of its own, with TLS. The DERP map
+        has them in one region: a client may land on either, so each must forward to the other what is for the
+        other's clients. They are meshed.""")
     relays = [lab.relay("derp1"), lab.relay("derp2")]
     start(lab, relays, True)
-    say(f"""{PEERS} peers connect, half to each node. Then derptrace attaches to the running relays: their connections
-        are open already and encrypted. Nothing is restarted. Each peer talks with one on its own node and with one
-        on the other.""")
+    say(f"{PEERS} peers connect, half of them to each node.")
     peers = connect(lab, relays)
     lab.clients_settled(PEERS)
+    say("""derptrace attaches to the running relays, whose connections are open and encrypted. Nothing is restarted.
+        Then each peer talks with one on its own node and with one on the other; Ctrl-C ends the trace.""")
     text, code = traced(lab, relays, peers)
     compare(text, code, peers)
 
     heading("2. The mesh is broken")
-    say("""The relays are started again without -mesh-with, as it is where one node of a region is public and another
-        private. Both are healthy, all peers are connected, and the relays say nothing. Users say: sometimes it works.""")
+    say("""The relays are started again without -mesh-with: the case of a region with a public and a private node. Both
+        are healthy, every peer is connected, and no log says anything. Users say: sometimes it works.""")
     peers.load.quit()
     start(lab, relays, False)
     peers = connect(lab, relays)
+    say("The same traffic.")
     text, code = traced(lab, relays, peers)
     compare(text, code, peers, "no-mesh-route")
 
     heading("3. The fix")
-    say("The mesh is configured, as the report says; the relays are started with it.")
+    say("The relays are meshed, as the report's last lines say.")
     peers.load.quit()
     start(lab, relays, True)
     peers = connect(lab, relays)
     lab.clients_settled(PEERS)
+    say("The same traffic.")
     text, code = traced(lab, relays, peers)
     compare(text, code, peers)
     peers.load.quit()
