@@ -214,6 +214,11 @@ struct capture_ops {
 	int (*tick)(struct capture *c, const struct capture_sink *sink);
 	/* Search the node's memory again: secrets and peers of connections that lack them. */
 	void (*search)(struct capture *c, uint32_t node, const struct capture_sink *sink);
+	/*
+	 * What could not be read of a file, or not used, a line each ('\n' between); NULL: nothing. To be
+	 * asked when run() has ended; valid until close(). The operation is NULL where it is no file.
+	 */
+	const char *(*complaints)(struct capture *c);
 	/* Drain, detach, free. */
 	void (*close)(struct capture *c);
 };

@@ -74,12 +74,13 @@ static void open_tracer(struct session *s, struct session_source *source, struct
 		complain(s, "out of memory");
 }
 
-static void say_warnings(struct session *s, char *warnings)
+static void say_warnings(struct session *s, const char *warnings)
 {
-	char *line, *save = NULL;
+	char *copy = warnings ? strdup(warnings) : NULL, *line, *save = NULL;
 
-	for (line = strtok_r(warnings, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
+	for (line = copy ? strtok_r(copy, "\n", &save) : NULL; line; line = strtok_r(NULL, "\n", &save))
 		complain(s, line);
+	free(copy);
 }
 
 static void open_live(struct session *s, struct session_source *source)
@@ -89,8 +90,7 @@ static void open_live(struct session *s, struct session_source *source)
 	char *warnings = NULL;
 
 	capture = capture_live_open(&s->options->live, &warnings, &err);
-	if (warnings)
-		say_warnings(s, warnings);
+	say_warnings(s, warnings);
 	free(warnings);
 	if (!capture)
 		complain(s, err.text);
@@ -188,6 +188,10 @@ static void source_ended(struct session *s, struct session_source *source, int e
 	char text[512];
 
 	source->ended = true;
+	if (source->tracer && tracer_complaints(source->tracer)) {
+		say_warnings(s, tracer_complaints(source->tracer));
+		return;
+	}
 	if (err == -ENODATA)
 		return;
 	snprintf(text, sizeof(text), "%s: %s", source->name,

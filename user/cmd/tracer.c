@@ -73,7 +73,7 @@ static void on_whole(void *ctx, const struct stream_frame *f, const uint8_t *byt
 {
 	struct tracer *t = ctx;
 
-	t->options.taps->whole(t->options.taps->ctx, f, bytes, len);
+	t->options.taps->whole(t->options.taps->ctx, t->agent, f, bytes, len);
 }
 
 static void node_up(struct tracer *t, const struct capture_event *e)
@@ -143,7 +143,7 @@ static void on_event(void *ctx, const struct capture_event *e)
 	if (e->time_ns > t->last_event_ns)
 		t->last_event_ns = e->time_ns;
 	if (t->options.taps && t->options.taps->event)
-		t->options.taps->event(t->options.taps->ctx, e);
+		t->options.taps->event(t->options.taps->ctx, t->agent, e);
 	if (e->type == CAPTURE_NODE_UP)
 		node_up(t, e);
 	if (e->type == CAPTURE_LOST)
@@ -216,6 +216,11 @@ int tracer_run(struct tracer *t)
 	const struct capture_sink sink = { t, on_event };
 
 	return t->capture->ops->run(t->capture, &sink);
+}
+
+const char *tracer_complaints(struct tracer *t)
+{
+	return t->capture->ops->complaints ? t->capture->ops->complaints(t->capture) : NULL;
 }
 
 int tracer_tick(struct tracer *t)

@@ -11,11 +11,12 @@
 #include "record/record.h"
 #include "stream/stream.h"
 
-/* Who else wants to see what passes (pcap); members may be NULL. */
+/* Who else wants to see what passes (pcap); members may be NULL. @agent tells tracers apart. */
 struct tracer_taps {
 	void *ctx;
-	void (*event)(void *ctx, const struct capture_event *event);
-	void (*whole)(void *ctx, const struct stream_frame *frame, const uint8_t *bytes, size_t len);
+	void (*event)(void *ctx, uint64_t agent, const struct capture_event *event);
+	void (*whole)(void *ctx, uint64_t agent, const struct stream_frame *frame,
+		      const uint8_t *bytes, size_t len);
 };
 
 struct tracer_options {
@@ -33,6 +34,8 @@ void tracer_free(struct tracer *t);
 int tracer_fd(struct tracer *t);
 /* 0, -ENODATA at the source's end, -errno. */
 int tracer_run(struct tracer *t);
+/* What the source could not read, once it has ended; see capture.h. NULL: nothing. */
+const char *tracer_complaints(struct tracer *t);
 int tracer_tick(struct tracer *t);
 bool tracer_is_ready(const struct tracer *t);
 uint64_t tracer_ready_ns(const struct tracer *t);

@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * A capture file as a source of events: the first pass is made when it is opened, the second one as it
+ * runs.
+ */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "capture/pcap_private.h"
+
+/* A file's packets may stand so far from where they belong. */
+#define ORDER_SEGMENTS	4096
+#define ORDER_BYTES	(16 << 20)
+/* What one run() hands over. */
+#define RUN_SEGMENTS	4096
+#define COMPLAINTS_MAX	4096
+
+struct pcap_capture {
+	struct capture base;
+	struct pcap_file *file;
+	struct pcap_order *order;
+	struct pcap_conns conns;
+	struct pcap_nodes nodes;
+	struct pcap_keylog keylog;
+	struct pcap_teller teller;
+	struct pcap_complaints complaints;
+	char *path;
+	uint64_t packets;	/* that the first pass could read */
+	uint64_t done;		/* of them, by the current pass */
+	uint64_t cut, fragments, unreadable;
+	int unreadable_type;
+	bool begun, damaged;
+};
+
+void pcap_complain(struct pcap_complaints *c, const char *format, ...)
+{
+	char line[512], *grown;
+	va_list args;
+	int n;
+
+	va_start(args, format);
+	n = vsnprintf(line, sizeof(line), format, args);
+	va_end(args);
+	if (n < 0 || c->len + sizeof(line) > COMPLAINTS_MAX)
+		return;
+	grown = realloc(c->text, c->len + strlen(line) + 2);
+	if (!grown)
+		return;
+	c->len += (size_t)sprintf(grown + c->len, "%s%s", c->len ? "\n" : "", line);
+	c->text = grown;
+}
+
+/* --- both passes -------------------------------------------------------------------------- */
+
+/* In the file of ours that has them, frames stand beside the segments that they were in. */
+#define LINKTYPE_USER0	147
+
+static void count_unread(struct pcap_capture *p, enum pcap_parse what, int linktype)
+{
+	if (linktype == LINKTYPE_USER0 && pcap_file_is_ours(p->file))
+		return;
+	p->cut += what == PCAP_IS_CUT;
+	p->fragments += what == PCAP_IS_FRAGMENT;
+	if (what == PCAP_IS_UNREADABLE) {
+		p->unreadable++;
+		p->unreadable_type = linktype;
+	}
+}
+
+/* Puts one more packet's segment among those that are held. 1, 0 at the end, -errno. */
+static int pull(struct pcap_capture *p, bool again)
+{
+	const struct pcap_interface *interface;
+	struct pcap_packet packet;
+	struct pcap_segment s;
+	enum pcap_parse what;
+	int n;
+
+	/* A file that grows meanwhile: what the first pass did not see, the second does not tell. */
+	if (again && p->done == p->packets)
+		return 0;
+	n = pcap_file_next(p->file, &packet);
+	if (n != 1)
+		return n;
+	p->done++;
+	interface = pcap_file_interface(p->file, packet.interface);
+	if (!interface)
+		return 1;
+	what = pcap_packet_parse(&packet, interface->linktype, &s);
+	if (what == PCAP_IS_TCP)
+		return pcap_order_put(p->order, &s) ? -ENOMEM : 1;
+	if (!again)
+		count_unread(p, what, interface->linktype);
+	return 1;
+}
+
+/* The next segment in order of time; 1, 0 at the end, -errno with nothing held any more. */
+static int next_segment(struct pcap_capture *p, bool again, struct pcap_segment *s)
+{
+	int n;
+
+	for (;;) {
+		if (pcap_order_take(p->order, false, s))
+			return 1;
+		n = pull(p, again);
+		if (n == 1)
+			continue;
+		if (pcap_order_take(p->order, true, s))
+			return 1;
+		return n;
+	}
+}
+
+/* --- the first pass ----------------------------------------------------------------------- */
+
+static void on_keylog(void *ctx, const char *text, size_t len, uint64_t offset)
+{
+	struct pcap_capture *p = ctx;
+	char name[400];
+
+	snprintf(name, sizeof(name), "%s: secrets at byte %llu", p->path,
+		 (unsigned long long)offset);
+	pcap_keylog_text(&p->keylog, text, len, name, &p->complaints);
+}
+
+/* Where each interface is a node's, a packet's direction says which end the node is. */
+static void note_local(struct pcap_conn *c, const struct pcap_segment *s, int side)
+{
+	if (s->direction == PCAP_OUTBOUND)
+		c->local = side;
+	else if (s->direction == PCAP_INBOUND)
+		c->local = !side;
+}
+
+static int learn(struct pcap_capture *p, uint64_t *first_ns)
+{
+	struct pcap_conn *c, *replaced;
+	struct pcap_segment s;
+	int side, n;
+
+	*first_ns = 0;
+	while ((n = next_segment(p, false, &s)) == 1) {
+		/* Our own mark stands before the first packet. */
+		p->conns.by_interface = pcap_file_is_ours(p->file);
+		if (!*first_ns)
+			*first_ns = s.time_ns;
+		c = pcap_conns_find(&p->conns, &s, &side, &replaced);
+		if (!c)
+			continue;
+		note_local(c, &s, side);
+		pcap_conn_follow(c, &s, side);
+	}
+	return n;
+}
+
+static void complain_unread(struct pcap_capture *p)
+{
+	if (p->cut)
+		pcap_complain(&p->complaints,
+			      "%s: of %llu packets too little was captured; capture whole packets "
+			      "(tcpdump -s 0)", p->path, (unsigned long long)p->cut);
+	if (p->fragments)
+		pcap_complain(&p->complaints,
+			      "%s: %llu IP fragments are not put together; what was in them is missing",
+			      p->path, (unsigned long long)p->fragments);
+	if (p->unreadable)
+		pcap_complain(&p->complaints, "%s: %llu packets of link type %d, which is not read",
+			      p->path, (unsigned long long)p->unreadable, p->unreadable_type);
+	if (p->conns.over)
+		pcap_complain(&p->complaints,
+			      "%s: more than %d connections; %llu packets of the rest were left out",
+			      p->path, PCAP_MAX_CONNS, (unsigned long long)p->conns.over);
+	if (!p->nodes.count && !p->damaged)
+		pcap_complain(&p->complaints,
+			      "%s: no connection that speaks TLS or HTTP: no relay was captured here",
+			      p->path);
+}
+
+static int first_pass(struct pcap_capture *p, const char *keylog)
+{
+	uint64_t first_ns;
+	int err = learn(p, &first_ns);
+
+	if (err == -ENOMEM)
+		return err;
+	if (err) {
+		p->damaged = true;
+		pcap_complain(&p->complaints, "%s; what came before it is used",
+			      pcap_file_error(p->file));
+	}
+	p->packets = p->done;
+	if (keylog)
+		pcap_keylog_file(&p->keylog, keylog, &p->complaints);
+	err = pcap_nodes_find(&p->nodes, &p->conns, p->file);
+	if (err)
+		return err;
+	complain_unread(p);
+	pcap_conns_rewind(&p->conns);
+	pcap_order_clear(p->order);
+	p->done = 0;
+	p->teller.now_ns = first_ns;
+	return pcap_file_rewind(p->file);
+}
+
+/* --- the source --------------------------------------------------------------------------- */
+
+static int file_fd(struct capture *c)
+{
+	(void)c;
+	return -1;
+}
+
+static int file_run(struct capture *c, const struct capture_sink *sink)
+{
+	struct pcap_capture *p = (struct pcap_capture *)c;
+	struct pcap_segment s;
+	int i, n = 1;
+
+	if (!p->begun)
+		pcap_tell_begin(&p->teller, p->teller.now_ns, sink);
+	p->begun = true;
+	for (i = 0; i < RUN_SEGMENTS && n == 1; i++) {
+		n = next_segment(p, true, &s);
+		if (n == 1)
+			pcap_tell_segment(&p->teller, &s, sink);
+	}
+	if (n == 1)
+		return 0;
+	pcap_tell_end(&p->teller, sink);
+	if (n)
+		pcap_complain(&p->complaints, "%s: it has changed while it was read", p->path);
+	return p->complaints.text ? -EBADMSG : -ENODATA;
+}
+
+static int file_tick(struct capture *c, const struct capture_sink *sink)
+{
+	(void)c;
+	(void)sink;
+	return 0;
+}
+
+static const char *file_complaints(struct capture *c)
+{
+	return ((struct pcap_capture *)c)->complaints.text;
+}
+
+static void file_close(struct capture *c)
+{
+	struct pcap_capture *p = (struct pcap_capture *)c;
+
+	pcap_file_close(p->file);
+	pcap_order_free(p->order);
+	pcap_conns_free(&p->conns);
+	pcap_nodes_free(&p->nodes);
+	pcap_keylog_free(&p->keylog);
+	free(p->teller.ending);
+	free(p->complaints.text);
+	free(p->path);
+	free(p);
+}
+
+struct capture *capture_file_open(const char *path, const char *keylog, struct capture_error *err)
+{
+	static const struct capture_ops ops = {
+		.fd = file_fd, .run = file_run, .tick = file_tick,
+		.complaints = file_complaints, .close = file_close,
+	};
+	struct pcap_capture *p = calloc(1, sizeof(*p));
+	const struct pcap_file_sink sink = { p, on_keylog };
+	const char *slash = strrchr(path, '/');
+
+	snprintf(err->text, sizeof(err->text), "%s: out of memory", path);
+	if (!p)
+		return NULL;
+	p->base.ops = &ops;
+	p->path = strdup(path);
+	p->order = pcap_order_new(ORDER_SEGMENTS, ORDER_BYTES);
+	if (!p->path || !p->order)
+		goto fail;
+	p->teller = (struct pcap_teller){
+		.conns = &p->conns, .nodes = &p->nodes, .keylog = &p->keylog,
+		.file_name = slash ? p->path + (slash + 1 - path) : p->path,
+	};
+	p->file = pcap_file_open(path, &sink, err);
+	if (!p->file || first_pass(p, keylog))
+		goto fail;
+	return &p->base;
+fail:
+	file_close(&p->base);
+	return NULL;
+}

@@ -1,0 +1,309 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * Who in a capture file is a node. A relay is a server of connections that speak TLS or HTTP, and
+ * what speaks to it are mostly no servers themselves: a server to whom only other servers speak is a
+ * far mesh peer, of which a capture made on one host shows one connection. All endpoints of one
+ * IP address are one node; what it dials comes from that address, too. On loopback, where all
+ * share one, each port is a node.
+ *
+ * In a file that derptrace wrote all this is known: an interface is a node.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "capture/pcap_private.h"
+
+/* An ip:port, or an IP address (port 0), of one group. */
+struct place {
+	uint8_t key[4 + 19];
+	struct addr addr;
+	uint32_t group;
+	uint32_t conns;		/* that it is an end of */
+	bool server;		/* of any connection */
+	bool relay;		/* server of one that is neither foreign nor unanswered */
+	bool visited;		/* by somebody who is no relay */
+	uint32_t node;
+	UT_hash_handle hh;
+};
+
+struct finder {
+	struct pcap_conns *conns;
+	struct pcap_nodes *nodes;
+	const struct pcap_file *file;
+	struct place *endpoints, *ips;
+	bool failed;
+};
+
+static struct place *get_place(struct finder *f, struct place **table, uint32_t group,
+			       const struct addr *addr, bool with_port)
+{
+	uint16_t port = with_port ? addr->port : 0;
+	uint8_t key[4 + 19];
+	struct place *p;
+
+	memcpy(key, &group, sizeof(group));
+	key[4] = addr->family;
+	memcpy(key + 5, addr->ip, sizeof(addr->ip));
+	memcpy(key + 21, &port, sizeof(port));
+	HASH_FIND(hh, *table, key, sizeof(key), p);
+	if (p)
+		return p;
+	p = calloc(1, sizeof(*p));
+	if (!p) {
+		f->failed = true;
+		return NULL;
+	}
+	memcpy(p->key, key, sizeof(key));
+	p->addr = *addr;
+	p->addr.port = port;
+	p->group = group;
+	HASH_ADD(hh, *table, key, sizeof(p->key), p);
+	return p;
+}
+
+static struct place *get_endpoint(struct finder *f, const struct pcap_conn *c, int side)
+{
+	return get_place(f, &f->endpoints, c->group, &c->track.sides[side].addr, true);
+}
+
+static struct place *get_ip(struct finder *f, const struct pcap_conn *c, int side)
+{
+	return get_place(f, &f->ips, c->group, &c->track.sides[side].addr, false);
+}
+
+static void free_places(struct place **table)
+{
+	struct place *p, *next;
+
+	HASH_ITER(hh, *table, p, next) {
+		HASH_DEL(*table, p);
+		free(p);
+	}
+}
+
+/* --- who is the server -------------------------------------------------------------------- */
+
+/* What was seen: a SYN (noted when the connection began), or who speaks first. */
+static void find_certain(struct finder *f, struct pcap_conn *c)
+{
+	const struct pcap_side *sides = c->track.sides;
+	struct place *p;
+	int side;
+
+	for (side = 0; side < 2; side++) {
+		p = get_endpoint(f, c, side);
+		if (p)
+			p->conns++;
+		if (c->certain || (sides[side].talk != PCAP_TALK_CLIENT &&
+				   sides[!side].talk != PCAP_TALK_ANSWER))
+			continue;
+		c->certain = true;
+		c->server = !side;
+	}
+	if (!c->certain)
+		return;
+	p = get_endpoint(f, c, c->server);
+	if (p)
+		p->server = true;
+}
+
+/* What is likely: an end that is a server elsewhere, has many peers, or a number that servers have. */
+static void guess(struct finder *f, struct pcap_conn *c)
+{
+	struct place *a = get_endpoint(f, c, 0), *b = get_endpoint(f, c, 1);
+
+	if (c->certain || !a || !b)
+		return;
+	if (a->server != b->server)
+		c->server = b->server;
+	else if (a->conns != b->conns)
+		c->server = b->conns > a->conns;
+	else
+		c->server = b->addr.port < a->addr.port;
+}
+
+/* Is it a protocol that no relay speaks: not TLS, not HTTP, or the server has the first word? */
+static bool is_foreign(const struct pcap_conn *c)
+{
+	return c->track.sides[c->server].talk == PCAP_TALK_OTHER ||
+	       c->track.sides[!c->server].talk == PCAP_TALK_OTHER;
+}
+
+static void note_server(struct finder *f, struct pcap_conn *c)
+{
+	struct place *server = get_endpoint(f, c, c->server), *ip = get_ip(f, c, c->server);
+
+	c->foreign = is_foreign(c);
+	if (!server || !ip)
+		return;
+	server->server = true;
+	if (c->talked && !c->foreign)
+		server->relay = ip->relay = true;
+}
+
+static void note_visitor(struct finder *f, const struct pcap_conn *c)
+{
+	struct place *server = get_endpoint(f, c, c->server), *client = get_ip(f, c, !c->server);
+
+	if (server && client && server->relay && c->talked && !c->foreign &&
+	    (!client->relay || addr_is_loopback(&client->addr)))
+		server->visited = true;
+}
+
+/* --- nodes -------------------------------------------------------------------------------- */
+
+static uint32_t add_node(struct finder *f, const char *name)
+{
+	struct pcap_nodes *n = f->nodes;
+	struct pcap_node *grown;
+
+	if (n->count == PCAP_MAX_NODES)
+		return 0;
+	grown = reallocarray(n->nodes, n->count + 1, sizeof(*grown));
+	if (!grown) {
+		f->failed = true;
+		return 0;
+	}
+	n->nodes = grown;
+	grown[n->count] = (struct pcap_node){ .name = "" };
+	snprintf(grown[n->count].name, sizeof(grown->name), "%s", name);
+	return ++n->count;
+}
+
+static void add_listener(struct finder *f, uint32_t node, const struct addr *addr)
+{
+	struct pcap_node *n = &f->nodes->nodes[node - 1];
+	struct addr *grown = reallocarray(n->listeners, n->listener_count + 1, sizeof(*grown));
+
+	if (!grown) {
+		f->failed = true;
+		return;
+	}
+	n->listeners = grown;
+	grown[n->listener_count++] = *addr;
+}
+
+static bool none_visited(const struct finder *f)
+{
+	const struct place *p;
+
+	for (p = f->endpoints; p; p = p->hh.next) {
+		if (p->visited)
+			return false;
+	}
+	return true;
+}
+
+/* Who owns the address of a node's endpoint: the IP address, or on loopback the endpoint itself. */
+static struct place *owner(struct finder *f, struct place *endpoint)
+{
+	if (addr_is_loopback(&endpoint->addr))
+		return endpoint;
+	return get_place(f, &f->ips, endpoint->group, &endpoint->addr, false);
+}
+
+static void name_nodes(struct finder *f)
+{
+	/* Only servers speak to servers: then each of them is as good as any other. */
+	bool all = none_visited(f);
+	struct place *p, *o;
+
+	for (p = f->endpoints; p; p = p->hh.next) {
+		o = owner(f, p);
+		if (o && p->relay && (p->visited || all) && !o->node)
+			o->node = add_node(f, "");
+	}
+	for (p = f->endpoints; p; p = p->hh.next) {
+		o = owner(f, p);
+		if (o && p->relay && o->node) {
+			p->node = o->node;
+			add_listener(f, o->node, &p->addr);
+		}
+	}
+}
+
+static void set_nodes(struct finder *f, struct pcap_conn *c)
+{
+	struct place *server = get_endpoint(f, c, c->server), *client = get_ip(f, c, !c->server);
+
+	if (!server || !client)
+		return;
+	c->node[c->server] = server->node;
+	if (addr_is_loopback(&client->addr))
+		return;
+	if (!server->node)
+		c->node[c->server] = get_ip(f, c, c->server)->node;
+	c->node[!c->server] = client->node;
+}
+
+/* --- our own files ------------------------------------------------------------------------ */
+
+static void nodes_from_interfaces(struct finder *f)
+{
+	uint32_t count = pcap_file_interfaces(f->file), i;
+	const struct pcap_interface *it;
+	uint32_t *numbers = calloc(count + 1, sizeof(*numbers));
+	struct pcap_conn *c;
+	struct place *p;
+
+	if (!numbers) {
+		f->failed = true;
+		return;
+	}
+	for (i = 0; i < f->conns->count; i++) {
+		c = f->conns->all[i];
+		if (!c->group || c->group > count)
+			continue;
+		it = pcap_file_interface(f->file, c->group - 1);
+		if (!numbers[c->group - 1])
+			numbers[c->group - 1] = add_node(f, it ? it->name : "");
+		c->node[c->local] = numbers[c->group - 1];
+	}
+	for (p = f->endpoints; p; p = p->hh.next) {
+		if (p->relay && p->group && p->group <= count && numbers[p->group - 1])
+			p->node = numbers[p->group - 1];
+	}
+	for (i = 0; i < f->conns->count; i++) {
+		c = f->conns->all[i];
+		p = get_endpoint(f, c, c->local);
+		if (p && p->node && c->server == c->local) {
+			add_listener(f, p->node, &p->addr);
+			p->node = 0;
+		}
+	}
+	free(numbers);
+}
+
+int pcap_nodes_find(struct pcap_nodes *n, struct pcap_conns *c, const struct pcap_file *file)
+{
+	struct finder f = { .conns = c, .nodes = n, .file = file };
+	uint32_t i;
+
+	for (i = 0; i < c->count; i++)
+		find_certain(&f, c->all[i]);
+	for (i = 0; i < c->count; i++)
+		guess(&f, c->all[i]);
+	for (i = 0; i < c->count; i++)
+		note_server(&f, c->all[i]);
+	for (i = 0; i < c->count; i++)
+		note_visitor(&f, c->all[i]);
+	if (c->by_interface) {
+		nodes_from_interfaces(&f);
+	} else {
+		name_nodes(&f);
+		for (i = 0; i < c->count; i++)
+			set_nodes(&f, c->all[i]);
+	}
+	free_places(&f.endpoints);
+	free_places(&f.ips);
+	return f.failed ? -ENOMEM : 0;
+}
+
+void pcap_nodes_free(struct pcap_nodes *n)
+{
+	while (n->count)
+		free(n->nodes[--n->count].listeners);
+	free(n->nodes);
+	*n = (struct pcap_nodes){ 0 };
+}
