@@ -30,7 +30,7 @@ static const struct option_row shared_rows[] = {
 	{ { "ready-file", required_argument, NULL, OPT_READY }, "FILE",
 	  "removed at start, created when what enters is in the books" },
 	{ { "ring", required_argument, NULL, OPT_RING }, "SIZE",
-	  "ring buffer between kernel and tracer (default 4M)" },
+	  "ring buffer between kernel and tracer (default 16M)" },
 	{ { "max-connections", required_argument, NULL, OPT_MAX_CONNECTIONS }, "N",
 	  "bound of memory (default 65536, 1 KiB each)" },
 	{ { "max-pairs", required_argument, NULL, OPT_MAX_PAIRS }, "N",
@@ -40,6 +40,8 @@ static const struct option_row shared_rows[] = {
 };
 
 #define MAX_ROWS 64
+/* So much holds a fifth of a second of a relay's busiest traffic. */
+#define RING_BYTES (16 << 20)
 
 static bool take_pid(struct options *o, const char *argument)
 {
@@ -220,6 +222,7 @@ int options_parse(int argc, char **argv, const struct verb *verb, void *ctx, str
 
 	memset(o, 0, sizeof(*o));
 	o->interval_ns = NSEC_PER_SEC;
+	o->live.ring_bytes = RING_BYTES;
 	gather(verb, long_options, shorts);
 	optind = 1;
 	while ((val = getopt_long(argc, argv, shorts, long_options, &index)) != -1) {

@@ -17,6 +17,8 @@
 
 #define TICK_NS		(100 * NSEC_PER_MSEC)
 #define SNAPSHOT_NS	(500 * NSEC_PER_MSEC)
+/* What was in flight at the end of a trace is given this long to leave, or to be known as lost. */
+#define SETTLE_NS	(1500 * NSEC_PER_MSEC)
 /* How long a pipe may take to bring what was before a live trace's end. */
 #define PIPE_GRACE_NS	(2 * NSEC_PER_SEC)
 
@@ -370,12 +372,29 @@ static void wait_for_pipes(struct session *s)
 	}
 }
 
-/* What stands in rings and sockets is told, and joined, before the last snapshot. */
+static bool has_older(const struct session *s, uint64_t before_ns)
+{
+	int i;
+
+	for (i = 0; i < s->source_count; i++) {
+		if (is_live(&s->sources[i]) && tracer_has_older(s->sources[i].tracer, before_ns))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * What stands in rings and sockets is told, and joined, before the last snapshot; and the trace goes
+ * on for the moment that it takes until the fate of what was in flight at its end is known.
+ */
 static void finish(struct session *s)
 {
+	uint64_t end_ns = clock_now_ns();
 	int i, pass;
 
-	for (pass = 0; pass < 3; pass++) {
+	for (pass = 0; pass < 3 || (has_older(s, end_ns) && clock_now_ns() < end_ns + SETTLE_NS); pass++) {
+		if (pass >= 3)
+			poll(NULL, 0, TICK_NS / NSEC_PER_MSEC);
 		for (i = 0; i < s->source_count; i++) {
 			if (is_live(&s->sources[i]) && !s->sources[i].ended)
 				tracer_tick(s->sources[i].tracer);

@@ -261,6 +261,17 @@ void tracer_counts(const struct tracer *t, uint32_t *nodes, uint32_t *connection
 		*nodes += t->nodes[i].ledger && !t->nodes[i].ended_ns;
 }
 
+bool tracer_has_older(const struct tracer *t, uint64_t before_ns)
+{
+	uint32_t i;
+
+	for (i = 0; i < t->node_count; i++) {
+		if (t->nodes[i].ledger && ledger_oldest_ns(t->nodes[i].ledger) < before_ns)
+			return true;
+	}
+	return false;
+}
+
 static double measure_cpu(struct tracer *t, uint64_t now_ns)
 {
 	uint64_t cpu_ns, cpu_before = t->cpu_ns, at_before = t->cpu_at_ns;

@@ -231,3 +231,14 @@ void ledger_end(struct ledger *l, uint64_t now_ns)
 	ledger_waiting_tick(l, true);
 	ledger_passed_tick(l, true);
 }
+
+uint64_t ledger_oldest_ns(const struct ledger *l)
+{
+	uint64_t oldest_ns = UINT64_MAX;
+
+	if (l->entries.head)
+		oldest_ns = l->items[l->entries.head].time_ns;
+	if (l->passed.head && l->items[l->passed.head].time_ns < oldest_ns)
+		oldest_ns = l->items[l->passed.head].time_ns;
+	return oldest_ns;
+}

@@ -73,6 +73,9 @@ void ledger_tick(struct ledger *l, uint64_t now_ns);
  */
 void ledger_end(struct ledger *l, uint64_t now_ns);
 
+/* When the oldest packet in flight entered; UINT64_MAX where none is. */
+uint64_t ledger_oldest_ns(const struct ledger *l);
+
 /* Tell what has changed since the last snapshot, as records in record.h's order (without the agent's);
  * @all: everything that is known now (the first snapshot, the last). */
 int ledger_snapshot(struct ledger *l, uint64_t now_ns, bool all, const struct record_sink *sink);

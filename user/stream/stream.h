@@ -112,7 +112,7 @@ struct stream_sink {
 
 struct stream_limits {
 	size_t connection_bytes; /* buffered out of order, unconfirmed or undecrypted; 0: 256 KiB */
-	size_t total_bytes;	/* over all connections; 0: 64 MiB */
+	size_t total_bytes;	/* over all connections; 0: 32 MiB */
 };
 
 struct stream_stats {

@@ -7,7 +7,7 @@
 #include "stream/connection.h"
 
 #define CONNECTION_BYTES (256 << 10)
-#define TOTAL_BYTES	(64 << 20)
+#define TOTAL_BYTES	(32 << 20)
 /* Without a secret for so long, memory is worth a search; and so often at most. */
 #define SEARCH_AFTER_NS	2000000000ULL
 #define SEARCH_EVERY_NS	1000000000ULL
