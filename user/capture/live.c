@@ -243,6 +243,7 @@ struct capture *capture_live_open(const struct capture_live_options *options, ch
 		live_close(&live->capture);
 		return NULL;
 	}
+	live_nodes_wait(live);
 	explain_missing(live);
 	live->keep_warnings = false;
 	if (warnings) {

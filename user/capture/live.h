@@ -18,6 +18,8 @@
 #define DT_CAPTURE_LIVE_H
 
 #include <linux/types.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <uthash.h>
 
 #include "abi.h"
@@ -83,9 +85,15 @@ struct live_answer {
 };
 
 struct live_probe {
-	struct bpf_link *link;
+	const struct bpf_program *prog;
+	pid_t pid;
 	uint64_t file_off;
 	bool wanted;			/* the function is there */
+	struct bpf_link *link;
+	int err;
+	bool working;			/* the thread places or removes it */
+	atomic_bool done;
+	pthread_t thread;
 };
 
 struct live_node {
@@ -102,7 +110,9 @@ struct live_node {
 
 	struct live_probe secrets, drops;
 	uint32_t drops_counted;		/* since drops_since_ns */
-	uint64_t drops_since_ns, drops_back_ns;
+	uint64_t drops_since_ns;
+	uint64_t drops_back_ns;		/* while it is away: until when */
+	uint64_t drops_calm_ns;
 	unsigned int drops_floods;
 
 	bool searched;			/* the first search has ended */
@@ -155,6 +165,7 @@ struct live {
 	struct live_listener *listeners; /* all that were ever claimed */
 	uint64_t lost_segments, lost_drops; /* as told so far */
 	uint64_t scan_ns;		/* last look for new relays */
+	uint64_t ended_ns;		/* a relay ended last */
 	bool keep_warnings;		/* during open */
 	char *warnings;
 };
@@ -176,6 +187,8 @@ int live_cgroup_open(void);
 
 /* Look for relays that are new, claim their sockets. 0 or -errno. */
 int live_nodes_find(struct live *live);
+/* Wait until all probes are placed. */
+void live_nodes_wait(struct live *live);
 /* NODE_UP of those that have not been told. */
 void live_nodes_announce(struct live *live);
 /* Has one ended, does one listen elsewhere, is one new? Before sockets are asked. */
@@ -201,8 +214,14 @@ void live_claims_free(struct live *live);
 
 /* --- live_probe.c ---------------------------------------------------------------------------- */
 
+/* Begin to place, and to remove them. */
 void live_probes_attach(struct live *live, struct live_node *node);
 void live_probes_detach(struct live_node *node);
+/* Until they are placed; say which could not be. */
+void live_probes_wait(struct live *live, struct live_node *node);
+bool live_probes_are_gone(struct live_node *node);
+/* Remove them, now. */
+void live_probes_free(struct live_node *node);
 /* Count one report of a drop; above the limit the probe is detached. */
 void live_probes_count_drop(struct live *live, struct live_node *node);
 void live_probes_tick(struct live *live, struct live_node *node, uint64_t now_ns);

@@ -21,6 +21,7 @@
 #define SETTLE_ROUNDS	20
 #define OPTMEM_MIN	4096			/* below, a mark on a listener may refuse connections */
 #define SCAN_NS		NSEC_PER_SEC		/* between looks for new relays, listeners */
+#define SOON_NS		(30 * NSEC_PER_SEC)	/* after an end they are frequent */
 #define LOOK_NS		(10 * NSEC_PER_SEC)	/* between dumps of all sockets */
 #define LINGER_NS	(2 * NSEC_PER_SEC)	/* for what a dead process's sockets still send */
 
@@ -62,7 +63,7 @@ static void node_free(struct live *live, struct live_node *node)
 	uint32_t pid = (uint32_t)node->relay->pid;
 
 	live_search_cancel(node);
-	live_probes_detach(node);
+	live_probes_free(node);
 	bpf_map_delete_elem(bpf_map__fd(live->skel->maps.relays), &pid);
 	while (*at != node)
 		at = &(*at)->next;
@@ -175,7 +176,7 @@ static void watch(struct live *live, struct live_node *node, uint64_t now_ns)
 
 	if (!node->ended && has_ended(node)) {
 		node->ended = true;
-		node->ended_ns = now_ns;
+		node->ended_ns = live->ended_ns = now_ns;
 		live_probes_detach(node);
 		bpf_map_delete_elem(bpf_map__fd(live->skel->maps.relays), &pid);
 	}
@@ -193,19 +194,20 @@ static void watch(struct live *live, struct live_node *node, uint64_t now_ns)
 
 void live_nodes_watch(struct live *live, uint64_t now_ns)
 {
-	bool scan = now_ns - live->scan_ns >= SCAN_NS;
+	bool soon = live->ended_ns && now_ns - live->ended_ns < SOON_NS;
 	struct live_node *node;
 
 	for (node = live->nodes; node; node = node->next)
 		watch(live, node, now_ns);
-	/* A process that was asked for by its pid does not come back. */
-	if (scan && !live->options.filter.pid_count)
+	/* A process that was asked for by its pid does not come back; others often do, at once. */
+	if ((soon || now_ns - live->scan_ns >= SCAN_NS) && !live->options.filter.pid_count)
 		live_nodes_find(live);
 }
 
-static bool is_over(const struct live_node *node, uint64_t now_ns)
+static bool is_over(struct live_node *node, uint64_t now_ns)
 {
-	return node->ended && (!node->connections || now_ns - node->ended_ns > LINGER_NS);
+	return node->ended && live_probes_are_gone(node) &&
+	       (!node->connections || now_ns - node->ended_ns > LINGER_NS);
 }
 
 void live_nodes_expire(struct live *live, uint64_t now_ns)
@@ -225,8 +227,21 @@ void live_nodes_expire(struct live *live, uint64_t now_ns)
 	}
 }
 
+void live_nodes_wait(struct live *live)
+{
+	struct live_node *node;
+
+	for (node = live->nodes; node; node = node->next)
+		live_probes_wait(live, node);
+}
+
 void live_nodes_free(struct live *live)
 {
+	struct live_node *node;
+
+	/* All at once: each takes its time. */
+	for (node = live->nodes; node; node = node->next)
+		live_probes_detach(node);
 	while (live->nodes)
 		node_free(live, live->nodes);
 }

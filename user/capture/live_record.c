@@ -55,12 +55,18 @@ void live_facts_merge(struct capture_facts *facts, const struct capture_facts *n
 	*facts = merged;
 }
 
+/* A socket that dials has no numbers of the other side yet. */
+static bool has_facts(const struct abi_segment *s)
+{
+	return s->has & ABI_HAS_FACTS && s->tcp_state != STATE_SYN_SENT;
+}
+
 static void facts_from_record(struct live_conn *conn, const struct abi_segment *s)
 {
 	struct capture_facts facts = conn->facts;
 
 	facts.tcp_state = s->tcp_state;
-	if (!(s->has & ABI_HAS_FACTS) || s->tcp_state == STATE_SYN_SENT) {
+	if (!has_facts(s)) {
 		conn->facts = facts;
 		return;
 	}
@@ -87,7 +93,7 @@ static void learn_base(struct live_conn *conn, const struct abi_segment *s)
 {
 	uint32_t in = s->rcv_nxt - s->bytes_received, out = s->snd_una - s->bytes_acked;
 
-	if (conn->has_base || !(s->has & ABI_HAS_FACTS) || s->tcp_state == STATE_SYN_SENT)
+	if (conn->has_base || !has_facts(s))
 		return;
 	conn->has_base = s->has & ABI_LOCKED || (conn->base_guessed && conn->base_in == in &&
 						 conn->base_out == out);
@@ -165,7 +171,7 @@ static void note_inbound(struct live_conn *conn, const struct abi_segment *s)
 {
 	uint32_t end = piece_end(s);
 
-	if (s->has & ABI_HAS_FACTS && s->tcp_state != STATE_SYN_SENT) {
+	if (has_facts(s)) {
 		if (!conn->has_ahead)
 			conn->ahead = s->rcv_nxt;
 		conn->has_ahead = true;
@@ -174,7 +180,7 @@ static void note_inbound(struct live_conn *conn, const struct abi_segment *s)
 	if (s->dir != ABI_IN || !s->len)
 		return;
 	/* What lies beyond the window is a stranger's. */
-	if (s->has & ABI_HAS_FACTS && live_seq_after(end, s->rcv_nxt + s->rcv_wnd + 1))
+	if (has_facts(s) && live_seq_after(end, s->rcv_nxt + s->rcv_wnd + 1))
 		return;
 	if (!conn->has_in)
 		conn->in_end = end;
@@ -314,7 +320,7 @@ static void segment_tell(struct live *live, const struct abi_segment *s, const u
 		return;
 	live_emit(live, &event);
 	/* What TCP had accepted by then was handed over, or is lost. */
-	if (s->has & ABI_HAS_FACTS)
+	if (has_facts(s))
 		live_record_handed(conn, s->rcv_nxt, s->rcv_nxt);
 	if (s->dir == ABI_IN && s->len) {
 		live_record_handed(conn, s->seq + s->offset, piece_end(s));
