@@ -23,6 +23,7 @@ struct chance {
 uint32_t chance_next(struct chance *c);
 /* low .. high, both included */
 uint32_t chance_between(struct chance *c, uint32_t low, uint32_t high);
+bool chance_percent(struct chance *c, unsigned int p);
 
 /* --- bytes that grow ---------------------------------------------------------------------- */
 struct bytes {
@@ -116,15 +117,20 @@ struct replay_options {
 	unsigned int forge;	/* percent preceded by a forged one */
 	unsigned int lose;	/* percent of records the ring lost */
 	unsigned int cut;	/* percent that were captured in part */
+	bool early;		/* inbound facts tell already that the segment was accepted */
 	uint64_t seed;
 	uint32_t isn[2];
 	size_t skip[2];		/* bytes of each direction that passed before attach */
 	bool midstream;
 	enum { SECRETS_FIRST, SECRETS_IN_TIME, SECRETS_LAST, SECRETS_NEVER } secrets;
+	unsigned int candidates_after; /* flights that are seen before candidates are told; 0: never */
+	int hint_error;		/* of their record numbers */
 };
 
 void replay_open(struct streams *s, const struct replay_options *o, const struct script *script);
 void replay_secrets(struct streams *s, const struct script *script, size_t from, size_t to);
+/* Records of @side under its traffic keys in the first @len bytes of its direction. */
+uint64_t script_records(const struct script *s, int side, size_t len);
 /* All flights, then FACTS, then CLOSE where @close. */
 void replay(struct streams *s, const struct script *script, const struct replay_options *o,
 	    bool close);

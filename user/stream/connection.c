@@ -11,6 +11,8 @@
 
 /* What waits longer than this is called missing, until it is read after all. */
 #define PATIENCE_NS	2000000000ULL
+/* So many unbound secrets are tried when a connection ends unread. */
+#define LAST_TRIES	8
 
 static bool state_in(const struct capture_facts *f, unsigned int states)
 {
@@ -416,12 +418,17 @@ static void finish(struct connection *c, const struct capture_event *event)
 
 void connection_event(struct connection *c, const struct capture_event *event)
 {
-	settle(c, event->facts, event->time_ns);
-	if (event->type == CAPTURE_SEGMENT)
-		reassemble_segment(&c->dirs[event->segment.dir], &event->segment, event->time_ns,
-				   event->facts);
+	const struct capture_segment *seg = event->type == CAPTURE_SEGMENT ? &event->segment : NULL;
+	struct reassemble *r = seg ? &c->dirs[seg->dir] : NULL;
+
+	if (!seg || !reassemble_covered(r, seg, event->facts))
+		settle(c, event->facts, event->time_ns);
+	if (seg)
+		reassemble_segment(r, seg, event->time_ns, event->facts);
 	else if (event->type == CAPTURE_CANDIDATE)
 		take_candidate(c, event);
+	if (seg)
+		settle(c, event->facts, event->time_ns);
 	finish(c, event);
 }
 
@@ -435,17 +442,18 @@ void connection_secrets(struct connection *c, uint64_t time_ns)
 }
 
 /* A ClientHello that was not seen, or whose random is another one inside (ECH). */
-static void try_unbound(struct connection *c, uint64_t time_ns)
+static bool try_unbound(struct connection *c, uint64_t time_ns)
 {
 	struct secret_set *set;
 
 	if (c->info.decrypted || !tls_stuck(c->tls))
-		return;
+		return false;
 	set = secrets_unbound(&c->shared->secrets, c->node, c->tried);
 	if (!set)
-		return;
+		return false;
 	c->tried = set->serial;
 	tls_try_secrets(c->tls, set, time_ns);
+	return true;
 }
 
 void connection_tick(struct connection *c, uint64_t time_ns)
@@ -469,14 +477,18 @@ void connection_tick(struct connection *c, uint64_t time_ns)
 
 void connection_close(struct connection *c, uint64_t time_ns)
 {
+	unsigned int tries = LAST_TRIES;
 	size_t kept;
 	int dir;
 
 	c->closing = true;
 	for (dir = 0; dir < 2; dir++)
 		reassemble_end(&c->dirs[dir], time_ns);
-	if (c->tls)
+	if (c->tls) {
+		while (tries-- && c->waiting_ns && try_unbound(c, time_ns))
+			;
 		tls_end(c->tls, time_ns);
+	}
 	for (dir = 0; dir < 2; dir++) {
 		struct connection_app *app = &c->apps[dir];
 		struct derp_sync *sync = app->sniff;

@@ -208,10 +208,14 @@ static bool insert(struct reassemble *r, uint64_t pos, uint64_t end, uint64_t wi
 	return at >= end || hold(r, NULL, at, end, wire_end, time_ns, data + (at - pos));
 }
 
+/*
+ * Facts may be of the moment before the segment, or tell already that it was accepted: what is held
+ * of the same bytes then came first, and is what TCP took.
+ */
 static void segment_in(struct reassemble *r, int64_t pos, const struct capture_segment *seg,
 		       uint64_t time_ns, const struct capture_facts *facts)
 {
-	int64_t end = pos + (int64_t)seg->captured, low = (int64_t)r->next;
+	int64_t end = pos + (int64_t)seg->captured;
 	const uint8_t *data = seg->data;
 
 	if (facts && facts->has_seq) {
@@ -220,21 +224,23 @@ static void segment_in(struct reassemble *r, int64_t pos, const struct capture_s
 
 		if (pos > wanted + window)
 			return;
-		/* TCP has these already, and throws them away whatever they are. */
-		if (wanted > low)
-			low = wanted;
+		if (wanted > (int64_t)r->next)
+			deliver(r, (uint64_t)wanted, 0, time_ns);
+		/* A keep-alive probe's byte is rubbish; it must not fill a hole. */
+		if (seg->len == 1 && wanted > pos && pos > (int64_t)r->next)
+			return;
 	}
-	if (seg->flags & CAPTURE_FIN && pos + (int64_t)seg->len >= low) {
+	if (seg->flags & CAPTURE_FIN && pos + (int64_t)seg->len >= (int64_t)r->next) {
 		r->has_fin = true;
 		r->fin = (uint64_t)pos + seg->len;
 	}
-	if (pos < low) {
-		data += low - pos;
-		pos = low;
+	if (pos < (int64_t)r->next) {
+		data += (int64_t)r->next - pos;
+		pos = (int64_t)r->next;
 	}
 	/* Where there is no room it is not held, and a gap once TCP has taken it. */
 	if (pos < end)
-		insert(r, (uint64_t)pos, (uint64_t)end, (uint64_t)pos + seg->len, time_ns, data);
+		insert(r, (uint64_t)pos, (uint64_t)end, (uint64_t)end, time_ns, data);
 	advance(r, time_ns);
 }
 
@@ -268,18 +274,34 @@ static void segment_out(struct reassemble *r, int64_t pos, const struct capture_
 		deliver(r, UINT64_MAX, (uint64_t)wire_end, time_ns);
 }
 
+bool reassemble_covered(const struct reassemble *r, const struct capture_segment *seg,
+			const struct capture_facts *facts)
+{
+	return r->dir == CAPTURE_IN && facts && facts->has_seq &&
+	       (int32_t)(facts->rcv_nxt - seg->seq) > 0;
+}
+
+/* Where a direction begins that is first seen now. */
+static uint32_t first_seq(const struct reassemble *r, const struct capture_segment *seg,
+			  const struct capture_facts *facts)
+{
+	if (!facts || !facts->has_seq)
+		return seg->seq;
+	/* From a file, snd_nxt may count this very segment. */
+	if (r->dir == CAPTURE_OUT)
+		return facts->has_read ? facts->snd_nxt : seg->seq;
+	return facts->rcv_nxt - seg->seq <= seg->len ? seg->seq : facts->rcv_nxt;
+}
+
 void reassemble_segment(struct reassemble *r, const struct capture_segment *seg, uint64_t time_ns,
 			const struct capture_facts *facts)
 {
-	bool has_seq = facts && facts->has_seq;
 	int64_t pos;
 
 	if (!r->started && !seg->len)
 		return;
-	if (!r->started && r->dir == CAPTURE_IN)
-		reassemble_start(r, has_seq ? facts->rcv_nxt : seg->seq);
-	else if (!r->started) /* from a file, snd_nxt may count this very segment */
-		reassemble_start(r, has_seq && facts->has_read ? facts->snd_nxt : seg->seq);
+	if (!r->started)
+		reassemble_start(r, first_seq(r, seg, facts));
 	pos = locate(r, seg->seq);
 	if (pos > (int64_t)r->next + MAX_AHEAD || pos < (int64_t)r->next - MAX_AHEAD)
 		return;

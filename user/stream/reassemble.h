@@ -51,6 +51,13 @@ void reassemble_start(struct reassemble *r, uint32_t seq);
 void reassemble_segment(struct reassemble *r, const struct capture_segment *seg, uint64_t time_ns,
 			const struct capture_facts *facts);
 
+/*
+ * Do @facts count the segment's start as accepted already? Then the segment is to be told before
+ * reassemble_settle() is, or it would pass for a gap.
+ */
+bool reassemble_covered(const struct reassemble *r, const struct capture_segment *seg,
+			const struct capture_facts *facts);
+
 /* All before sequence number @seq is accepted (in: rcv_nxt) or acknowledged (out: snd_una). */
 void reassemble_settle(struct reassemble *r, uint32_t seq, bool fin_counted, uint64_t time_ns);
 

@@ -16,6 +16,8 @@
 /* Trials per second and connection, while guesses do not fail; one costs about a microsecond. */
 #define TRIAL_RATE	4096
 #define TRIAL_BURST	32768
+/* What every new guess may cost at once: the right one needs a few. */
+#define TRIAL_GRANT	1024
 
 /* --- items -------------------------------------------------------------------------------- */
 
@@ -328,6 +330,8 @@ void tls_candidate(struct tls *t, const struct capture_candidate *c, uint64_t ti
 	if (!wants_keys(t))
 		return;
 	t->slow = 0;
+	if (t->allowance < TRIAL_GRANT)
+		t->allowance = TRIAL_GRANT;
 	trial_add(&t->trial, c, counted);
 	tls_drain(t, time_ns);
 }

@@ -17,7 +17,7 @@
 #include "stream/trial.h"
 
 /* With so many of the waiting records candidates are tried: the first may be no record at all. */
-#define TLS_MAX_PROBES	4
+#define TLS_MAX_PROBES	8
 
 enum tls_side_name {
 	TLS_CLIENT,
@@ -54,6 +54,7 @@ struct tls_side {
 	unsigned int probe;	/* which of the waiting records is tried with candidates */
 	uint64_t probed;	/* generation of the candidates that were all tried */
 	unsigned int early_failures;
+	uint64_t foreign;	/* waiting records that are not under @traffic */
 };
 
 struct tls {

@@ -11,6 +11,8 @@
 #define MAX_SLOW	6
 /* Unreadable records that still pass for a handshake. */
 #define MAX_EARLY	16
+/* So many KeyUpdates may have been in one gap. */
+#define MAX_UPDATES	3
 
 static void on_message(void *ctx, int side, uint8_t type)
 {
@@ -140,33 +142,40 @@ static bool spend(struct tls *t)
 	return true;
 }
 
+/* The keys of try number s->step, and its record number. NULL: there are none. */
+static struct cipher *step_keys(struct tls_side *s, uint64_t span, uint64_t *number)
+{
+	if (s->step < span) {
+		nth_guess(s, s->step, number);
+		return &s->traffic;
+	}
+	*number = s->step % span;
+	if (!s->later.ctx && cipher_set_traffic(&s->later, s->traffic.suite, s->traffic.secret))
+		return NULL;
+	if (!*number && cipher_set_next(&s->later))
+		return NULL;
+	return &s->later;
+}
+
 /*
  * The keys are known, the number is not: after a gap, or where the other side's keys came as a by-
- * product. Tries the current keys, then those after a KeyUpdate that may have been in the gap.
+ * product. Tries the current keys, then those after KeyUpdates that may have been in the gap.
  */
 static enum tls_outcome search_number(struct tls *t, int side, const struct tls_item *item)
 {
 	struct tls_side *s = &t->sides[side];
 	uint64_t span = s->high - s->low + 1, number = 0;
-	bool renewable = s->traffic.suite->version == TLS_1_3;
+	uint64_t generations = s->traffic.suite->version == TLS_1_3 ? 1 + MAX_UPDATES : 1;
 	struct cipher *keys;
 	uint8_t type;
 	int n;
 
-	for (; s->step < (renewable ? 2 : 1) * span; s->step++) {
+	for (; s->step < generations * span; s->step++) {
 		if (!spend(t))
 			return TLS_WAITS;
-		keys = &s->traffic;
-		if (s->step < span) {
-			nth_guess(s, s->step, &number);
-		} else {
-			keys = &s->later;
-			number = s->step - span;
-			if (!keys->ctx && (cipher_set_traffic(keys, s->traffic.suite,
-							      s->traffic.secret) ||
-					   cipher_set_next(keys)))
-				break;
-		}
+		keys = step_keys(s, span, &number);
+		if (!keys)
+			break;
 		n = open_with(t, keys, number, item, &type);
 		if (n < 0)
 			continue;
@@ -239,7 +248,10 @@ static void take_found(struct tls *t, int side, struct trial_found *f, uint64_t 
 	int64_t guess = f->other_base + (int64_t)o->sealed;
 
 	s->traffic = f->keys;
-	s->number = f->number - (f->number < index - head_index ? f->number : index - head_index);
+	/* Records before the first one under these keys are somebody else's: the handshake's. */
+	index -= head_index;
+	s->foreign = f->number < index ? index - f->number : 0;
+	s->number = f->number - (index - s->foreign);
 	s->number_known = true;
 	s->probe = 0;
 	t->slow = 0;
@@ -355,6 +367,10 @@ enum tls_outcome tls_open(struct tls *t, int side, const struct tls_item *item)
 		if (outcome == TLS_WAITS)
 			return TLS_WAITS;
 	}
+	if (s->foreign) {
+		s->foreign--;
+		return TLS_READ;
+	}
 	if (s->traffic.ctx && s->traffic.suite->version == TLS_1_3 && !s->started)
 		return open_early(t, side, item);
 	if (!s->traffic.ctx)
@@ -362,8 +378,10 @@ enum tls_outcome tls_open(struct tls *t, int side, const struct tls_item *item)
 	if (!s->number_known)
 		return search_number(t, side, item);
 	n = open_with(t, &s->traffic, s->number, item, &type);
-	if (n < 0)
-		return give_up(t, side, item);
+	if (n < 0) {
+		tls_forget_number(s, 1, 0);
+		return search_number(t, side, item);
+	}
 	opened_traffic(t, side, item, type, (size_t)n);
 	return TLS_READ;
 }

@@ -22,6 +22,30 @@ static struct trial_variant *new_variant(struct trial *t)
 	return &t->variants[t->count];
 }
 
+static void remove_variant(struct trial *t, unsigned int i)
+{
+	cipher_clear(&t->variants[i].cipher[0]);
+	cipher_clear(&t->variants[i].cipher[1]);
+	t->count--;
+	memmove(&t->variants[i], &t->variants[i + 1], (t->count - i) * sizeof(*t->variants));
+	memset(&t->variants[t->count], 0, sizeof(*t->variants));
+	t->step[0] = t->step[1] = 0;
+	t->generation++;
+}
+
+/* Memory is searched again and again: the same secret comes with a newer number. */
+static void make_room(struct trial *t, const struct capture_candidate *c)
+{
+	unsigned int i;
+
+	for (i = t->count; i--;)
+		if (t->variants[i].from_memory &&
+		    !CRYPTO_memcmp(t->variants[i].cipher[0].secret, c->secret, c->len))
+			remove_variant(t, i);
+	while (t->count + sizeof(suites_13) / sizeof(suites_13[0]) > TRIAL_VARIANTS)
+		remove_variant(t, 0);
+}
+
 static bool suite_fits(const struct cipher_suite *suite, uint16_t cipher, size_t len)
 {
 	/* A cipher that cannot be read does not count as known: it may be rubbish. */
@@ -49,6 +73,7 @@ static int add_master(struct trial *t, const struct capture_candidate *c,
 		cipher_clear(&v->cipher[0]);
 		return err;
 	}
+	memcpy(v->cipher[0].secret, c->secret, 48);
 	v->either = true;
 	v->from_memory = true;
 	v->window = TRIAL_ABOVE;
@@ -87,6 +112,7 @@ int trial_add(struct trial *t, const struct capture_candidate *c, const uint64_t
 		return -EINVAL;
 	if (c->seq >> 62)
 		return -EINVAL;
+	make_room(t, c);
 	for (i = 0; i < sizeof(suites_13) / sizeof(suites_13[0]); i++) {
 		const struct cipher_suite *suite = cipher_suite_find(ids[i]);
 
@@ -156,11 +182,8 @@ static void take_variant(struct trial *t, unsigned int i, int side, struct trial
 	if (master)
 		found->other = v->cipher[!side];
 	found->other_base = v->base[!side];
-	OPENSSL_cleanse(v, sizeof(*v));
-	*v = t->variants[--t->count];
-	memset(&t->variants[t->count], 0, sizeof(*v));
-	t->step[0] = t->step[1] = 0;
-	t->generation++;
+	memset(v->cipher, 0, sizeof(v->cipher));
+	remove_variant(t, i);
 }
 
 enum trial_result trial_record(struct trial *t, int side, const struct trial_record *r,

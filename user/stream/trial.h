@@ -49,8 +49,8 @@ enum trial_result {
 };
 
 /*
- * @counted: sealed records of client and server so far. -ENOSPC where there are too many already,
- * -EINVAL where the candidate makes no sense.
+ * @counted: sealed records of client and server so far. Where there are too many the oldest goes.
+ * -EINVAL where the candidate makes no sense, -ENOSPC where there is no memory.
  */
 int trial_add(struct trial *t, const struct capture_candidate *c, const uint64_t counted[2]);
 /* A TLS 1.3 traffic secret of one side whose suite is not known, from its first record on. */
