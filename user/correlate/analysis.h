@@ -242,6 +242,10 @@ uint32_t presence_abroad(const struct analysis *a, uint32_t peer, uint32_t node,
 /* --- classify.c --- */
 int classify_losses(struct analysis *a);
 
+/* --- latency.c --- */
+/* Where the part @part of @total samples lies, in microseconds. */
+double latency_quantile(const uint64_t *latency, uint64_t total, double part);
+
 /* --- verdict.c --- */
 struct charge {
 	enum verdict_class class;
@@ -260,6 +264,8 @@ const char *finding_reason(uint8_t reason);
 /* The finding of that class, place and reason, made where there is none. NULL without memory. */
 struct finding *finding_get(struct analysis *a, enum verdict_class class, uint32_t node,
 			    uint32_t from, uint32_t to, uint8_t reason);
+/* It is about these peers: each stays named while all agree. */
+void finding_about(struct finding *f, uint32_t src, uint32_t dst);
 /* Widens its time. */
 void finding_seen(struct finding *f, uint64_t first_ns, uint64_t last_ns);
 /* Charges lost frames of a pair. 0 or -ENOMEM. */

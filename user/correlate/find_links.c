@@ -73,9 +73,9 @@ static int missing(struct analysis *a, const struct link *l)
 	uint8_t reason = l->reason;
 	struct finding *f;
 
+	if (l->reason == LINK_NO_DIAL && (!had_time(a, l) || may_be_hidden(a, l)))
+		return 0;
 	if (l->reason == LINK_NO_DIAL && !link_ever_dialled(a, l->from, l->to)) {
-		if (!had_time(a, l) || may_be_hidden(a, l))
-			return 0;
 		if (back_up(a, l))
 			class = VERDICT_LINK_ONE_WAY;
 		else if (on_map(a, l))
@@ -167,7 +167,7 @@ int find_links(struct analysis *a)
 
 		if (!a->nodes[l->from].life && !is_said(a, l))
 			err = missing_from_untraced(a, l);
-		if (!err && l->state == LINK_DOWN && a->nodes[l->from].life &&
+		if (!err && l->state == LINK_DOWN && (a->nodes[l->from].life || l->edge_count) &&
 		    !a->nodes[l->from].ended && !a->nodes[l->to].ended && !is_said(a, l))
 			err = missing(a, l);
 		if (!err)

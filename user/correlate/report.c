@@ -81,6 +81,10 @@ static int analyse(struct analysis *a, struct correlate *c)
 		err = classify_losses(a);
 	if (!err)
 		err = find_links(a);
+	if (!err)
+		err = find_peers(a);
+	if (!err)
+		err = find_nodes(a);
 	return err ? err : finding_uncertain(a);
 }
 
@@ -144,24 +148,6 @@ static int put_links(const struct analysis *a, struct report *out)
 	return 0;
 }
 
-/* Where in a histogram the part @part of all lies, in microseconds. */
-static double quantile(const uint64_t *latency, uint64_t total, double part)
-{
-	double want = total * part, low;
-	uint64_t seen = 0;
-	int i;
-
-	for (i = 0; i < RECORD_LATENCY_BUCKETS; i++) {
-		if (latency[i] && seen + latency[i] >= want)
-			break;
-		seen += latency[i];
-	}
-	if (i == RECORD_LATENCY_BUCKETS)
-		return 0;
-	low = (double)(1u << i) / 8;
-	return low + low * (want - seen) / latency[i];
-}
-
 /*
  * Inside the relays. Across two nodes the times at both add up, and so, from above, do their p99s;
  * where the pair stayed on one node at a time, all samples are of one kind.
@@ -183,15 +169,15 @@ static void put_latency(const struct pair_sum *p, const struct place *places, si
 		if (!p->across || !total)
 			continue;
 		r->has_latency = true;
-		r->latency_p50_us += quantile(all, total, 0.5);
-		r->latency_p99_us += quantile(all, total, 0.99);
+		r->latency_p50_us += latency_quantile(all, total, 0.5);
+		r->latency_p99_us += latency_quantile(all, total, 0.99);
 		memset(all, 0, sizeof(all));
 		total = 0;
 	}
 	if (total) {
 		r->has_latency = true;
-		r->latency_p50_us = quantile(all, total, 0.5);
-		r->latency_p99_us = quantile(all, total, 0.99);
+		r->latency_p50_us = latency_quantile(all, total, 0.5);
+		r->latency_p99_us = latency_quantile(all, total, 0.99);
 	}
 }
 

@@ -89,6 +89,12 @@ static void common(uint32_t *value, bool *set, uint32_t now)
 	*set = true;
 }
 
+void finding_about(struct finding *f, uint32_t src, uint32_t dst)
+{
+	common(&f->src, &f->src_set, src);
+	common(&f->dst, &f->dst_set, dst);
+}
+
 static int share_add(struct analysis *a, uint32_t finding, uint32_t pair, uint64_t count)
 {
 	uint64_t key = (uint64_t)finding << 32 | pair;
@@ -120,8 +126,7 @@ int finding_charge(struct analysis *a, const struct charge *charge)
 	else if (f->hop != charge->hop)
 		f->hop = -1;
 	f->hop_set = true;
-	common(&f->src, &f->src_set, ends->src);
-	common(&f->dst, &f->dst_set, ends->dst);
+	finding_about(f, ends->src, ends->dst);
 	f->count += charge->count;
 	f->by_basis[charge->basis] += charge->count;
 	finding_seen(f, charge->first_ns, charge->last_ns);
@@ -156,8 +161,7 @@ static int untraced_charge(struct analysis *a, const struct edge *e, const struc
 	f->hop = HOP_MESH_OUT;
 	f->hop_set = true;
 	f->maybe += row->untraced;
-	common(&f->src, &f->src_set, ends->src);
-	common(&f->dst, &f->dst_set, ends->dst);
+	finding_about(f, ends->src, ends->dst);
 	finding_seen(f, p->first_ns, p->last_ns);
 	return 0;
 }

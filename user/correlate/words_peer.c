@@ -125,16 +125,24 @@ void words_queue_drop(struct words *w)
 		 whom(w, &t), name(w, f->node));
 }
 
+static const char *conn_node(const struct words *w, const struct conn *conn)
+{
+	return name(w, w->a->node_of_life[conn->life]);
+}
+
 void words_duplicate_peer(struct words *w)
 {
 	const struct finding *f = w->f;
 	uint32_t peer = f->peer ? f->peer : f->dst;
 
-	text_add(&w->summary, "the key %s is in use twice on %s", text_peer(w->a, peer).s,
-		 name(w, f->node));
+	text_add(&w->summary, "the key %s is in use twice", text_peer(w->a, peer).s);
+	if (f->number[1] > 1)
+		text_add(&w->summary, ", and so %s",
+			 words_count(f->number[1] - 1, "other key").s);
 	if (f->conn && f->conn2)
-		text_add(&w->summary, ": from %s and from %s", text_addr(&f->conn->rec.remote).s,
-			 text_addr(&f->conn2->rec.remote).s);
+		text_add(&w->summary, ": from %s on %s and from %s on %s",
+			 text_addr(&f->conn->rec.remote).s, conn_node(w, f->conn),
+			 text_addr(&f->conn2->rec.remote).s, conn_node(w, f->conn2));
 	if (f->conn && f->conn2)
 		words_line(w, "both connections were open for %s and both sent: %" PRIu64 " and %" PRIu64
 			   " bytes", text_span(f->number[0]).s, f->conn->rec.in_bytes,
@@ -163,17 +171,18 @@ void words_last_hop(struct words *w)
 void words_handshake(struct words *w)
 {
 	const struct finding *f = w->f;
+	struct peer_text t;
 
-	text_add(&w->summary, "%s never answers %s: %s were relayed and delivered by %s, no response "
-		 "entered", text_peer(w->a, f->dst).s, text_peer(w->a, f->src).s,
-		 words_count(f->number[0], "WireGuard initiation").s, name(w, f->node));
+	text_add(&w->summary, "%s never answer%s: %s of %s were relayed and delivered by %s, and no "
+		 "response came back", whom(w, &t), f->dst ? "s" : "",
+		 words_count(f->number[0], "WireGuard initiation").s,
+		 f->src ? text_peer(w->a, f->src).s : "several peers", name(w, f->node));
 	words_line(w, "initiations delivered over %s, the last %s before the end",
 		   text_span(f->last_ns - f->first_ns).s, text_span(w->a->end_ns - f->last_ns).s);
 	words_line(w, "no packet of the reverse pair was lost in the relays, so none was sent");
 	say_stays(w, f->dst);
-	text_add(&w->fix, "the relay did its part: look at %s itself (is WireGuard up there, does it know "
-		 "%s's key?), restart its agent", text_peer(w->a, f->dst).s,
-		 text_peer(w->a, f->src).s);
+	text_add(&w->fix, "the relay did its part: look at %s (is WireGuard up there, does it know the "
+		 "sender's key?) and restart the agent there", whom(w, &t));
 }
 
 void words_rate_limited(struct words *w)
@@ -202,6 +211,9 @@ void words_flapping(struct words *w)
 	} else {
 		text_add(&w->summary, "%s keeps reconnecting: %s in this trace",
 			 text_peer(w->a, f->peer).s, words_count(f->number[0], "time").s);
+		if (f->number[3] > 1)
+			text_add(&w->summary, "; so do %s",
+				 words_count(f->number[3] - 1, "other peer").s);
 		say_stays(w, f->peer);
 		text_add(&w->fix, "look at the network of %s and at proxies in front of %s: an idle "
 			 "time-out below 65 s cuts DERP", text_peer(w->a, f->peer).s,
