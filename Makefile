@@ -260,11 +260,13 @@ lint:						## size, licence, include direction, words
 	$(Q)$(PYTHON) tests/lint.py
 
 # --- install, clean, help --------------------------------------------------------------------
-MAN := $(wildcard doc/*.1)
+MAN := $(wildcard doc/*.[1-9])
 .PHONY: install clean help
 install: $(B)/derptrace				## DESTDIR and PREFIX are honoured
 	$(Q)install -D -m 0755 $(B)/derptrace $(DESTDIR)$(PREFIX)/bin/derptrace
-	$(Q)for m in $(MAN); do install -D -m 0644 $$m $(DESTDIR)$(PREFIX)/share/man/man1/$${m##*/}; done
+	$(Q)for m in $(MAN); do \
+		install -D -m 0644 $$m $(DESTDIR)$(PREFIX)/share/man/man$${m##*.}/$${m##*/}; \
+	done
 
 clean:						## remove build/
 	$(Q)rm -rf $(B)
