@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Connections for tests of stream: a DERP conversation, under real TLS where asked for, as a script
- * of what each side put on the wire; and a TCP that hands the script's bytes to streams in any
+ * Connections for tests of stream: a DERP conversation, under real TLS where asked for, as a dialog
+ * of what each side put on the wire; and a TCP that hands the dialog's bytes to streams in any
  * pieces and order, with the facts that a kernel would tell.
  */
 #ifndef DT_TEST_STREAM_HELP_H
@@ -62,14 +62,14 @@ int seen_match(const struct seen *want, const struct seen *got, enum capture_dir
 size_t seen_count(const struct seen *s, enum capture_dir dir);
 struct streams *seen_streams(struct seen *s, const struct stream_limits *limits);
 
-/* --- the script --------------------------------------------------------------------------- */
+/* --- the dialog --------------------------------------------------------------------------- */
 struct flight {
 	enum capture_dir dir;
 	size_t at, len;		/* in the bytes of its direction */
 	size_t secrets;		/* so many secrets were logged before it */
 };
 
-struct script {
+struct dialog {
 	struct bytes wire[2];
 	struct flight *flights;
 	size_t count, cap;
@@ -84,7 +84,7 @@ struct script {
 	bool websocket;
 };
 
-struct script_options {
+struct dialog_options {
 	bool tls;
 	int version;		/* TLS1_3_VERSION ... */
 	const char *suite;	/* of that version; NULL: any */
@@ -95,18 +95,18 @@ struct script_options {
 };
 
 /* Handshake and upgrade are in it already. */
-void script_begin(struct script *s, const struct script_options *o);
+void dialog_begin(struct dialog *s, const struct dialog_options *o);
 /* What @side (0: client) writes in one go. */
-void script_write(struct script *s, int side, const void *p, size_t len);
-void script_key_update(struct script *s, int side, bool ask);
+void dialog_write(struct dialog *s, int side, const void *p, size_t len);
+void dialog_key_update(struct dialog *s, int side, bool ask);
 /* A frame of random content, alone or with others in one write. */
-void script_frames(struct script *s, int side, unsigned int count, uint32_t max_len);
+void dialog_frames(struct dialog *s, int side, unsigned int count, uint32_t max_len);
 /* One frame. */
-void script_frame(struct script *s, int side, uint8_t type, const void *payload, uint32_t len);
+void dialog_frame(struct dialog *s, int side, uint8_t type, const void *payload, uint32_t len);
 /* A conversation of @rounds random frames each way. */
-void script_talk(struct script *s, unsigned int rounds, uint32_t max_len);
-void script_free(struct script *s);
-enum capture_dir script_dir(const struct script *s, int side);
+void dialog_talk(struct dialog *s, unsigned int rounds, uint32_t max_len);
+void dialog_free(struct dialog *s);
+enum capture_dir dialog_dir(const struct dialog *s, int side);
 
 /* --- the TCP ------------------------------------------------------------------------------ */
 struct replay_options {
@@ -127,12 +127,12 @@ struct replay_options {
 	int hint_error;		/* of their record numbers */
 };
 
-void replay_open(struct streams *s, const struct replay_options *o, const struct script *script);
-void replay_secrets(struct streams *s, const struct script *script, size_t from, size_t to);
+void replay_open(struct streams *s, const struct replay_options *o, const struct dialog *dialog);
+void replay_secrets(struct streams *s, const struct dialog *dialog, size_t from, size_t to);
 /* Records of @side under its traffic keys in the first @len bytes of its direction. */
-uint64_t script_records(const struct script *s, int side, size_t len);
+uint64_t dialog_records(const struct dialog *s, int side, size_t len);
 /* All flights, then FACTS, then CLOSE where @close. */
-void replay(struct streams *s, const struct script *script, const struct replay_options *o,
+void replay(struct streams *s, const struct dialog *dialog, const struct replay_options *o,
 	    bool close);
 void replay_tick(struct streams *s, uint64_t time_ns);
 

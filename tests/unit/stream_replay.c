@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/* A TCP that hands a script's bytes to streams, as the hooks of a kernel would see them pass. */
+/* A TCP that hands a dialog's bytes to streams, as the hooks of a kernel would see them pass. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -13,7 +13,7 @@
 
 struct tcp {
 	struct streams *s;
-	const struct script *script;
+	const struct dialog *dialog;
 	const struct replay_options *o;
 	struct chance chance;
 	uint64_t time_ns;
@@ -51,7 +51,7 @@ static void take(struct tcp *t, enum capture_dir dir, size_t at, size_t len)
 		return;
 	}
 	memset(t->have + at, true, len);
-	while (t->next[dir] < t->script->wire[dir].len && t->have[t->next[dir]])
+	while (t->next[dir] < t->dialog->wire[dir].len && t->have[t->next[dir]])
 		t->next[dir]++;
 }
 
@@ -60,7 +60,7 @@ static void pass(struct tcp *t, enum capture_dir dir, size_t at, size_t len, boo
 {
 	struct capture_segment seg = {
 		.dir = dir, .seq = t->o->isn[dir] + (uint32_t)at, .len = (uint32_t)len,
-		.captured = (uint32_t)len, .data = t->script->wire[dir].p + at,
+		.captured = (uint32_t)len, .data = t->dialog->wire[dir].p + at,
 	};
 	uint8_t *exact;
 	bool lost;
@@ -86,7 +86,7 @@ static void pass(struct tcp *t, enum capture_dir dir, size_t at, size_t len, boo
 		seg.captured = chance_between(&t->chance, 0, seg.len);
 	/* An allocation of its own, so that a read behind its end is found. */
 	exact = malloc(seg.captured + !seg.captured);
-	memcpy(exact, t->script->wire[dir].p + at, seg.captured);
+	memcpy(exact, t->dialog->wire[dir].p + at, seg.captured);
 	seg.data = exact;
 	lost = lossy && chance_percent(&t->chance, t->o->lose);
 	if (dir == CAPTURE_IN && t->o->early)
@@ -130,47 +130,47 @@ static void fly(struct tcp *t, const struct flight *f)
 		pass(t, f->dir, late_at, late_len, true);
 }
 
-void replay_open(struct streams *s, const struct replay_options *o, const struct script *script)
+void replay_open(struct streams *s, const struct replay_options *o, const struct dialog *dialog)
 {
 	struct capture_event e = { .type = CAPTURE_CONN_OPEN, .time_ns = 1, .node = HELP_NODE,
 				   .conn = HELP_CONN };
 
-	e.open.role = script->dialled ? CAPTURE_DIALLED : CAPTURE_ACCEPTED;
+	e.open.role = dialog->dialled ? CAPTURE_DIALLED : CAPTURE_ACCEPTED;
 	e.open.from_start = !o->midstream;
 	e.open.in_isn = o->isn[0];
 	e.open.out_isn = o->isn[1];
 	streams_event(s, &e);
 }
 
-void replay_secrets(struct streams *s, const struct script *script, size_t from, size_t to)
+void replay_secrets(struct streams *s, const struct dialog *dialog, size_t from, size_t to)
 {
 	for (; from < to; from++) {
 		struct capture_event e = { .type = CAPTURE_SECRET, .time_ns = 2,
-					   .node = HELP_NODE, .secret = script->secrets[from] };
+					   .node = HELP_NODE, .secret = dialog->secrets[from] };
 
 		streams_event(s, &e);
 	}
 }
 
-static const struct capture_secret *secret_named(const struct script *script, const char *label)
+static const struct capture_secret *secret_named(const struct dialog *dialog, const char *label)
 {
 	size_t i;
 
-	for (i = 0; i < script->secret_count; i++)
-		if (!strcmp(script->secrets[i].label, label))
-			return &script->secrets[i];
+	for (i = 0; i < dialog->secret_count; i++)
+		if (!strcmp(dialog->secrets[i].label, label))
+			return &dialog->secrets[i];
 	return NULL;
 }
 
-uint64_t script_records(const struct script *s, int side, size_t len)
+uint64_t dialog_records(const struct dialog *s, int side, size_t len)
 {
-	const struct bytes *wire = &s->wire[script_dir(s, side)];
+	const struct bytes *wire = &s->wire[dialog_dir(s, side)];
 	size_t at = 0, first = 0, i;
 	uint64_t sealed = 0;
 
 	/* The client's first sealed record ends its handshake; so does the server's first flight. */
 	for (i = 0; side && i < s->count && !first; i++)
-		if (s->flights[i].dir == script_dir(s, 1))
+		if (s->flights[i].dir == dialog_dir(s, 1))
 			first = s->flights[i].at + s->flights[i].len;
 	while (at + 5 <= wire->len && at + 5 + (wire->p[at + 3] << 8 | wire->p[at + 4]) <= len) {
 		if (wire->p[at] == 23 && at >= first)
@@ -202,9 +202,9 @@ static void tell_candidates(struct tcp *t)
 	for (i = 0; i < 48; i++)
 		junk[i] = (uint8_t)chance_next(&t->chance);
 	for (side = 0; side < 2; side++) {
-		const struct capture_secret *s = secret_named(t->script, labels[side]);
-		int64_t seq = (int64_t)script_records(t->script, side,
-						      t->next[script_dir(t->script, side)]);
+		const struct capture_secret *s = secret_named(t->dialog, labels[side]);
+		int64_t seq = (int64_t)dialog_records(t->dialog, side,
+						      t->next[dialog_dir(t->dialog, side)]);
 
 		seq += t->o->hint_error;
 		tell_candidate(t, junk, s->len, 3);
@@ -219,22 +219,22 @@ void replay_tick(struct streams *s, uint64_t time_ns)
 	streams_event(s, &e);
 }
 
-void replay(struct streams *s, const struct script *script, const struct replay_options *o,
+void replay(struct streams *s, const struct dialog *dialog, const struct replay_options *o,
 	    bool close)
 {
-	struct tcp t = { .s = s, .script = script, .o = o, .chance.state = o->seed,
+	struct tcp t = { .s = s, .dialog = dialog, .o = o, .chance.state = o->seed,
 			 .time_ns = 1000 };
 	struct capture_segment none = { 0 };
 	size_t i, told = 0, seen = 0;
 
-	t.have = calloc(script->wire[0].len + 1, sizeof(bool));
+	t.have = calloc(dialog->wire[0].len + 1, sizeof(bool));
 	if (o->secrets == SECRETS_FIRST)
-		replay_secrets(s, script, 0, told = script->secret_count);
-	for (i = 0; i < script->count; i++) {
-		const struct flight *f = &script->flights[i];
+		replay_secrets(s, dialog, 0, told = dialog->secret_count);
+	for (i = 0; i < dialog->count; i++) {
+		const struct flight *f = &dialog->flights[i];
 
 		if (o->secrets == SECRETS_IN_TIME && told < f->secrets) {
-			replay_secrets(s, script, told, f->secrets);
+			replay_secrets(s, dialog, told, f->secrets);
 			told = f->secrets;
 		}
 		if (f->at + f->len <= o->skip[f->dir]) {
@@ -249,7 +249,7 @@ void replay(struct streams *s, const struct script *script, const struct replay_
 	}
 	send_event(&t, CAPTURE_FACTS, NULL);
 	if (o->secrets == SECRETS_LAST)
-		replay_secrets(s, script, 0, script->secret_count);
+		replay_secrets(s, dialog, 0, dialog->secret_count);
 	replay_tick(s, t.time_ns += 1000);
 	if (close)
 		send_event(&t, CAPTURE_CONN_CLOSE, &none);

@@ -16,7 +16,7 @@
 
 /* --- all of it is seen -------------------------------------------------------------------- */
 
-static void expect_all(const struct script *script, const struct seen *got)
+static void expect_all(const struct dialog *dialog, const struct seen *got)
 {
 	enum capture_dir dir;
 	size_t i;
@@ -24,8 +24,8 @@ static void expect_all(const struct script *script, const struct seen *got)
 	for (dir = CAPTURE_IN; dir <= CAPTURE_OUT; dir++) {
 		uint64_t off = 0, end = 0;
 
-		assert_int_equal(seen_match(&script->want, got, dir),
-				 (int)seen_count(&script->want, dir));
+		assert_int_equal(seen_match(&dialog->want, got, dir),
+				 (int)seen_count(&dialog->want, dir));
 		for (i = 0; i < got->count; i++) {
 			const struct seen_frame *f = &got->frames[i];
 
@@ -34,29 +34,29 @@ static void expect_all(const struct script *script, const struct seen *got)
 			assert_true(f->from_start);
 			assert_int_equal(f->derp_off, off);
 			off += WALK_HEADER_LEN + f->len;
-			assert_true(f->tcp_end >= end && f->tcp_end <= script->wire[dir].len);
+			assert_true(f->tcp_end >= end && f->tcp_end <= dialog->wire[dir].len);
 			end = f->tcp_end;
 		}
 	}
-	assert_int_equal(got->count, script->want.count);
+	assert_int_equal(got->count, dialog->want.count);
 	assert_int_equal(got->gap_count, 0);
-	assert_int_equal(got->in_arrived, script->wire[CAPTURE_IN].len);
-	assert_int_equal(got->in_read, script->wire[CAPTURE_IN].len);
-	assert_int_equal(got->out_sent, script->wire[CAPTURE_OUT].len);
-	assert_int_equal(got->out_acked, script->wire[CAPTURE_OUT].len);
+	assert_int_equal(got->in_arrived, dialog->wire[CAPTURE_IN].len);
+	assert_int_equal(got->in_read, dialog->wire[CAPTURE_IN].len);
+	assert_int_equal(got->out_sent, dialog->wire[CAPTURE_OUT].len);
+	assert_int_equal(got->out_acked, dialog->wire[CAPTURE_OUT].len);
 	assert_int_equal(got->info.stage, STREAM_DERP);
 	assert_string_equal(got->info.host, "derp.example.com");
 }
 
-static void run_all(const struct script *script, const struct replay_options *o)
+static void run_all(const struct dialog *dialog, const struct replay_options *o)
 {
 	struct streams *s;
 	struct seen got;
 
 	s = seen_streams(&got, NULL);
-	replay_open(s, o, script);
-	replay(s, script, o, true);
-	expect_all(script, &got);
+	replay_open(s, o, dialog);
+	replay(s, dialog, o, true);
+	expect_all(dialog, &got);
 	streams_free(s);
 	seen_free(&got);
 }
@@ -75,36 +75,36 @@ static const struct replay_options ways[] = {
 	{ .max_segment = 700, .reorder = 20, .repeat = 20, .seed = 8, .early = true },
 };
 
-static void in_all_ways(const struct script_options *so)
+static void in_all_ways(const struct dialog_options *so)
 {
-	struct script script;
+	struct dialog dialog;
 	size_t i, secrets;
 
-	script_begin(&script, so);
-	script_talk(&script, 40, 2000);
-	script_frames(&script, 0, 1, DERP_MAX_PACKET);
-	script_frames(&script, 1, 2, DERP_MAX_PACKET);
-	script_talk(&script, 10, 1300);
+	dialog_begin(&dialog, so);
+	dialog_talk(&dialog, 40, 2000);
+	dialog_frames(&dialog, 0, 1, DERP_MAX_PACKET);
+	dialog_frames(&dialog, 1, 2, DERP_MAX_PACKET);
+	dialog_talk(&dialog, 10, 1300);
 	for (i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
 		for (secrets = SECRETS_FIRST; secrets <= SECRETS_LAST; secrets++) {
 			struct replay_options o = ways[i];
 
 			o.secrets = secrets;
-			run_all(&script, &o);
+			run_all(&dialog, &o);
 			if (!so->tls)
 				break;
 		}
 	}
-	script_free(&script);
+	dialog_free(&dialog);
 }
 
 static void test_plain(void **state)
 {
 	(void)state;
-	in_all_ways(&(struct script_options){ .seed = 11 });
-	in_all_ways(&(struct script_options){ .seed = 12, .dialled = true });
-	in_all_ways(&(struct script_options){ .seed = 13, .websocket = true });
-	in_all_ways(&(struct script_options){ .seed = 14, .fast_start = true });
+	in_all_ways(&(struct dialog_options){ .seed = 11 });
+	in_all_ways(&(struct dialog_options){ .seed = 12, .dialled = true });
+	in_all_ways(&(struct dialog_options){ .seed = 13, .websocket = true });
+	in_all_ways(&(struct dialog_options){ .seed = 14, .fast_start = true });
 }
 
 static void test_tls_13(void **state)
@@ -115,13 +115,13 @@ static void test_tls_13(void **state)
 
 	(void)state;
 	for (i = 0; i < 3; i++)
-		in_all_ways(&(struct script_options){ .tls = true, .version = V13,
+		in_all_ways(&(struct dialog_options){ .tls = true, .version = V13,
 						      .suite = suites[i], .seed = 20 + i });
-	in_all_ways(&(struct script_options){ .tls = true, .version = V13, .seed = 24,
+	in_all_ways(&(struct dialog_options){ .tls = true, .version = V13, .seed = 24,
 					      .dialled = true });
-	in_all_ways(&(struct script_options){ .tls = true, .version = V13, .seed = 25,
+	in_all_ways(&(struct dialog_options){ .tls = true, .version = V13, .seed = 25,
 					      .fast_start = true });
-	in_all_ways(&(struct script_options){ .tls = true, .version = V13, .seed = 26,
+	in_all_ways(&(struct dialog_options){ .tls = true, .version = V13, .seed = 26,
 					      .websocket = true });
 }
 
@@ -134,46 +134,46 @@ static void test_tls_12(void **state)
 
 	(void)state;
 	for (i = 0; i < 3; i++)
-		in_all_ways(&(struct script_options){ .tls = true, .version = V12,
+		in_all_ways(&(struct dialog_options){ .tls = true, .version = V12,
 						      .suite = suites[i], .seed = 30 + i });
 }
 
 static void test_key_update(void **state)
 {
-	struct script script;
+	struct dialog dialog;
 	size_t i;
 
 	(void)state;
-	script_begin(&script, &(struct script_options){ .tls = true, .version = V13, .seed = 40 });
+	dialog_begin(&dialog, &(struct dialog_options){ .tls = true, .version = V13, .seed = 40 });
 	for (i = 0; i < 6; i++) {
-		script_talk(&script, 6, 1300);
-		script_key_update(&script, (int)(i & 1), i & 2);
-		script_talk(&script, 6, 1300);
+		dialog_talk(&dialog, 6, 1300);
+		dialog_key_update(&dialog, (int)(i & 1), i & 2);
+		dialog_talk(&dialog, 6, 1300);
 	}
 	for (i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
 		struct replay_options o = ways[i];
 
 		o.secrets = SECRETS_IN_TIME;
-		run_all(&script, &o);
+		run_all(&dialog, &o);
 		o.secrets = SECRETS_LAST;
-		run_all(&script, &o);
+		run_all(&dialog, &o);
 	}
-	script_free(&script);
+	dialog_free(&dialog);
 }
 
 static void test_facts_of_a_connection(void **state)
 {
-	struct script script;
+	struct dialog dialog;
 	struct replay_options o = { .max_segment = 1000, .secrets = SECRETS_IN_TIME };
 	struct streams *s;
 	struct seen got;
 
 	(void)state;
-	script_begin(&script, &(struct script_options){ .tls = true, .version = V13, .seed = 41,
+	dialog_begin(&dialog, &(struct dialog_options){ .tls = true, .version = V13, .seed = 41,
 							.suite = "TLS_AES_256_GCM_SHA384" });
 	s = seen_streams(&got, NULL);
-	replay_open(s, &o, &script);
-	replay(s, &script, &o, false);
+	replay_open(s, &o, &dialog);
+	replay(s, &dialog, &o, false);
 	assert_true(got.info.tls && got.info.decrypted && got.info.has_client_random);
 	assert_int_equal(got.info.tls_version, 0x0304);
 	assert_int_equal(got.info.tls_cipher, 0x1302);
@@ -185,16 +185,16 @@ static void test_facts_of_a_connection(void **state)
 	assert_int_equal(got.info.http_key.b[1], 0x11);
 	assert_false(got.info.secret_missing || got.info.unsynchronised);
 	assert_ptr_equal(streams_info(s, HELP_CONN + 1), NULL);
-	assert_int_equal(streams_info(s, HELP_CONN)->bytes[0], script.wire[0].len);
+	assert_int_equal(streams_info(s, HELP_CONN)->bytes[0], dialog.wire[0].len);
 	streams_free(s);
 	seen_free(&got);
-	script_free(&script);
+	dialog_free(&dialog);
 }
 
 /* --- not all of it ------------------------------------------------------------------------ */
 
 /* In order, none invented, and every gap that began has ended. Share of frames seen, percent. */
-static unsigned int run_some(const struct script *script, const struct replay_options *o,
+static unsigned int run_some(const struct dialog *dialog, const struct replay_options *o,
 			     const struct stream_limits *limits, struct stream_stats *stats)
 {
 	struct streams *s;
@@ -203,32 +203,32 @@ static unsigned int run_some(const struct script *script, const struct replay_op
 	unsigned int share;
 
 	s = seen_streams(&got, limits);
-	replay_open(s, o, script);
-	replay(s, script, o, true);
+	replay_open(s, o, dialog);
+	replay(s, dialog, o, true);
 	for (dir = CAPTURE_IN; dir <= CAPTURE_OUT; dir++) {
-		int n = seen_match(&script->want, &got, dir);
+		int n = seen_match(&dialog->want, &got, dir);
 
 		assert_int_equal(n, (int)seen_count(&got, dir));
-		if (n < (int)seen_count(&script->want, dir) && !o->skip[dir])
+		if (n < (int)seen_count(&dialog->want, dir) && !o->skip[dir])
 			assert_true(got.gap_count > 0);
 		assert_false(got.gap_open[dir]);
 	}
 	if (stats)
 		streams_stats(s, stats);
-	share = (unsigned int)(got.count * 100 / script->want.count);
+	share = (unsigned int)(got.count * 100 / dialog->want.count);
 	streams_free(s);
 	seen_free(&got);
 	return share;
 }
 
-static void lose_some(const struct script_options *so, unsigned int least)
+static void lose_some(const struct dialog_options *so, unsigned int least)
 {
-	struct script script;
+	struct dialog dialog;
 	uint64_t seed;
 	unsigned int sum = 0;
 
-	script_begin(&script, so);
-	script_talk(&script, 150, 1300);
+	dialog_begin(&dialog, so);
+	dialog_talk(&dialog, 150, 1300);
 	for (seed = 1; seed <= 30; seed++) {
 		struct replay_options o = { .max_segment = 1448, .fixed = seed & 1, .seed = seed,
 					    .lose = seed % 4, .cut = seed % 3,
@@ -236,50 +236,50 @@ static void lose_some(const struct script_options *so, unsigned int least)
 					    .isn = { (uint32_t)(0 - seed * 3000), 5 },
 					    .early = seed & 4 };
 
-		sum += run_some(&script, &o, NULL, NULL);
+		sum += run_some(&dialog, &o, NULL, NULL);
 	}
 	/* Not a hard bound, but a search that never finds anything would pass otherwise. */
 	assert_true(sum / 30 >= least);
-	script_free(&script);
+	dialog_free(&dialog);
 }
 
 static void test_lost_records_of_the_ring(void **state)
 {
 	(void)state;
-	lose_some(&(struct script_options){ .seed = 50 }, 70);
-	lose_some(&(struct script_options){ .seed = 51, .dialled = true }, 70);
-	lose_some(&(struct script_options){ .seed = 52, .tls = true, .version = V13 }, 50);
-	lose_some(&(struct script_options){ .seed = 53, .tls = true, .version = V13,
+	lose_some(&(struct dialog_options){ .seed = 50 }, 70);
+	lose_some(&(struct dialog_options){ .seed = 51, .dialled = true }, 70);
+	lose_some(&(struct dialog_options){ .seed = 52, .tls = true, .version = V13 }, 50);
+	lose_some(&(struct dialog_options){ .seed = 53, .tls = true, .version = V13,
 					    .suite = "TLS_CHACHA20_POLY1305_SHA256" }, 50);
-	lose_some(&(struct script_options){ .seed = 54, .tls = true, .version = V12 }, 50);
-	lose_some(&(struct script_options){ .seed = 55, .websocket = true }, 30);
-	lose_some(&(struct script_options){ .seed = 56, .tls = true, .version = V13,
+	lose_some(&(struct dialog_options){ .seed = 54, .tls = true, .version = V12 }, 50);
+	lose_some(&(struct dialog_options){ .seed = 55, .websocket = true }, 30);
+	lose_some(&(struct dialog_options){ .seed = 56, .tls = true, .version = V13,
 					    .websocket = true }, 30);
 }
 
 static void test_lost_key_update(void **state)
 {
-	struct script script;
+	struct dialog dialog;
 	struct stream_stats stats;
 	uint64_t seed, opened = 0;
 	int i;
 
 	(void)state;
-	script_begin(&script, &(struct script_options){ .tls = true, .version = V13, .seed = 57 });
+	dialog_begin(&dialog, &(struct dialog_options){ .tls = true, .version = V13, .seed = 57 });
 	for (i = 0; i < 40; i++) {
-		script_talk(&script, 4, 600);
-		script_key_update(&script, i & 1, false);
+		dialog_talk(&dialog, 4, 600);
+		dialog_key_update(&dialog, i & 1, false);
 	}
-	script_talk(&script, 20, 600);
+	dialog_talk(&dialog, 20, 600);
 	for (seed = 1; seed < 20; seed++) {
 		struct replay_options o = { .max_segment = 1448, .seed = seed, .lose = 3 };
 
-		assert_true(run_some(&script, &o, NULL, &stats) > 40);
+		assert_true(run_some(&dialog, &o, NULL, &stats) > 40);
 		opened += stats.records;
 		assert_true(stats.gaps > 0);
 	}
 	assert_true(opened > 0);
-	script_free(&script);
+	dialog_free(&dialog);
 }
 
 static void test_little_memory(void **state)
@@ -288,14 +288,14 @@ static void test_little_memory(void **state)
 		{ .connection_bytes = 1 }, { .connection_bytes = 3000 }, { .total_bytes = 8000 },
 		{ .connection_bytes = 20000 }, { .total_bytes = 1 },
 	};
-	struct script plain, tls;
+	struct dialog plain, tls;
 	size_t i;
 
 	(void)state;
-	script_begin(&plain, &(struct script_options){ .seed = 60 });
-	script_talk(&plain, 60, 3000);
-	script_begin(&tls, &(struct script_options){ .tls = true, .version = V13, .seed = 61 });
-	script_talk(&tls, 60, 3000);
+	dialog_begin(&plain, &(struct dialog_options){ .seed = 60 });
+	dialog_talk(&plain, 60, 3000);
+	dialog_begin(&tls, &(struct dialog_options){ .tls = true, .version = V13, .seed = 61 });
+	dialog_talk(&tls, 60, 3000);
 	for (i = 0; i < sizeof(limits) / sizeof(limits[0]); i++) {
 		struct replay_options o = { .max_segment = 1000, .reorder = 10, .seed = i,
 					    .secrets = SECRETS_IN_TIME };
@@ -305,23 +305,23 @@ static void test_little_memory(void **state)
 		o.secrets = SECRETS_LAST;
 		run_some(&tls, &o, &limits[i], NULL);
 	}
-	script_free(&plain);
-	script_free(&tls);
+	dialog_free(&plain);
+	dialog_free(&tls);
 }
 
 /* --- attached mid-stream ------------------------------------------------------------------ */
 
 /* Are the last frames of each direction there? */
-static void expect_tail(const struct script *script, const struct seen *got, size_t count)
+static void expect_tail(const struct dialog *dialog, const struct seen *got, size_t count)
 {
 	enum capture_dir dir;
 	size_t w, g, n;
 
 	for (dir = CAPTURE_IN; dir <= CAPTURE_OUT; dir++) {
-		w = script->want.count;
+		w = dialog->want.count;
 		g = got->count;
 		for (n = 0; n < count; n++) {
-			while (w && script->want.frames[w - 1].dir != dir)
+			while (w && dialog->want.frames[w - 1].dir != dir)
 				w--;
 			while (g && got->frames[g - 1].dir != dir)
 				g--;
@@ -330,12 +330,12 @@ static void expect_tail(const struct script *script, const struct seen *got, siz
 			assert_true(g > 0);
 			w--;
 			g--;
-			assert_int_equal(script->want.frames[w].digest, got->frames[g].digest);
+			assert_int_equal(dialog->want.frames[w].digest, got->frames[g].digest);
 		}
 	}
 }
 
-static void attach_at(const struct script *script, struct replay_options *o, size_t tail)
+static void attach_at(const struct dialog *dialog, struct replay_options *o, size_t tail)
 {
 	enum capture_dir dir;
 	struct streams *s;
@@ -344,14 +344,14 @@ static void attach_at(const struct script *script, struct replay_options *o, siz
 
 	s = seen_streams(&got, NULL);
 	o->midstream = true;
-	replay_open(s, o, script);
-	replay(s, script, o, true);
+	replay_open(s, o, dialog);
+	replay(s, dialog, o, true);
 	for (dir = CAPTURE_IN; dir <= CAPTURE_OUT; dir++) {
-		assert_int_equal(seen_match(&script->want, &got, dir),
+		assert_int_equal(seen_match(&dialog->want, &got, dir),
 				 (int)seen_count(&got, dir));
 		assert_false(got.gap_open[dir]);
 	}
-	expect_tail(script, &got, tail);
+	expect_tail(dialog, &got, tail);
 	streams_stats(s, &stats);
 	assert_int_equal(stats.without_secret, 0);
 	streams_free(s);
@@ -363,17 +363,17 @@ static void test_attach_tls(void **state)
 	static const char *const suites[] = { "TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384",
 					      "TLS_CHACHA20_POLY1305_SHA256" };
 	struct chance chance = { 70 };
-	struct script script;
+	struct dialog dialog;
 	int i, n;
 
 	(void)state;
 	for (i = 0; i < 3; i++) {
-		script_begin(&script, &(struct script_options){
+		dialog_begin(&dialog, &(struct dialog_options){
 			.tls = true, .version = V13, .suite = suites[i], .seed = 70 + (uint64_t)i,
 			.dialled = i == 1 });
-		script_talk(&script, 200, 1300);
+		dialog_talk(&dialog, 200, 1300);
 		for (n = 0; n < 60; n++) {
-			const struct flight *f = &script.flights[chance_between(&chance, 20, 140)];
+			const struct flight *f = &dialog.flights[chance_between(&chance, 20, 140)];
 			struct replay_options o = {
 				.max_segment = 1448, .fixed = true, .seed = (uint64_t)n,
 				.secrets = SECRETS_NEVER,
@@ -385,64 +385,64 @@ static void test_attach_tls(void **state)
 			/* Between two flights, or in the middle of one. */
 			o.skip[f->dir] = f->at + (n & 1 ? chance_between(&chance, 0,
 							(uint32_t)f->len) : 0);
-			for (g = script.flights; g < f; g++)
+			for (g = dialog.flights; g < f; g++)
 				if (g->dir != f->dir)
 					o.skip[g->dir] = g->at + g->len;
-			attach_at(&script, &o, 20);
+			attach_at(&dialog, &o, 20);
 		}
-		script_free(&script);
+		dialog_free(&dialog);
 	}
 }
 
 static void test_attach_plain_at_every_byte(void **state)
 {
-	struct script script;
+	struct dialog dialog;
 	size_t from, at;
 
 	(void)state;
-	script_begin(&script, &(struct script_options){ .seed = 80 });
-	script_talk(&script, 20, 200);
-	from = script.wire[0].len / 4;
-	script_talk(&script, 60, 400);
+	dialog_begin(&dialog, &(struct dialog_options){ .seed = 80 });
+	dialog_talk(&dialog, 20, 200);
+	from = dialog.wire[0].len / 4;
+	dialog_talk(&dialog, 60, 400);
 	for (at = from; at < from + 2500; at++) {
 		struct replay_options o = { .max_segment = 500, .seed = at,
 					    .skip = { at, at } };
 
-		attach_at(&script, &o, 5);
+		attach_at(&dialog, &o, 5);
 	}
-	script_free(&script);
+	dialog_free(&dialog);
 }
 
 static void test_attach_websocket(void **state)
 {
-	struct script script;
+	struct dialog dialog;
 	size_t i;
 	int tls;
 
 	(void)state;
 	for (tls = 0; tls < 2; tls++) {
-		script_begin(&script, &(struct script_options){ .seed = 81, .websocket = true,
+		dialog_begin(&dialog, &(struct dialog_options){ .seed = 81, .websocket = true,
 								.tls = tls, .version = V13 });
-		script_talk(&script, 100, 400);
+		dialog_talk(&dialog, 100, 400);
 		for (i = 20; i < 60; i++) {
-			const struct flight *f = &script.flights[i], *g;
+			const struct flight *f = &dialog.flights[i], *g;
 			struct replay_options o = { .secrets = SECRETS_NEVER,
 						    .candidates_after = tls, .seed = i };
 
 			o.skip[f->dir] = f->at;
-			for (g = script.flights; g < f; g++)
+			for (g = dialog.flights; g < f; g++)
 				if (g->dir != f->dir)
 					o.skip[g->dir] = g->at + g->len;
-			attach_at(&script, &o, 5);
+			attach_at(&dialog, &o, 5);
 		}
-		script_free(&script);
+		dialog_free(&dialog);
 	}
 }
 
 /* An idle connection goes on with a whole frame: not one is missed. */
 static void test_attach_idle(void **state)
 {
-	struct script script;
+	struct dialog dialog;
 	struct replay_options o = { .midstream = true, .secrets = SECRETS_NEVER,
 				    .candidates_after = 1 };
 	size_t before;
@@ -450,22 +450,22 @@ static void test_attach_idle(void **state)
 	struct seen got;
 
 	(void)state;
-	script_begin(&script, &(struct script_options){ .seed = 82, .tls = true, .version = V13 });
-	script_talk(&script, 10, 1300);
-	o.skip[0] = script.wire[0].len;
-	o.skip[1] = script.wire[1].len;
-	before = script.want.count;
-	script_talk(&script, 30, 1300);
-	script_frames(&script, 0, 1, DERP_MAX_PACKET);
+	dialog_begin(&dialog, &(struct dialog_options){ .seed = 82, .tls = true, .version = V13 });
+	dialog_talk(&dialog, 10, 1300);
+	o.skip[0] = dialog.wire[0].len;
+	o.skip[1] = dialog.wire[1].len;
+	before = dialog.want.count;
+	dialog_talk(&dialog, 30, 1300);
+	dialog_frames(&dialog, 0, 1, DERP_MAX_PACKET);
 	s = seen_streams(&got, NULL);
-	replay_open(s, &o, &script);
-	replay(s, &script, &o, true);
-	assert_int_equal(got.count, script.want.count - before);
+	replay_open(s, &o, &dialog);
+	replay(s, &dialog, &o, true);
+	assert_int_equal(got.count, dialog.want.count - before);
 	assert_int_equal(got.gap_count, 0);
 	assert_false(got.frames[0].from_start);
 	streams_free(s);
 	seen_free(&got);
-	script_free(&script);
+	dialog_free(&dialog);
 }
 
 /* --- secrets that do not come ------------------------------------------------------------- */
@@ -475,16 +475,16 @@ static void test_no_secret(void **state)
 	struct replay_options o = { .max_segment = 1448, .secrets = SECRETS_NEVER };
 	const uint64_t late = 10000000000ULL;
 	struct stream_stats stats;
-	struct script script;
+	struct dialog dialog;
 	struct streams *s;
 	struct seen got;
 
 	(void)state;
-	script_begin(&script, &(struct script_options){ .seed = 90, .tls = true, .version = V13 });
-	script_talk(&script, 30, 1300);
+	dialog_begin(&dialog, &(struct dialog_options){ .seed = 90, .tls = true, .version = V13 });
+	dialog_talk(&dialog, 30, 1300);
 	s = seen_streams(&got, NULL);
-	replay_open(s, &o, &script);
-	replay(s, &script, &o, false);
+	replay_open(s, &o, &dialog);
+	replay(s, &dialog, &o, false);
 	assert_true(got.info.secret_missing);
 	assert_int_equal(got.gap_count, 0);
 	streams_stats(s, &stats);
@@ -499,52 +499,52 @@ static void test_no_secret(void **state)
 	streams_stats(s, &stats);
 	assert_int_equal(stats.without_secret, 1);
 	/* Late, but not too late. */
-	replay_secrets(s, &script, 0, script.secret_count);
-	assert_int_equal(got.count, script.want.count);
+	replay_secrets(s, &dialog, 0, dialog.secret_count);
+	assert_int_equal(got.count, dialog.want.count);
 	assert_false(got.gap_open[0] || got.gap_open[1]);
 	assert_false(got.info.secret_missing);
 	assert_false(streams_want_search(s, HELP_NODE, 2 * late));
 	streams_free(s);
 	seen_free(&got);
-	script_free(&script);
+	dialog_free(&dialog);
 }
 
 static void test_hello_not_seen(void **state)
 {
 	struct replay_options o = { .max_segment = 1448, .secrets = SECRETS_FIRST };
-	struct script script;
+	struct dialog dialog;
 	struct streams *s;
 	struct seen got;
 	uint64_t t;
 
 	(void)state;
-	script_begin(&script, &(struct script_options){ .seed = 91, .tls = true, .version = V13 });
-	script_talk(&script, 30, 1300);
-	o.skip[CAPTURE_IN] = script.flights[0].len;
+	dialog_begin(&dialog, &(struct dialog_options){ .seed = 91, .tls = true, .version = V13 });
+	dialog_talk(&dialog, 30, 1300);
+	o.skip[CAPTURE_IN] = dialog.flights[0].len;
 	s = seen_streams(&got, NULL);
-	replay_open(s, &o, &script);
-	replay(s, &script, &o, false);
+	replay_open(s, &o, &dialog);
+	replay(s, &dialog, &o, false);
 	assert_int_equal(got.count, 0);
 	for (t = 3; t < 8; t++)
 		replay_tick(s, t * 1000000000);
-	assert_int_equal(got.count, script.want.count);
+	assert_int_equal(got.count, dialog.want.count);
 	assert_true(got.info.decrypted);
 	streams_free(s);
 	seen_free(&got);
-	script_free(&script);
+	dialog_free(&dialog);
 }
 
 /* A scan, a health check, a handshake that failed: nothing to be decrypted. */
 static void test_closed_in_handshake(void **state)
 {
 	struct replay_options o = { .secrets = SECRETS_NEVER };
-	struct script script;
+	struct dialog dialog;
 	size_t flights;
 
 	(void)state;
-	script_begin(&script, &(struct script_options){ .seed = 92, .tls = true, .version = V13 });
+	dialog_begin(&dialog, &(struct dialog_options){ .seed = 92, .tls = true, .version = V13 });
 	for (flights = 0; flights < 3; flights++) {
-		struct script part = script;
+		struct dialog part = dialog;
 		struct stream_stats stats;
 		struct streams *s;
 		struct seen got;
@@ -560,7 +560,7 @@ static void test_closed_in_handshake(void **state)
 		streams_free(s);
 		seen_free(&got);
 	}
-	script_free(&script);
+	dialog_free(&dialog);
 }
 
 int main(void)

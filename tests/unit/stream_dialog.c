@@ -57,7 +57,7 @@ static size_t unhex(const char *hex, size_t len, uint8_t *out)
 
 static void on_keylog(const SSL *ssl, const char *line)
 {
-	struct script *s = SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl));
+	struct dialog *s = SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl));
 	struct capture_secret *secret = &s->secrets[s->secret_count];
 	const char *random = strchr(line, ' ') + 1, *value = strchr(random, ' ') + 1;
 
@@ -69,7 +69,7 @@ static void on_keylog(const SSL *ssl, const char *line)
 	s->secret_count++;
 }
 
-static SSL *make_ssl(struct script *s, int side, const struct script_options *o)
+static SSL *make_ssl(struct dialog *s, int side, const struct dialog_options *o)
 {
 	SSL_CTX *ctx = SSL_CTX_new(side ? TLS_server_method() : TLS_client_method());
 	SSL *ssl;
@@ -99,14 +99,14 @@ static SSL *make_ssl(struct script *s, int side, const struct script_options *o)
 	return ssl;
 }
 
-enum capture_dir script_dir(const struct script *s, int side)
+enum capture_dir dialog_dir(const struct dialog *s, int side)
 {
 	return (side == 0) == !s->dialled ? CAPTURE_IN : CAPTURE_OUT;
 }
 
-static void put(struct script *s, int side, const void *p, size_t len)
+static void put(struct dialog *s, int side, const void *p, size_t len)
 {
-	enum capture_dir dir = script_dir(s, side);
+	enum capture_dir dir = dialog_dir(s, side);
 	struct flight *f;
 
 	if (s->count == s->cap) {
@@ -123,7 +123,7 @@ static void put(struct script *s, int side, const void *p, size_t len)
 }
 
 /* What @side's TLS has to say goes on the wire, and to the other side, which reads it. */
-static void pump(struct script *s, int side)
+static void pump(struct dialog *s, int side)
 {
 	uint8_t buf[65536], sink[16384];
 	int n;
@@ -137,7 +137,7 @@ static void pump(struct script *s, int side)
 			;
 }
 
-static void shake_hands(struct script *s, const struct script_options *o)
+static void shake_hands(struct dialog *s, const struct dialog_options *o)
 {
 	int i;
 
@@ -151,7 +151,7 @@ static void shake_hands(struct script *s, const struct script_options *o)
 	assert_true(SSL_is_init_finished(s->ssl[0]) && SSL_is_init_finished(s->ssl[1]));
 }
 
-void script_write(struct script *s, int side, const void *p, size_t len)
+void dialog_write(struct dialog *s, int side, const void *p, size_t len)
 {
 	if (!s->ssl[0]) {
 		put(s, side, p, len);
@@ -161,7 +161,7 @@ void script_write(struct script *s, int side, const void *p, size_t len)
 	pump(s, side);
 }
 
-void script_key_update(struct script *s, int side, bool ask)
+void dialog_key_update(struct dialog *s, int side, bool ask)
 {
 	assert_int_equal(SSL_key_update(s->ssl[side], ask ? SSL_KEY_UPDATE_REQUESTED :
 							    SSL_KEY_UPDATE_NOT_REQUESTED), 1);
@@ -173,7 +173,7 @@ void script_key_update(struct script *s, int side, bool ask)
 /* --- DERP --------------------------------------------------------------------------------- */
 
 /* As WebSocket frames: messages cut here and there, a ping in between. */
-static void wrap(struct script *s, int side, const struct bytes *plain, struct bytes *out)
+static void wrap(struct dialog *s, int side, const struct bytes *plain, struct bytes *out)
 {
 	size_t at = 0, n, i;
 	bool first = true;
@@ -214,21 +214,21 @@ static void wrap(struct script *s, int side, const struct bytes *plain, struct b
 	}
 }
 
-static void write_frames(struct script *s, int side, struct bytes *b)
+static void write_frames(struct dialog *s, int side, struct bytes *b)
 {
 	struct bytes wrapped = { 0 };
 
 	if (s->websocket) {
 		wrap(s, side, b, &wrapped);
-		script_write(s, side, wrapped.p, wrapped.len);
+		dialog_write(s, side, wrapped.p, wrapped.len);
 	} else {
-		script_write(s, side, b->p, b->len);
+		dialog_write(s, side, b->p, b->len);
 	}
 	bytes_free(&wrapped);
 	bytes_free(b);
 }
 
-static void add_frame(struct script *s, struct bytes *b, int side, uint8_t type,
+static void add_frame(struct dialog *s, struct bytes *b, int side, uint8_t type,
 		      const uint8_t *payload, uint32_t len)
 {
 	const uint8_t head[5] = { type, (uint8_t)(len >> 24), (uint8_t)(len >> 16),
@@ -236,10 +236,10 @@ static void add_frame(struct script *s, struct bytes *b, int side, uint8_t type,
 
 	bytes_add(b, head, sizeof(head));
 	bytes_add(b, payload, len);
-	seen_add(&s->want, script_dir(s, side), type, payload, len);
+	seen_add(&s->want, dialog_dir(s, side), type, payload, len);
 }
 
-void script_frame(struct script *s, int side, uint8_t type, const void *payload, uint32_t len)
+void dialog_frame(struct dialog *s, int side, uint8_t type, const void *payload, uint32_t len)
 {
 	struct bytes b = { 0 };
 
@@ -247,7 +247,7 @@ void script_frame(struct script *s, int side, uint8_t type, const void *payload,
 	write_frames(s, side, &b);
 }
 
-void script_frames(struct script *s, int side, unsigned int count, uint32_t max_len)
+void dialog_frames(struct dialog *s, int side, unsigned int count, uint32_t max_len)
 {
 	static const uint8_t client[] = { DERP_SEND_PACKET, DERP_SEND_PACKET, DERP_SEND_PACKET,
 					  DERP_FORWARD_PACKET, DERP_NOTE_PREFERRED,
@@ -294,7 +294,7 @@ void script_frames(struct script *s, int side, unsigned int count, uint32_t max_
 	write_frames(s, side, &b);
 }
 
-static void upgrade(struct script *s, const struct script_options *o)
+static void upgrade(struct dialog *s, const struct dialog_options *o)
 {
 	static const char derp[] = "GET /derp HTTP/1.1\r\nHost: derp.example.com\r\n"
 				   "Connection: Upgrade\r\nUpgrade: DERP\r\nIdeal-Node: n1\r\n\r\n";
@@ -314,20 +314,20 @@ static void upgrade(struct script *s, const struct script_options *o)
 	uint8_t key[40] = "DERP\xf0\x9f\x94\x91", info[104];
 	uint32_t i;
 
-	script_write(s, 0, ask, strlen(ask));
+	dialog_write(s, 0, ask, strlen(ask));
 	if (!o->fast_start)
-		script_write(s, 1, o->websocket ? web_ok : ok, strlen(o->websocket ? web_ok : ok));
+		dialog_write(s, 1, o->websocket ? web_ok : ok, strlen(o->websocket ? web_ok : ok));
 	for (i = 0; i < sizeof(info); i++)
 		info[i] = (uint8_t)chance_next(&s->chance);
 	if (o->fast_start)
-		script_frame(s, 0, DERP_CLIENT_INFO, info, sizeof(info));
-	script_frame(s, 1, DERP_SERVER_KEY, key, sizeof(key));
+		dialog_frame(s, 0, DERP_CLIENT_INFO, info, sizeof(info));
+	dialog_frame(s, 1, DERP_SERVER_KEY, key, sizeof(key));
 	if (!o->fast_start)
-		script_frame(s, 0, DERP_CLIENT_INFO, info, sizeof(info));
-	script_frame(s, 1, DERP_SERVER_INFO, info, 53);
+		dialog_frame(s, 0, DERP_CLIENT_INFO, info, sizeof(info));
+	dialog_frame(s, 1, DERP_SERVER_INFO, info, 53);
 }
 
-void script_begin(struct script *s, const struct script_options *o)
+void dialog_begin(struct dialog *s, const struct dialog_options *o)
 {
 	memset(s, 0, sizeof(*s));
 	s->chance.state = o->seed;
@@ -338,14 +338,14 @@ void script_begin(struct script *s, const struct script_options *o)
 	upgrade(s, o);
 }
 
-void script_talk(struct script *s, unsigned int rounds, uint32_t max_len)
+void dialog_talk(struct dialog *s, unsigned int rounds, uint32_t max_len)
 {
 	while (rounds--)
-		script_frames(s, (int)(chance_next(&s->chance) & 1),
+		dialog_frames(s, (int)(chance_next(&s->chance) & 1),
 			      chance_between(&s->chance, 1, 3), max_len);
 }
 
-void script_free(struct script *s)
+void dialog_free(struct dialog *s)
 {
 	int i;
 
