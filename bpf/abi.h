@@ -15,6 +15,9 @@ enum abi_type {
 	ABI_DROP,
 };
 
+/* Relays that can be muted one by one; slots beyond are heard always. */
+#define ABI_SLOTS	4096
+
 enum abi_role {
 	ABI_LISTENER = 1,	/* also on the connections it accepts: the mark is cloned as it is */
 	ABI_ACCEPTED,		/* accepted before its listener was marked */

@@ -51,7 +51,7 @@ int drops_record(struct pt_regs *ctx)
 	__u32 slot = relay_slot();
 	struct abi_drop *r;
 
-	if (!slot)
+	if (!slot || slot_is_muted(slot))
 		return 0;
 	r = bpf_ringbuf_reserve(&ring, sizeof(*r), 0);
 	if (!r) {

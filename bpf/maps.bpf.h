@@ -46,10 +46,17 @@ __u32 claims_pending __weak = 0;
 /* The reader was woken and has not come yet. */
 __u32 reader_woken __weak = 0;
 struct abi_lost lost __weak = {};
+/* A bit for each slot: nothing is shipped of what may be a relay, and has proved to be busy. */
+__u64 muted_slots[ABI_SLOTS / 64] __weak = {};
 
 /* A quarter of the ring: more than that waiting wakes the reader. */
 const volatile __u64 wake_bytes __weak = 1 << 20;
 /* Inode of the tracer's pid namespace where it is not the first one; else 0. */
 const volatile __u32 pid_namespace __weak = 0;
+
+static __always_inline bool slot_is_muted(__u32 slot)
+{
+	return slot < ABI_SLOTS && muted_slots[slot / 64 % (ABI_SLOTS / 64)] >> (slot % 64) & 1;
+}
 
 #endif

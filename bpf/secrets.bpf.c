@@ -24,7 +24,7 @@ int secrets_write_key_log(struct pt_regs *ctx)
 	__u32 slot = relay_slot();
 	struct abi_secret *r;
 
-	if (!slot || label_len > ABI_LABEL_LEN || random_len != sizeof(r->random) ||
+	if (!slot || slot_is_muted(slot) || label_len > ABI_LABEL_LEN || random_len != sizeof(r->random) ||
 	    secret_len > ABI_SECRET_LEN)
 		return 0;
 	r = bpf_ringbuf_reserve(&ring, sizeof(*r), 0);

@@ -149,7 +149,7 @@ static __always_inline int socket_packet(struct __sk_buff *skb, __u8 dir)
 		if (!mark)
 			return 1;
 	}
-	if (bare)
+	if (bare || slot_is_muted(mark->slot))
 		return 1;
 	if (sk->state == TCP_STATE_LISTEN) {
 		/* Handshakes that carry no data tell nothing that the child does not. */

@@ -182,12 +182,17 @@ static int open_poll(struct live *live, struct capture_error *err)
 
 static int find_relays(struct live *live, struct capture_error *err)
 {
+	const struct live_node *node;
 	char why[256];
 	int code = live_nodes_find(live);
 
 	if (code)
 		return fail(err, code, "/proc cannot be read", "");
-	if (live->nodes || live->options.wait)
+	for (node = live->nodes; node; node = node->next) {
+		if (!node->provisional)
+			return 0;
+	}
+	if (live->options.wait || live_search_proves(live))
 		return 0;
 	relay_finder_explain(live->finder, why, sizeof(why));
 	snprintf(err->text, sizeof(err->text), "no DERP relay runs on this host%s%s%s%s%s",

@@ -5,6 +5,7 @@
  *
  * live.c		open, run, tick, close
  * live_node.c		relays come and go; their sockets are claimed
+ * live_provisional.c	what may be a relay, until it is one
  * live_claim.c		sockets that were there before us
  * live_probe.c		probes in a relay's code
  * live_conn.c		connections: from the first sign to the close
@@ -115,9 +116,22 @@ struct live_node {
 	uint64_t drops_calm_ns;
 	unsigned int drops_floods;
 
+	bool provisional;		/* not proved to be a relay: nothing of it is told */
+	bool muted;			/* it made more of it than can be held */
+	struct live_held *held, **held_end;
+	size_t held_bytes;
+	uint64_t proof_ns, proof_wait_ns; /* its memory is searched for proof at, and after */
+
 	bool searched;			/* the first search has ended */
 	struct live_search *search;	/* running, or NULL */
 	struct live_node *next;
+};
+
+/* Records of what may be a relay, until it proves to be one. */
+struct live_held {
+	struct live_held *next;
+	uint32_t len;
+	uint8_t record[];
 };
 
 /*
@@ -191,12 +205,23 @@ int live_nodes_find(struct live *live);
 void live_nodes_wait(struct live *live);
 /* NODE_UP of those that have not been told. */
 void live_nodes_announce(struct live *live);
+void live_node_announce(struct live *live, struct live_node *node);
 /* Has one ended, does one listen elsewhere, is one new? Before sockets are asked. */
 void live_nodes_watch(struct live *live, uint64_t now_ns);
 /* NODE_DOWN of those that ended and whose connections have. */
 void live_nodes_expire(struct live *live, uint64_t now_ns);
 struct live_node *live_node_of_slot(struct live *live, uint32_t slot);
 void live_nodes_free(struct live *live);
+
+/* --- live_provisional.c ---------------------------------------------------------------------- */
+
+/* A record of a provisional node is kept for later. */
+void live_node_hold(struct live *live, struct live_node *node, const void *record, uint32_t len);
+/* It serves DERP after all: NODE_UP and what was held. */
+void live_node_prove(struct live *live, struct live_node *node);
+/* Is it time to look for proof again? */
+void live_node_look(struct live *live, struct live_node *node, uint64_t now_ns);
+void live_node_held_free(struct live_node *node);
 
 /* --- live_claim.c ---------------------------------------------------------------------------- */
 
@@ -262,6 +287,8 @@ void live_early_expire(struct live *live, uint64_t now_ns);
 
 /* Hand over what is in the ring now. */
 void live_drain(struct live *live);
+/* Hand over the records that were held of a node. */
+void live_record_replay(struct live *live, struct live_node *node);
 /* The local and remote address of a record's packet. */
 void live_record_addresses(const struct abi_segment *s, struct addr *local, struct addr *remote);
 /* Inbound payload from @seq up to @end was handed over. */
@@ -287,6 +314,8 @@ void live_ask_tell(struct live *live);
 void live_search_start(struct live *live, struct live_node *node);
 /* Tell what searches that have ended found. */
 void live_search_finish(struct live *live);
+/* Search now, and wait: is any provisional node proved by what its memory holds? */
+bool live_search_proves(struct live *live);
 /* Wait for the node's search, if one runs, and throw away what it found. */
 void live_search_cancel(struct live_node *node);
 

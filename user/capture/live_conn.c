@@ -228,7 +228,8 @@ void live_conns_expire(struct live *live, uint64_t now_ns)
 	HASH_ITER(hh, live->conns, conn, next) {
 		if (conn->closed && now_ns - conn->gone_ns > FORGET_AFTER_NS)
 			conn_free(live, conn);
-		else if (!conn->closed && conn->gone && now_ns - conn->gone_ns > CLOSE_AFTER_NS)
+		else if (!conn->closed && conn->gone && !conn->node->provisional &&
+			 now_ns - conn->gone_ns > CLOSE_AFTER_NS)
 			live_conn_close(live, conn);
 	}
 }

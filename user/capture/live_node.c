@@ -63,6 +63,7 @@ static void node_free(struct live *live, struct live_node *node)
 	uint32_t pid = (uint32_t)node->relay->pid;
 
 	live_search_cancel(node);
+	live_node_held_free(node);
 	live_probes_free(node);
 	bpf_map_delete_elem(bpf_map__fd(live->skel->maps.relays), &pid);
 	while (*at != node)
@@ -107,6 +108,7 @@ static void found_relay(void *ctx, struct relay *relay)
 	node->relay = relay;
 	node->slot = live_claim_slot(live, relay);
 	node->id = ++live->last_node;
+	node->provisional = !relay->proved;
 	memcpy(node->software, gobin_info(relay->bin)->software, sizeof(node->software));
 	node->next = live->nodes;
 	live->nodes = node;
@@ -125,7 +127,7 @@ int live_nodes_find(struct live *live)
 	return relay_find(live->finder, found_relay, live);
 }
 
-static void announce(struct live *live, struct live_node *node)
+void live_node_announce(struct live *live, struct live_node *node)
 {
 	struct addr listeners[RELAY_LISTENERS_MAX];
 	struct capture_event event = {
@@ -142,7 +144,6 @@ static void announce(struct live *live, struct live_node *node)
 		listeners[i] = node->relay->listeners[i].addr;
 	node->announced = true;
 	live_emit(live, &event);
-	live_search_start(live, node);
 }
 
 /* In the order in which they were found. */
@@ -151,8 +152,10 @@ static void announce_from(struct live *live, struct live_node *node)
 	if (!node)
 		return;
 	announce_from(live, node->next);
-	if (!node->announced)
-		announce(live, node);
+	if (!node->announced && !node->provisional)
+		live_node_announce(live, node);
+	if (!node->searched)
+		live_search_start(live, node);
 }
 
 void live_nodes_announce(struct live *live)
@@ -183,6 +186,7 @@ static void watch(struct live *live, struct live_node *node, uint64_t now_ns)
 	if (node->ended)
 		return;
 	live_probes_tick(live, node, now_ns);
+	live_node_look(live, node, now_ns);
 	look = node->dump || !node->listeners_marked || now_ns - node->looked_ns > LOOK_NS;
 	/* One that does not answer any more ends, and then has_ended(). */
 	if (relay_listeners_update(node->relay) || live_claim_listeners(live, node) || !look)
@@ -206,7 +210,7 @@ void live_nodes_watch(struct live *live, uint64_t now_ns)
 
 static bool is_over(struct live_node *node, uint64_t now_ns)
 {
-	return node->ended && live_probes_are_gone(node) &&
+	return node->ended && live_probes_are_gone(node) && !node->search &&
 	       (!node->connections || now_ns - node->ended_ns > LINGER_NS);
 }
 

@@ -435,12 +435,45 @@ static const struct abi_segment *as_segment(const void *record, uint32_t len, co
 	return s;
 }
 
+/* Whose is it? NULL where that is no provisional node. */
+static struct live_node *provisional_of(struct live *live, const void *record, uint32_t len)
+{
+	const struct live_node *any;
+	struct live_node *node;
+	uint32_t slot = 0;
+
+	for (any = live->nodes; any && !any->provisional; any = any->next)
+		;
+	if (!any)
+		return NULL;
+	if (*(const uint8_t *)record == ABI_SEGMENT && len >= sizeof(struct abi_segment))
+		slot = ((const struct abi_segment *)record)->slot;
+	else if (*(const uint8_t *)record == ABI_SECRET && len >= sizeof(struct abi_secret))
+		slot = ((const struct abi_secret *)record)->slot;
+	else if (*(const uint8_t *)record == ABI_DROP && len >= sizeof(struct abi_drop))
+		slot = ((const struct abi_drop *)record)->slot;
+	node = live_node_of_slot(live, slot);
+	return node && node->provisional ? node : NULL;
+}
+
+static void record_note(struct live *live, const void *record, uint32_t len)
+{
+	const uint8_t *data;
+	const struct abi_segment *s = as_segment(record, len, &data);
+
+	if (s && !provisional_of(live, record, len))
+		segment_note(live, s, data);
+}
+
 static void record_tell(struct live *live, const void *record, uint32_t len)
 {
 	const uint8_t type = *(const uint8_t *)record, *data;
 	const struct abi_segment *s = as_segment(record, len, &data);
+	struct live_node *node = provisional_of(live, record, len);
 
-	if (s)
+	if (node)
+		live_node_hold(live, node, record, len);
+	else if (s)
 		segment_tell(live, s, data);
 	else if (type == ABI_SECRET && len >= sizeof(struct abi_secret))
 		secret_tell(live, record);
@@ -448,21 +481,28 @@ static void record_tell(struct live *live, const void *record, uint32_t len)
 		drop_tell(live, record);
 }
 
+void live_record_replay(struct live *live, struct live_node *node)
+{
+	const struct live_held *h;
+
+	for (h = node->held; h; h = h->next)
+		record_note(live, h->record, h->len);
+	live_ask_pending(live);
+	for (h = node->held; h; h = h->next)
+		record_tell(live, h->record, h->len);
+	pending_tell(live, clock_now_ns());
+}
+
 void live_drain(struct live *live)
 {
 	unsigned long pos = live_ring_begin(&live->ring), released = pos;
 	unsigned long end = live_ring_end(&live->ring), at = pos;
-	const struct abi_segment *s;
-	const uint8_t *data;
 	const void *record;
 	uint32_t len;
 
 	live_reader_awake(live);
-	while ((record = live_ring_next(&live->ring, &at, end, &len))) {
-		s = as_segment(record, len, &data);
-		if (s)
-			segment_note(live, s, data);
-	}
+	while ((record = live_ring_next(&live->ring, &at, end, &len)))
+		record_note(live, record, len);
 	/* A record that is still being written ends the batch for both readings. */
 	end = at;
 	live_ask_pending(live);

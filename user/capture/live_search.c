@@ -267,6 +267,17 @@ static void tell_found(struct live *live, struct live_node *node, const struct s
 	}
 }
 
+static bool has_server(const struct live_search *search)
+{
+	size_t i;
+
+	for (i = 0; i < search->count; i++) {
+		if (search->found[i].kind == FOUND_SERVER)
+			return true;
+	}
+	return false;
+}
+
 static void search_tell(struct live *live, struct live_node *node)
 {
 	struct live_search *search = node->search;
@@ -294,9 +305,34 @@ void live_search_finish(struct live *live)
 		if (!node->search || !atomic_load(&node->search->done))
 			continue;
 		pthread_join(node->search->thread, NULL);
-		search_tell(live, node);
+		if (node->provisional && has_server(node->search))
+			live_node_prove(live, node);
+		if (!node->provisional)
+			search_tell(live, node);
 		search_free(node->search);
 		node->search = NULL;
 		node->searched = true;
 	}
+}
+
+bool live_search_proves(struct live *live)
+{
+	struct live_node *node;
+	bool proved = false;
+
+	for (node = live->nodes; node; node = node->next)
+		live_search_start(live, node);
+	for (node = live->nodes; node; node = node->next) {
+		if (!node->search)
+			continue;
+		pthread_join(node->search->thread, NULL);
+		/* It is told by the next search: nobody listens yet. */
+		if (has_server(node->search)) {
+			node->provisional = false;
+			proved = true;
+		}
+		search_free(node->search);
+		node->search = NULL;
+	}
+	return proved;
 }

@@ -14,13 +14,9 @@
 #include <uthash.h>
 #include <unistd.h>
 
-#include "base/clock.h"
 #include "capture/gobin.h"
-#include "capture/gomem.h"
 
 #define PROGRAMS_MAX	4096		/* remembered; more are read again each time */
-#define PROOF_FIRST_NS	NSEC_PER_SEC	/* between looks into a candidate's memory, doubled ... */
-#define PROOF_LAST_NS	(64 * NSEC_PER_SEC) /* ... up to this */
 
 /* A file that was looked into: is there a DERP server in it? */
 struct program {
@@ -43,7 +39,6 @@ struct process {
 	uint64_t exe_dev, exe_ino;
 	enum standing standing;
 	bool seen;		/* in this look through /proc */
-	uint64_t next_proof_ns, proof_wait_ns;
 	const char *lacks;	/* what a candidate lacks, for people */
 	UT_hash_handle hh;
 };
@@ -125,26 +120,6 @@ static bool program_has_server(struct relay_finder *finder, pid_t pid, const str
 
 /* --- proof ----------------------------------------------------------------------------------- */
 
-static void note_server(void *ctx, uint64_t server_addr, const uint8_t key[static 32])
-{
-	(void)server_addr;
-	(void)key;
-	*(bool *)ctx = true;
-}
-
-static bool memory_has_server(pid_t pid, const struct gobin *bin)
-{
-	bool found = false;
-	struct gomem_sink sink = { .context = &found, .server = note_server };
-	enum gomem_error error;
-	struct gomem *mem = gomem_open(pid, bin, &error);
-
-	if (mem)
-		gomem_scan(mem, &sink, NULL);
-	gomem_close(mem);
-	return found;
-}
-
 /* "tailscale.com/cmd/derper v1.102.5": the program's own path ends in the relay's name. */
 static bool is_called_derper(const struct gobin *bin)
 {
@@ -162,25 +137,6 @@ static bool was_asked_for(const struct capture_filter *filter, pid_t pid)
 		if (filter->pids[i] == pid)
 			return true;
 	}
-	return false;
-}
-
-static bool process_is_proved(struct relay_finder *finder, struct process *process,
-			      const struct gobin *bin)
-{
-	uint64_t now = clock_now_ns();
-
-	if (was_asked_for(&finder->filter, process->pid) || is_called_derper(bin))
-		return true;
-	if (now < process->next_proof_ns)
-		return false;
-	if (memory_has_server(process->pid, bin))
-		return true;
-	process->proof_wait_ns = process->proof_wait_ns ? process->proof_wait_ns * 2 :
-							  PROOF_FIRST_NS;
-	if (process->proof_wait_ns > PROOF_LAST_NS)
-		process->proof_wait_ns = PROOF_LAST_NS;
-	process->next_proof_ns = clock_now_ns() + process->proof_wait_ns;
 	return false;
 }
 
@@ -216,6 +172,10 @@ static bool listens_on(const struct relay *relay, uint16_t port)
 	return false;
 }
 
+/* The last thing a process may lack. */
+static const char no_client[] = "no client has spoken DERP with it so far (--pid takes it at its "
+				"word)";
+
 /* A relay if the candidate is one by now; NULL where not, process->lacks says what it lacks. */
 static struct relay *process_look(struct relay_finder *finder, struct process *process)
 {
@@ -243,10 +203,8 @@ static struct relay *process_look(struct relay_finder *finder, struct process *p
 	relay->bin = gobin_open(relay->pid, &error);
 	if (!relay->bin)
 		goto cleanup;
-	process->lacks = "no DERP server has met a client in it yet";
-	if (!process_is_proved(finder, process, relay->bin))
-		goto cleanup;
-	process->lacks = NULL;
+	relay->proved = was_asked_for(&finder->filter, relay->pid) || is_called_derper(relay->bin);
+	process->lacks = relay->proved ? NULL : no_client;
 	process->standing = STANDING_FOUND;
 	return relay;
 cleanup:
@@ -282,7 +240,6 @@ static struct process *process_get(struct relay_finder *finder, pid_t pid)
 		return process;
 	process->exe_dev = st.st_dev;
 	process->exe_ino = st.st_ino;
-	process->next_proof_ns = process->proof_wait_ns = 0;
 	process->standing = program_has_server(finder, pid, &st) ? STANDING_CANDIDATE :
 								   STANDING_NONE;
 	return process;
@@ -340,7 +297,7 @@ void relay_free(struct relay_finder *finder, struct relay *relay)
 
 void relay_finder_explain(const struct relay_finder *finder, char *text, size_t size)
 {
-	struct process *process, *next;
+	struct process *process, *next, *closest = NULL;
 	size_t i;
 	pid_t pid;
 
@@ -362,10 +319,11 @@ void relay_finder_explain(const struct relay_finder *finder, char *text, size_t 
 		return;
 	}
 	HASH_ITER(hh, finder->processes, process, next) {
-		if (process->standing == STANDING_CANDIDATE && process->lacks) {
-			snprintf(text, size, "process %d could be a relay, but: %s",
-				 (int)process->pid, process->lacks);
-			return;
-		}
+		if (!process->lacks || (closest && process->lacks != no_client))
+			continue;
+		closest = process;
 	}
+	if (closest)
+		snprintf(text, size, "process %d could be one, but: %s", (int)closest->pid,
+			 closest->lacks);
 }

@@ -4,9 +4,8 @@
  *
  * A relay is a process that serves DERP: a Go program with a DERP server in it and a listening TCP
  * socket of its own. Programs that merely link the same packages (VPN clients and agents, which
- * often listen too) are told apart by proof: the program is called derper, or was asked for by its
- * pid, or its memory holds a DERP server that has met a client. Until there is proof a process is
- * a candidate, looked at again from time to time.
+ * often listen too, and may even keep a server that serves nobody) look the same: where neither
+ * its program's name nor the user tells, it has yet to prove itself by a client that it serves.
  */
 #ifndef DT_CAPTURE_RELAY_H
 #define DT_CAPTURE_RELAY_H
@@ -43,6 +42,7 @@ struct relay {
 	pid_t pid;
 	int pidfd;		/* readable once the process has ended */
 	char comm[17];
+	bool proved;		/* it is called derper, or was asked for by its pid */
 	struct gobin *bin;
 	struct relay_netns *netns;
 	struct relay_listener listeners[RELAY_LISTENERS_MAX];
@@ -62,7 +62,7 @@ struct relay_finder *relay_finder_new(const struct capture_filter *filter);
 void relay_finder_free(struct relay_finder *finder);
 
 /*
- * Look through /proc for relays that were not found before. Each goes to @found, which owns it from
+ * Look through /proc for what may be a relay and was not found before. Each goes to @found, which owns it from
  * then on. Cheap where nothing is new. 0, or -errno where /proc cannot be read.
  */
 int relay_find(struct relay_finder *finder, void (*found)(void *ctx, struct relay *relay),
