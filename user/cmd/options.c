@@ -236,9 +236,9 @@ int options_parse(int argc, char **argv, const struct verb *verb, void *ctx, str
 			return usage_error(verb, "needs an argument: ", argv[optind - 1]);
 		ok = is_own(verb, val) ? verb->take(ctx, val, optarg) : take_shared(o, val, optarg);
 		if (!ok) {
-			fprintf(stderr, "derptrace %s: bad argument '%s' of %s; see `derptrace %s --help`\n",
-				verb->name, optarg ? optarg : "", index >= 0 ? long_options[index].name
-									     : argv[optind - 1],
+			fprintf(stderr, "derptrace %s: bad argument '%s' of %s%s; see `derptrace %s --help`\n",
+				verb->name, optarg ? optarg : "", index >= 0 ? "--" : "-",
+				index >= 0 ? long_options[index].name : (char[]){ val, '\0' },
 				verb->name);
 			return 2;
 		}

@@ -196,8 +196,11 @@ static void source_ended(struct session *s, struct session_source *source, int e
 	}
 	if (err == -ENODATA)
 		return;
-	snprintf(text, sizeof(text), "%s: %s", source->name,
-		 source->reader ? record_reader_error(source->reader) : strerror(-err));
+	if (source->reader) {
+		complain(s, record_reader_error(source->reader));
+		return;
+	}
+	snprintf(text, sizeof(text), "%s: %s", source->name, strerror(-err));
 	complain(s, text);
 }
 

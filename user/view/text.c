@@ -13,7 +13,8 @@
 #include "base/clock.h"
 
 #define COLUMNS		80
-#define MATRIX_MAX	12	/* nodes: a wider matrix is a list */
+#define MATRIX_MAX	12	/* nodes shown in the matrix */
+#define LINKS_MAX	6	/* links shown one by one */
 
 enum colour { PLAIN, BOLD, RED, GREEN, YELLOW };
 
@@ -143,6 +144,10 @@ static void verdicts(const struct text *t)
 {
 	size_t i;
 
+	if (!t->r->node_count) {
+		fputs("\nNothing was traced.\n", t->out);
+		return;
+	}
 	if (!t->r->verdict_count) {
 		paint(t, GREEN);
 		fputs("\nNothing found: every packet that entered is accounted for.\n", t->out);
@@ -209,27 +214,42 @@ static void matrix(const struct text *t)
 	}
 }
 
-static void links(const struct text *t)
+static void link_line(const struct text *t, const struct report_link *l)
 {
 	static const char *const states[] = { "up", "down", "stalled", "unknown" };
-	const struct report_link *l;
 	char sent[32], arrived[32], lost[72];
-	size_t i, quiet = 0;
+
+	fprintf(t->out, "  %s -> %s: %s%s%s, sent %s, arrived %s, lost %s\n",
+		t->r->nodes[l->from].name, t->r->nodes[l->to].name, states[l->state],
+		l->reason ? " " : "", l->reason ? l->reason : "", count_text(l->sent, sent),
+		l->has_arrived ? count_text(l->arrived, arrived) : "(not traced)",
+		range_text(&l->lost, lost));
+}
+
+/* One by one where there is something to say; the matrix has shown the state of the others. */
+static void links(const struct text *t)
+{
+	const struct report_link *l;
+	size_t i, healthy = 0, shown = 0, silent = 0;
 
 	for (i = 0; i < t->r->link_count; i++) {
 		l = &t->r->links[i];
 		if (l->state == LINK_UP && !l->lost.max && !l->untraced) {
-			quiet++;
-			continue;
+			healthy++;
+		} else if (shown < LINKS_MAX && (l->sent || l->lost.max || l->state == LINK_STALLED ||
+						 t->r->link_count <= LINKS_MAX)) {
+			link_line(t, l);
+			shown++;
+		} else {
+			silent++;
 		}
-		fprintf(t->out, "  %s -> %s: %s%s%s, sent %s, arrived %s, lost %s\n",
-			t->r->nodes[l->from].name, t->r->nodes[l->to].name, states[l->state],
-			l->reason ? " " : "", l->reason ? l->reason : "", count_text(l->sent, sent),
-			l->has_arrived ? count_text(l->arrived, arrived) : "(not traced)",
-			range_text(&l->lost, lost));
 	}
 	if (t->r->link_count)
-		fprintf(t->out, "  %zu of %zu links healthy\n", quiet, t->r->link_count);
+		fprintf(t->out, "  %zu of %zu links healthy", healthy, t->r->link_count);
+	if (silent)
+		fprintf(t->out, ", %zu more that carried nothing", silent);
+	if (t->r->link_count)
+		fputc('\n', t->out);
 }
 
 static void landing_row(const struct text *t, const char *name, const struct report_landing *l)
@@ -280,9 +300,9 @@ static void pair_row(const struct text *t, const struct report_pair *p)
 	peer_name(p, &p->dst, dst);
 	if (p->lost.max)
 		paint(t, RED);
-	fprintf(t->out, "  %-7s -> %-7s %11s %11s %9" PRIu64 " %11s %s\n", src, dst,
+	fprintf(t->out, "  %-7s -> %-7s %11s %11s %9" PRIu64 " %11s%s%s\n", src, dst,
 		count_text(p->entered, entered), count_text(p->delivered, delivered), p->in_flight,
-		range_text(&p->lost, lost), worst_class(p));
+		range_text(&p->lost, lost), p->lost.max ? " " : "", worst_class(p));
 	if (p->lost.max)
 		paint(t, PLAIN);
 }
