@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/* derptrace pcap: the packets themselves, for Wireshark. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cmd/cmd.h"
+#include "cmd/session.h"
+#include "view/pcapng.h"
+
+struct pcap_cmd {
+	const char *path;
+	struct pcapng_options options;
+	struct pcapng *pcapng;
+	bool created;
+};
+
+enum { OPT_WITH_SECRETS = 2000, OPT_PAYLOAD };
+
+static const struct option_row rows[] = {
+	{ { "output", required_argument, NULL, 'o' }, "FILE", "the .pcapng file; - is standard output" },
+	{ { "with-secrets", no_argument, NULL, OPT_WITH_SECRETS }, NULL,
+	  "put the TLS secrets inside: whoever reads FILE reads the traffic" },
+	{ { "payload", no_argument, NULL, OPT_PAYLOAD }, NULL,
+	  "decrypted frames whole; else relayed packets are cut to their clear heads" },
+	{ { 0 }, NULL, NULL },
+};
+
+static bool take(void *ctx, int val, const char *argument)
+{
+	struct pcap_cmd *cmd = ctx;
+
+	switch (val) {
+	case 'o':
+		cmd->path = argument;
+		return argument[0];
+	case OPT_WITH_SECRETS:
+		cmd->options.secrets = true;
+		return true;
+	case OPT_PAYLOAD:
+		cmd->options.payload = true;
+		return true;
+	}
+	return false;
+}
+
+static const struct verb verb = {
+	.name = "pcap",
+	.usage = "-o FILE [OPTION]... [SOURCE]...",
+	.about = "Writes each node's TCP segments as pcapng, an interface per node. With --with-secrets a\n"
+		 "stock Wireshark decrypts every connection that was opened since; connections that were\n"
+		 "open before, and without it all, are written as decrypted DERP frames on an interface of\n"
+		 "their own, which tools/wireshark/derp.lua shows.",
+	.examples = "  derptrace pcap -o derp.pcapng --duration 10s\n"
+		    "  derptrace pcap -o derp.pcapng --with-secrets --pid 4242\n"
+		    "  derptrace pcap -o - | tshark -r - -X lua_script:derp.lua\n"
+		    "  derptrace pcap -o out.pcapng --with-secrets --keylog keys.txt in.pcap\n",
+	.rows = rows,
+	.take = take,
+};
+
+static int refuse(const struct pcap_cmd *cmd, const char *why)
+{
+	fprintf(stderr, "derptrace pcap: %s: %s\n", cmd->path, why);
+	return -1;
+}
+
+/* A source that is written over would be gone. */
+static bool is_source(const struct options *o, const struct stat *st)
+{
+	struct stat source;
+	int i;
+
+	for (i = 0; i < o->source_count; i++) {
+		if (!stat(o->sources[i], &source) && source.st_dev == st->st_dev &&
+		    source.st_ino == st->st_ino)
+			return true;
+	}
+	return false;
+}
+
+/* Nobody else may read secrets: neither who may read an old file of this name, nor who owns it. */
+static bool is_private(const struct stat *st)
+{
+	return !S_ISREG(st->st_mode) || (!(st->st_mode & 077) && st->st_uid == geteuid());
+}
+
+static int open_output(struct pcap_cmd *cmd, const struct options *o)
+{
+	int flags = O_WRONLY | O_CREAT | O_CLOEXEC, fd;
+	struct stat st;
+
+	if (!strcmp(cmd->path, "-")) {
+		fd = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
+	} else {
+		cmd->created = true;
+		fd = open(cmd->path, flags | O_EXCL, cmd->options.secrets ? 0600 : 0644);
+		if (fd < 0 && errno == EEXIST) {
+			cmd->created = false;
+			fd = open(cmd->path, flags | (cmd->options.secrets ? O_NOFOLLOW : 0), 0600);
+		}
+	}
+	if (fd < 0 || fstat(fd, &st)) {
+		refuse(cmd, strerror(errno));
+	} else if (cmd->options.secrets && !is_private(&st)) {
+		refuse(cmd, "others may read it, so no secrets go there; remove it, or name another");
+	} else if (S_ISREG(st.st_mode) && is_source(o, &st)) {
+		refuse(cmd, "it is a source, too; name another file");
+	} else if (S_ISREG(st.st_mode) && ftruncate(fd, 0)) {
+		refuse(cmd, strerror(errno));
+	} else {
+		return fd;
+	}
+	if (fd >= 0)
+		close(fd);
+	return -1;
+}
+
+static int put(void *ctx, const struct record *r)
+{
+	(void)ctx;
+	(void)r;
+	return 0;
+}
+
+static void on_event(void *ctx, uint64_t agent, const struct capture_event *event)
+{
+	pcapng_event(((struct pcap_cmd *)ctx)->pcapng, agent, event);
+}
+
+static void on_whole(void *ctx, uint64_t agent, const struct stream_frame *frame,
+		     const uint8_t *bytes, size_t len)
+{
+	pcapng_frame(((struct pcap_cmd *)ctx)->pcapng, agent, frame, bytes, len);
+}
+
+static int interval(void *ctx, uint64_t now_ns)
+{
+	(void)now_ns;
+	return pcapng_error(((struct pcap_cmd *)ctx)->pcapng);
+}
+
+static void say_counts(const struct pcap_cmd *cmd, const struct pcapng_counts *n)
+{
+	fprintf(stderr, "derptrace pcap: %s: %llu packets of %u node%s, %llu decrypted frames\n",
+		cmd->path, (unsigned long long)n->packets, n->nodes, n->nodes == 1 ? "" : "s",
+		(unsigned long long)n->frames);
+	fprintf(stderr,
+		"derptrace pcap: connections: %llu %s, %llu as decrypted frames, %llu not readable\n",
+		(unsigned long long)n->readable,
+		cmd->options.secrets ? "with their secrets inside (or plain)" : "plain, without a frame",
+		(unsigned long long)n->as_frames, (unsigned long long)n->unread);
+	if (n->lost)
+		fprintf(stderr, "derptrace pcap: %llu segments were lost by the tracer; a larger --ring helps\n",
+			(unsigned long long)n->lost);
+}
+
+static int finish(struct pcap_cmd *cmd, int status)
+{
+	struct pcapng_counts counts;
+	int err = pcapng_close(cmd->pcapng, &counts);
+
+	if (err && err != -EPIPE) {
+		fprintf(stderr, "derptrace pcap: %s: cannot write: %s; what was written before is whole\n",
+			cmd->path, strerror(-err));
+		return EXIT_CANNOT;
+	}
+	if (!session_had_source() && cmd->created)
+		unlink(cmd->path);
+	else
+		say_counts(cmd, &counts);
+	return status;
+}
+
+int cmd_pcap(int argc, char **argv)
+{
+	struct pcap_cmd cmd = { 0 };
+	const struct record_sink sink = { &cmd, put };
+	const struct tracer_taps taps = { &cmd, on_event, on_whole };
+	const struct session_hooks hooks = {
+		.verb = "pcap", .fd = -1, .sink = &sink, .taps = &taps, .interval = interval, .ctx = &cmd,
+	};
+	struct options o;
+	int status, fd;
+
+	status = options_parse(argc, argv, &verb, &cmd, &o);
+	if (status)
+		return status == 1 ? EXIT_NOTHING_FOUND : EXIT_USAGE;
+	if (!cmd.path || (!strcmp(cmd.path, "-") && isatty(STDOUT_FILENO))) {
+		fputs("derptrace pcap: name a file with -o, or a pipe with -o -\n", stderr);
+		return EXIT_USAGE;
+	}
+	fd = open_output(&cmd, &o);
+	if (fd < 0)
+		return EXIT_CANNOT;
+	if (cmd.options.secrets)
+		fprintf(stderr, "derptrace pcap: WARNING: %s will hold the TLS secrets of these connections: "
+			"whoever has it can read all that passed on them. Keep it private, and delete it soon.\n",
+			cmd.path);
+	cmd.pcapng = pcapng_new(fd, &cmd.options);
+	if (!cmd.pcapng) {
+		fputs("derptrace pcap: out of memory\n", stderr);
+		return EXIT_CANNOT;
+	}
+	status = session_run(&o, &hooks);
+	return finish(&cmd, status);
+}
