@@ -374,6 +374,8 @@ static void play(const struct script *s, const struct derpmap *map, const uint64
 	}
 	assert_int_equal(correlate_report(c, out), 0);
 	check(out);
+	if (getenv("SHOW_REPORTS"))
+		report_print(out);
 	correlate_free(c);
 }
 

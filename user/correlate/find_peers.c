@@ -14,6 +14,7 @@
 #define STAYS_COMPARED	32u	/* of one peer, the newest */
 #define BREAKS		3u
 #define SOON_NS		(60 * NSEC_PER_SEC)	/* a reconnect comes so soon after an end */
+#define RETRY_NS	(5 * NSEC_PER_SEC)
 #define HELD_NS		(5 * NSEC_PER_SEC)
 #define HELD_BYTES	16384u
 #define HELD_RATE	2000000ull	/* bytes a second: faster is no limit but a flood */
@@ -243,8 +244,8 @@ static int find_handshakes(struct analysis *a)
 		const struct pair_ends *ends = &a->c->pairs[i];
 
 		shakes_of(a, i, &t);
-		if (!ends->src || !ends->dst || t.count < 2 ||
-		    (t.count < 3 && t.last_ns < t.first_ns + 5 * NSEC_PER_SEC) ||
+		/* WireGuard asks again after five seconds; the first may be answered yet. */
+		if (!ends->src || !ends->dst || t.last_ns < t.first_ns + RETRY_NS ||
 		    !unanswered(a, i, t.first_ns))
 			continue;
 		f = finding_get(a, VERDICT_HANDSHAKE_UNANSWERED, t.node, NONE, NONE, LINK_REASON_NONE);

@@ -114,8 +114,10 @@ static int share_add(struct analysis *a, uint32_t finding, uint32_t pair, uint64
 
 int finding_charge(struct analysis *a, const struct charge *charge)
 {
+	/* A restart is one finding, in how many ways it may lose. */
+	bool restart = charge->class == VERDICT_NODE_RESTARTED;
 	struct finding *f = finding_get(a, charge->class, charge->node, charge->from, charge->to,
-					charge->reason);
+					restart ? LINK_REASON_NONE : charge->reason);
 	struct pair_sum *p = &a->sums[charge->pair];
 	const struct pair_ends *ends = &a->c->pairs[charge->pair];
 
