@@ -219,19 +219,32 @@ static void latency_add(struct pair *p, uint64_t from_ns, uint64_t to_ns)
 		m->latency[bucket]++;
 }
 
+/*
+ * A peer sends data only in a session: who was not answered before has been since, by another way,
+ * or speaks under an older session yet.
+ */
+static void wireguard_session(struct pair_more *m)
+{
+	m->wg_initiations = 0;
+	m->wg_initiation_first_ns = 0;
+	m->wg_initiation_last_ns = 0;
+}
+
 static void wireguard_add(struct pair *p, uint8_t type, uint64_t time_ns)
 {
-	struct pair_more *m = type == 1 || type == 2 ? ledger_pair_more(p) : NULL;
+	struct pair_more *m = type == 1 || type == 2 ? ledger_pair_more(p) : p->more;
 
 	if (!m)
 		return;
 	if (type == 1) {
 		m->wg_initiations++;
 		widen(&m->wg_initiation_first_ns, &m->wg_initiation_last_ns, time_ns, time_ns);
-	} else {
+	} else if (type == 2) {
 		m->wg_responses++;
 		if (time_ns > m->wg_response_last_ns)
 			m->wg_response_last_ns = time_ns;
+	} else if (type == 4) {
+		wireguard_session(m);
 	}
 }
 

@@ -161,7 +161,8 @@ struct record_pair {
 	uint64_t first_ns, last_ns;
 	uint64_t last_hop;		/* left on client-out, unacknowledged when that connection ended */
 	uint64_t last_hop_first_ns, last_hop_last_ns;
-	/* WireGuard, by the packets' clear type: delivered here on client-out */
+	/* WireGuard, by the packets' clear type: delivered here on client-out; initiations since the
+	 * last data, which is sent in a session only */
 	uint64_t wg_initiations, wg_responses;
 	uint64_t wg_initiation_first_ns, wg_initiation_last_ns, wg_response_last_ns;
 	uint32_t latency[RECORD_LATENCY_BUCKETS]; /* in -> out inside this node */
