@@ -12,7 +12,7 @@
 #define LH_PAIRS	4096
 #define LH_LOSSES	65536
 #define LH_MARKS	4096
-#define LH_LINKS	256
+#define LH_LINKS	4096
 
 struct lh_conn {
 	uint64_t in_pos, out_pos;	/* told in frames */

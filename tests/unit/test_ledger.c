@@ -86,6 +86,7 @@ static void relay_says_dropped(void **state)
 	(void)state;
 	lh_send(t, 1, 2, P(1));
 	lh_drop(t, "queue_head", 0, 2, P(1));
+	lh_wait(t, 200);
 	check_books(t, 1, 2, BOOKS(1, 0, 0, 1, 0));
 	assert_int_equal(lh_lost(t, 1, 2, REASON_QUEUE_HEAD), 1);
 	assert_int_equal(t->losses[0].basis, BASIS_RELAY);
@@ -95,6 +96,7 @@ static void relay_says_dropped(void **state)
 	/* The drop is told first, without and with its source. */
 	lh_drop(t, "queue_tail", 0, 2, P(2));
 	lh_send(t, 1, 2, P(2));
+	lh_wait(t, 200);
 	check_books(t, 1, 2, BOOKS(2, 0, 0, 2, 0));
 	lh_drop(t, "unknown_dest", 1, 7, P(3));
 	lh_send(t, 1, 7, P(3));
@@ -142,6 +144,7 @@ static void the_word_comes_after_the_inference(void **state)
 	lh_send(t, 1, 2, P(2));
 	lh_recv(t, 2, 1, P(2));
 	lh_tick(t, 100);
+	t->now -= 100000000;
 	lh_drop(t, "queue_head", 0, 2, P(1));
 	lh_wait(t, 3000);
 	check_books(t, 1, 2, BOOKS(2, 1, 0, 1, 0));

@@ -120,6 +120,32 @@ static void join_waiting(struct ledger *l, uint32_t entry, uint32_t wait)
 	ledger_item_del(l, wait);
 }
 
+/*
+ * A drop that names no source: the oldest packet of that name for its destination, whoever sent it.
+ * Packets of equal bytes would be mistaken before all that entered earlier has been told; only one
+ * that was passed meanwhile (@passed) is lost in any case.
+ */
+static bool join_loose(struct ledger *l, uint32_t wait, bool passed)
+{
+	const struct item *w = item_at(l, wait);
+	uint32_t i = ledger_item_digest(l, w->len, w->digest), n, oldest = 0;
+
+	for (n = 0; i && n < DROP_SEARCH_MAX; n++, i = item_at(l, i)->link[LINK_DIGEST].next) {
+		const struct item *it = item_at(l, i);
+
+		if (item_side(it) != SIDE_IN || it->digest != w->digest || it->len != w->len ||
+		    it->dst != w->dst)
+			continue;
+		if (passed && (it->kind != ITEM_PASSED || it->pos < w->time_ns))
+			continue;
+		if (!oldest || it->time_ns < item_at(l, oldest)->time_ns)
+			oldest = i;
+	}
+	if (oldest)
+		join_waiting(l, oldest, wait);
+	return oldest;
+}
+
 bool ledger_wait_retry(struct ledger *l, uint32_t i)
 {
 	struct item *w = item_at(l, i);
@@ -131,21 +157,6 @@ bool ledger_wait_retry(struct ledger *l, uint32_t i)
 	if (e)
 		join_waiting(l, e, i);
 	return e;
-}
-
-/* A drop that names no source and waits for this packet. */
-static uint32_t loose_drop(struct ledger *l, const struct peer *dst, const struct sight *s)
-{
-	uint32_t i = l->loose ? ledger_item_digest(l, s->len, s->digest) : 0, n;
-
-	for (n = 0; i && n < SEARCH_MAX; n++, i = item_at(l, i)->link[LINK_DIGEST].next) {
-		struct item *it = item_at(l, i);
-
-		if (it->kind == ITEM_DROP && it->digest == s->digest && it->len == s->len &&
-		    it->dst == dst)
-			return i;
-	}
-	return 0;
 }
 
 /*
@@ -190,8 +201,6 @@ void ledger_entry(struct ledger *l, struct peer *src, struct peer *dst, const st
 		return;
 	ledger_book_entered(l, p, &e);
 	w = ledger_item_same(l, p, e.len, e.digest, SIDE_OUT);
-	if (!w)
-		w = loose_drop(l, dst, s);
 	if (!w && e.time_ns + GHOST_NS < l->now_ns) {
 		ledger_book_untraced(l, p);
 		return;
@@ -238,21 +247,6 @@ static enum record_reason reason_of(const char *word)
 	return REASON_OTHER;
 }
 
-/* The oldest packet for @dst of this name, whoever sent it. */
-static uint32_t find_for(struct ledger *l, const struct peer *dst, uint32_t len, uint64_t digest)
-{
-	uint32_t i = ledger_item_digest(l, len, digest), n;
-
-	for (n = 0; i && n < DROP_SEARCH_MAX; n++, i = item_at(l, i)->link[LINK_DIGEST].next) {
-		struct item *it = item_at(l, i);
-
-		if (item_side(it) == SIDE_IN && it->digest == digest && it->len == len &&
-		    it->dst == dst)
-			return i;
-	}
-	return 0;
-}
-
 void ledger_drop(struct ledger *l, const struct capture_event *e)
 {
 	const struct capture_drop *d = &e->drop;
@@ -267,7 +261,7 @@ void ledger_drop(struct ledger *l, const struct capture_event *e)
 		.kind = ITEM_DROP,
 		.disco = d->disco,
 	};
-	uint32_t i;
+	uint32_t i = 0;
 
 	if (d->len > DERP_MAX_PACKET)
 		goto cleanup;
@@ -275,13 +269,14 @@ void ledger_drop(struct ledger *l, const struct capture_event *e)
 		src = ledger_peer_get(l, &d->src);
 		x.pair = ledger_pair_get(l, src, dst);
 		i = ledger_item_same(l, x.pair, d->len, d->digest, SIDE_IN);
-	} else {
-		i = find_for(l, dst, d->len, d->digest);
 	}
-	if (i)
+	if (i) {
 		join_drop(l, i, reason);
-	else
-		ledger_item_add(l, &x);
+		goto cleanup;
+	}
+	i = ledger_item_add(l, &x);
+	if (!x.pair)
+		join_loose(l, i, true);
 cleanup:
 	ledger_peer_put(l, src);
 	ledger_peer_put(l, dst);
@@ -417,6 +412,8 @@ void ledger_waiting_tick(struct ledger *l, bool all)
 			continue;
 		}
 		if (!all && (!w->stamp || w->stamp == l->tick))
+			continue;
+		if (!w->pair && join_loose(l, i, false))
 			continue;
 		if (!ledger_wait_retry(l, i) && learn(l, i)) {
 			/* Any of them may be gone. */
