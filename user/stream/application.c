@@ -5,6 +5,9 @@
 
 #include "stream/connection.h"
 
+/* After so many bytes without a frame a connection is something else. */
+#define MAX_SEARCH	(1 << 20)
+
 /* --- to the sink -------------------------------------------------------------------------- */
 
 void application_raise(struct connection *c, enum stream_stage stage)
@@ -175,6 +178,24 @@ static bool in_http(const struct connection_app *app)
 	return app->state == APP_NEW || app->state == APP_HTTP;
 }
 
+/* It is something else, in both directions. */
+static void ignore(struct connection *c)
+{
+	enum capture_dir dir;
+
+	if (c->info.stage >= STREAM_UPGRADED && c->info.stage != STREAM_OTHER)
+		return;
+	for (dir = CAPTURE_IN; dir <= CAPTURE_OUT; dir++) {
+		struct connection_app *app = &c->apps[dir];
+
+		application_end_gap(c, dir, c->now_ns);
+		if (app->state == APP_DERP || app->state == APP_WEBSOCKET)
+			derp_clear(&app->derp);
+		app->state = APP_IGNORED;
+	}
+	application_raise(c, STREAM_OTHER);
+}
+
 static void advance(struct derp_chunk *chunk, size_t used)
 {
 	chunk->data += used;
@@ -201,8 +222,7 @@ static void feed_http(struct connection *c, struct derp_chunk *chunk, enum captu
 		application_raise(c, STREAM_UPGRADED);
 		start_derp(c, dir, true, c->info.websocket);
 	} else if (result == HTTP_OTHER) {
-		application_raise(c, STREAM_OTHER);
-		c->apps[dir].state = APP_IGNORED;
+		ignore(c);
 	}
 	if (!in_http(&c->apps[0]) && !in_http(&c->apps[1]))
 		end_http(c);
@@ -226,6 +246,8 @@ static void sniff(struct connection *c, struct derp_chunk *chunk, enum capture_d
 	if (fresh || (chunk->len >= 5 &&
 		      http_starts(c->has_client && c->client != dir, chunk->data, chunk->len)))
 		app->state = APP_HTTP;
+	else if (c->info.stage == STREAM_OTHER) /* the rest of an answer, most likely */
+		chunk->len = 0;
 	else
 		start_derp(c, dir, false, false);
 }
@@ -260,6 +282,12 @@ void application_feed(struct connection *c, struct derp_chunk *chunk, enum captu
 				break;
 			}
 			derp_feed(&app->derp, chunk);
+			/* Whatever it is, it has no frames. */
+			if (!app->derp.synced && c->info.stage < STREAM_UPGRADED) {
+				app->searched += chunk->len;
+				if (app->searched > MAX_SEARCH)
+					ignore(c);
+			}
 			return;
 		default:
 			return;

@@ -351,8 +351,28 @@ static uint64_t waits_since(const struct connection *c, enum capture_dir dir)
 static void note_waiting(struct connection *c)
 {
 	uint64_t in = waits_since(c, CAPTURE_IN), out = waits_since(c, CAPTURE_OUT);
+	uint64_t since = !in || (out && out < in) ? out : in;
 
-	c->waiting_ns = !in || (out && out < in) ? out : in;
+	/* The oldest may have been shed since; it waits all the same. */
+	if (!since || !c->waiting_ns || since < c->waiting_ns)
+		c->waiting_ns = since;
+}
+
+/* It carries nothing that is read here: its secrets and buffers go. */
+static void let_go(struct connection *c)
+{
+	if (c->layer == LAYER_OTHER || c->apps[0].state != APP_IGNORED ||
+	    c->apps[1].state != APP_IGNORED)
+		return;
+	c->layer = LAYER_OTHER;
+	if (c->tls) {
+		c->shared->gone.records += c->tls->opened;
+		c->shared->gone.records_failed += c->tls->failed;
+	}
+	tls_free(c->tls);
+	c->tls = NULL;
+	secrets_leave(&c->shared->secrets, &c->user);
+	application_clear(c);
 }
 
 /* --- the door ----------------------------------------------------------------------------- */
@@ -410,6 +430,7 @@ static void take_candidate(struct connection *c, const struct capture_event *eve
 
 static void finish(struct connection *c, const struct capture_event *event)
 {
+	let_go(c);
 	note_waiting(c);
 	if (event->facts)
 		tell_progress(c, event->facts, event->time_ns);
@@ -421,6 +442,7 @@ void connection_event(struct connection *c, const struct capture_event *event)
 	const struct capture_segment *seg = event->type == CAPTURE_SEGMENT ? &event->segment : NULL;
 	struct reassemble *r = seg ? &c->dirs[seg->dir] : NULL;
 
+	c->now_ns = event->time_ns;
 	if (!seg || !reassemble_covered(r, seg, event->facts))
 		settle(c, event->facts, event->time_ns);
 	if (seg)
@@ -436,7 +458,9 @@ void connection_secrets(struct connection *c, uint64_t time_ns)
 {
 	if (c->layer != LAYER_TLS)
 		return;
+	c->now_ns = time_ns;
 	tls_secrets(c->tls, c->user.set, time_ns);
+	let_go(c);
 	note_waiting(c);
 	tell_info(c);
 }
@@ -462,15 +486,17 @@ void connection_tick(struct connection *c, uint64_t time_ns)
 
 	if (!c->tls || !c->waiting_ns)
 		return;
+	c->now_ns = time_ns;
 	tls_drain(c->tls, time_ns);
 	if (time_ns > c->waiting_ns + PATIENCE_NS / 2)
 		try_unbound(c, time_ns);
 	for (dir = 0; dir < 2; dir++) {
 		uint64_t since = waits_since(c, (enum capture_dir)dir);
 
-		if (since && time_ns > since + PATIENCE_NS && c->info.stage >= STREAM_TLS_DONE)
+		if (since && time_ns > c->waiting_ns + PATIENCE_NS && c->info.stage >= STREAM_TLS_DONE)
 			application_begin_gap(c, (enum capture_dir)dir, time_ns, 0);
 	}
+	let_go(c);
 	note_waiting(c);
 	tell_info(c);
 }

@@ -44,6 +44,7 @@ struct connection_app {
 	bool lost;		/* bytes were, before it was known what it carries */
 	bool gap;		/* was told to begin */
 	uint64_t gap_bytes;
+	uint64_t searched;	/* bytes in which no frame was found */
 	struct derp_sync *sniff; /* LAYER_NEW, mid-stream: what came so far */
 };
 
@@ -66,6 +67,7 @@ struct connection {
 	struct stream_info info;
 	uint64_t signature;
 	uint64_t in_read, out_acked, out_written;
+	uint64_t now_ns;	/* of the current event */
 	uint64_t waiting_ns;	/* since when it has waited for a secret; 0: it does not */
 	uint64_t tried;		/* serial number of the last unbound secrets that were tried */
 	struct connection *wait_next, *wait_prev; /* utlist, of those that wait */

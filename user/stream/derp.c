@@ -69,7 +69,7 @@ static void drop_head(struct derp *d)
 	budget_give(d->budget, d->head_cap);
 	free(d->head);
 	d->head = NULL;
-	d->head_len = d->head_cap = 0;
+	d->head_len = d->head_cap = d->head_want = 0;
 }
 
 void derp_clear(struct derp *d)
@@ -79,13 +79,11 @@ void derp_clear(struct derp *d)
 	d->sync = NULL;
 }
 
-/* How much of the current frame is to be kept, header included. */
+/* How much of the current frame must be kept, header included. */
 static size_t head_need(const struct derp *d)
 {
 	size_t most = OTHER_HEAD;
 
-	if (d->want_whole)
-		return WALK_HEADER_LEN + d->walk.len;
 	if (d->walk.type == DERP_SEND_PACKET || d->walk.type == DERP_RECV_PACKET ||
 	    d->walk.type == DERP_FORWARD_PACKET)
 		most = PACKET_HEAD;
@@ -124,28 +122,34 @@ static void frame_ends(struct derp *d, uint64_t time_ns, uint64_t tcp_end)
 	drop_head(d);
 }
 
+static bool reserve(struct derp *d, size_t need)
+{
+	if (!budget_take(d->budget, need))
+		return false;
+	d->head = malloc(need);
+	if (!d->head) {
+		budget_give(d->budget, need);
+		return false;
+	}
+	d->head_cap = d->head_want = need;
+	memcpy(d->head, d->walk.head, WALK_HEADER_LEN);
+	d->head_len = WALK_HEADER_LEN;
+	return true;
+}
+
 /* Keeps what is needed of a frame that does not lie in one piece. */
 static void keep(struct derp *d, const uint8_t *data, size_t len)
 {
-	size_t need = head_need(d), want = need - d->head_len;
+	size_t want;
 
-	if (d->damaged || !want)
+	if (d->damaged)
 		return;
-	if (!d->head) {
-		if (budget_take(d->budget, need)) {
-			d->head = malloc(need);
-			if (!d->head)
-				budget_give(d->budget, need);
-		}
-		if (!d->head) {
-			d->damaged = true;
-			return;
-		}
-		d->head_cap = need;
-		memcpy(d->head, d->walk.head, WALK_HEADER_LEN);
-		d->head_len = WALK_HEADER_LEN;
-		want = need - d->head_len;
+	if (!d->head && !(d->want_whole && reserve(d, WALK_HEADER_LEN + d->walk.len)) &&
+	    !reserve(d, head_need(d))) {
+		d->damaged = true;
+		return;
 	}
+	want = d->head_want - d->head_len;
 	if (want > len)
 		want = len;
 	if (want)
@@ -267,10 +271,12 @@ void derp_gap(struct derp *d, uint64_t time_ns, uint64_t pos, uint64_t bytes, bo
 
 	if (d->synced && exact && bytes <= w->left) {
 		/* Where the start of the frame was seen nothing is missed. */
-		if (!d->head || d->head_len < head_need(d)) {
+		if (d->damaged || !d->head || d->head_len < head_need(d)) {
 			d->damaged = true;
 			d->sink->skipped(d->ctx, d->dir, time_ns, bytes);
 		}
+		/* What is kept must be of one piece: nothing is added behind the hole. */
+		d->head_want = d->head_len;
 		w->left -= (unsigned int)bytes;
 		if (!w->left)
 			frame_ends(d, time_ns, pos + bytes);

@@ -53,6 +53,7 @@ struct derp {
 	uint64_t base_pos;	/* plain: position of offset 0 */
 	uint8_t *head;		/* the current frame's start, header included, where it was cut */
 	size_t head_len, head_cap;
+	size_t head_want;	/* so much of it is kept */
 	struct derp_sync *sync;	/* while searching */
 	struct budget *budget;
 	const struct derp_sink *sink;

@@ -8,7 +8,7 @@
  * bytes when they first pass the hook. Both are trimmed of what came before.
  *
  * Positions are 64-bit TCP payload offsets of one direction. Their origin is the first payload byte
- * where the connection was seen from its start, else the first byte that was seen.
+ * where the connection was seen from its start, else where TCP stood when it was first seen.
  */
 #ifndef DT_STREAM_H
 #define DT_STREAM_H
@@ -16,7 +16,10 @@
 #include "capture/capture.h"
 #include "derp.h"
 
-/* How far a connection came. Only ever goes forward. */
+/*
+ * How far a connection came. Only ever goes forward; but one that spoke HTTP for other things
+ * (OTHER) may be upgraded at last.
+ */
 enum stream_stage {
 	STREAM_SILENT,		/* no payload yet */
 	STREAM_TLS,		/* a ClientHello was seen, or TLS records mid-stream */
@@ -89,7 +92,12 @@ struct stream_progress {
 	bool has_acked;
 };
 
-/* Frames of one direction may be missing between two frames. */
+/*
+ * Frames of one direction may be missing between two frames. Begins where bytes were passed over
+ * (lost by capture, over a limit, before the first frame was found), or have waited for a secret
+ * for two seconds; in the latter case the frames may come yet, and then @bytes is 0 at the end. Each
+ * gap ends, at the connection's close if not before; its frames are told after that.
+ */
 struct stream_gap {
 	uint32_t node;
 	uint64_t conn;
@@ -104,9 +112,12 @@ struct stream_sink {
 	void (*frame)(void *ctx, const struct stream_frame *f);
 	void (*progress)(void *ctx, const struct stream_progress *p);
 	void (*gap)(void *ctx, const struct stream_gap *g);
-	/* A packet's segment on its way, before and after decryption: for pcap. May be NULL. */
+	/* What is known has changed. May be NULL. */
 	void (*info)(void *ctx, uint32_t node, uint64_t conn, const struct stream_info *info);
-	/* Decrypted frame bytes whole (header and payload), for pcap export; NULL: not wanted. */
+	/*
+	 * Right after frame(), the same frame's bytes, header first, for pcap export; fewer than
+	 * the frame has where memory was short or a part was lost. NULL: not wanted.
+	 */
 	void (*whole)(void *ctx, const struct stream_frame *f, const uint8_t *bytes, size_t len);
 };
 
