@@ -378,14 +378,25 @@ static int charge_edge_row(struct analysis *a, const struct edge *e, const struc
 	return finding_charge(a, &k.charge);
 }
 
-static int by_time(const void *px, const void *py, void *ctx)
-{
-	const struct correlate *c = ctx;
-	const struct loss *x = &c->losses[*(const uint32_t *)px];
-	const struct loss *y = &c->losses[*(const uint32_t *)py];
+#define CMP(x, y) do { if ((x) != (y)) return (x) < (y) ? -1 : 1; } while (0)
 
-	if (x->first_ns != y->first_ns)
-		return x->first_ns < y->first_ns ? -1 : 1;
+/* By node and time; never by who was told of first. What is left equal is of one pair and node. */
+static int by_node_time(const void *px, const void *py, void *ctx)
+{
+	const struct analysis *a = ctx;
+	const struct loss *x = &a->c->losses[*(const uint32_t *)px];
+	const struct loss *y = &a->c->losses[*(const uint32_t *)py];
+	const struct pair_ends *p = &a->c->pairs[x->pair], *q = &a->c->pairs[y->pair];
+	int cmp;
+
+	CMP(a->node_of_life[x->life], a->node_of_life[y->life]);
+	CMP(x->first_ns, y->first_ns);
+	cmp = key_compare(&a->c->peers[p->src], &a->c->peers[q->src]);
+	if (!cmp)
+		cmp = key_compare(&a->c->peers[p->dst], &a->c->peers[q->dst]);
+	if (cmp)
+		return cmp;
+	CMP(x->reason, y->reason);
 	return x < y ? -1 : x > y;
 }
 
@@ -433,7 +444,7 @@ static int charge_losses(struct analysis *a, struct rest *r)
 	for (i = 0; !err && i < n; i++)
 		order[i] = i;
 	if (!err && n)
-		qsort_r(order, n, sizeof(*order), by_time, a->c);
+		qsort_r(order, n, sizeof(*order), by_node_time, a);
 	for (i = 0; !err && i < n; i++) {
 		const struct loss *l = &a->c->losses[order[i]];
 		uint32_t node = a->node_of_life[l->life];
