@@ -129,7 +129,7 @@ struct abi_lost {
 	__u64 unreadable;	/* pieces whose bytes the kernel could not copy */
 	__u64 secrets;
 	__u64 drops;
-	__u64 marks;		/* no memory for a mark: the socket is not traced */
+	__u64 marks;		/* packets that had no memory for their socket's mark */
 };
 
 #endif

@@ -316,7 +316,7 @@ static int live_run(struct capture *capture, const struct capture_sink *sink)
 static void tell_lost(struct live *live)
 {
 	const struct abi_lost *lost = &live->skel->bss->lost;
-	uint64_t segments = lost->segments + lost->unreadable;
+	uint64_t segments = lost->segments + lost->unreadable + lost->marks;
 	uint64_t drops = lost->drops + live->unread_drops;
 	struct capture_event event = {
 		.type = CAPTURE_LOST, .time_ns = clock_now_ns(),
