@@ -170,12 +170,14 @@ static void conn_free(struct pcapng *p, struct pcapng_conn *c)
 		p->counts.readable += !c->has_frames && pcapng_conn_is_readable(p, c);
 		p->counts.unread += !c->has_frames && !pcapng_conn_is_readable(p, c);
 	}
+	if (c->waits)
+		DL_DELETE2(p->waiting, c, waits_prev, waits_next);
 	HASH_DEL(p->conns, c);
 	free(c);
 }
 
 /* What each end has acknowledged, as far as it is known: never more than it did. */
-static void note_facts(struct pcapng_conn *c, const struct capture_facts *f)
+static void note_facts(struct pcapng *p, struct pcapng_conn *c, const struct capture_facts *f)
 {
 	if (!f || !f->has_seq)
 		return;
@@ -184,6 +186,13 @@ static void note_facts(struct pcapng_conn *c, const struct capture_facts *f)
 	if (!c->has_ack || after(f->snd_una, c->ack[CAPTURE_IN]))
 		c->ack[CAPTURE_IN] = f->snd_una;
 	c->has_ack = true;
+	if (!c->has_end[CAPTURE_OUT])
+		c->end[CAPTURE_OUT] = f->snd_nxt;
+	c->has_end[CAPTURE_OUT] = true;
+	if (c->waits)
+		return;
+	c->waits = true;
+	DL_APPEND2(p->waiting, c, waits_prev, waits_next);
 }
 
 /* --- segments ----------------------------------------------------------------------------- */
@@ -196,6 +205,7 @@ static void write_packet(struct pcapng *p, struct pcapng_conn *c, enum capture_d
 		.interface = c->node->interface, .time_ns = time_ns, .dir = dir,
 		.head = headers, .body = tcp->data, .body_len = tcp->captured, .comment = comment,
 	};
+	uint32_t end;
 
 	tcp->src = dir == CAPTURE_IN ? &c->open.remote : &c->open.local;
 	tcp->dst = dir == CAPTURE_IN ? &c->open.local : &c->open.remote;
@@ -206,6 +216,42 @@ static void write_packet(struct pcapng *p, struct pcapng_conn *c, enum capture_d
 	pcapng_file_packet(p->file, &packet);
 	c->node->segments.packets++;
 	p->counts.packets++;
+	if (tcp->flags & PCAPNG_TCP_ACK) {
+		c->told[dir] = tcp->ack;
+		c->has_told[dir] = true;
+	}
+	end = tcp->seq + (uint32_t)tcp->len + !!(tcp->flags & PCAPNG_TCP_SYN) +
+	      !!(tcp->flags & PCAPNG_TCP_FIN);
+	if (!c->has_end[dir] || after(end, c->end[dir]))
+		c->end[dir] = end;
+	c->has_end[dir] = true;
+}
+
+/*
+ * Packets that only acknowledge are not captured. What was acknowledged by the next tick is said once,
+ * or a reader would not know what arrived.
+ */
+static void write_ack(struct pcapng *p, struct pcapng_conn *c, enum capture_dir dir)
+{
+	struct pcapng_tcp tcp = {
+		.seq = c->end[dir], .ack = c->ack[dir], .flags = PCAPNG_TCP_ACK,
+	};
+
+	if (c->has_end[dir] && c->has_ack && c->has_end[!dir] &&
+	    (c->has_told[dir] ? after(c->ack[dir], c->told[dir]) : c->ack[dir] == c->end[!dir]))
+		write_packet(p, c, dir, p->now_ns, &tcp, INVENTED);
+}
+
+static void write_acks(struct pcapng *p)
+{
+	struct pcapng_conn *c, *next;
+
+	DL_FOREACH_SAFE2(p->waiting, c, next, waits_next) {
+		DL_DELETE2(p->waiting, c, waits_prev, waits_next);
+		c->waits = false;
+		write_ack(p, c, CAPTURE_IN);
+		write_ack(p, c, CAPTURE_OUT);
+	}
 }
 
 static void write_syn(struct pcapng *p, struct pcapng_conn *c, enum capture_dir dir, bool answer)
@@ -286,7 +332,7 @@ static void segment(struct pcapng *p, uint64_t source, const struct capture_even
 
 	if (!c)
 		return;
-	note_facts(c, e->facts);
+	note_facts(p, c, e->facts);
 	if (s->flags & CAPTURE_SYN) {
 		/* It was seen, or stands there already, made up: it was answered by then. */
 		if (c->handshake)
@@ -308,10 +354,14 @@ static void conn_close(struct pcapng *p, uint64_t source, const struct capture_e
 
 	if (!c)
 		return;
-	note_facts(c, e->facts);
+	note_facts(p, c, e->facts);
 	if ((e->close.how == CAPTURE_CLOSED_REFUSED || e->close.how == CAPTURE_CLOSED_NO_ANSWER) &&
 	    c->open.out_isn)
 		write_syn(p, c, CAPTURE_OUT, false);
+	if (c->handshake || !c->open.from_start) {
+		write_ack(p, c, CAPTURE_IN);
+		write_ack(p, c, CAPTURE_OUT);
+	}
 	/* Its last frames are told behind this. */
 	c->closed = true;
 	c->next_closed = p->closed;
@@ -337,6 +387,7 @@ static void pass_time(struct pcapng *p, const struct capture_event *e)
 	pcapng_file_pass(p->file, p->now_ns);
 	if (e->type != CAPTURE_TICK)
 		return;
+	write_acks(p);
 	if (p->statistics_due && p->now_ns >= p->statistics_ns + STATISTICS_EVERY_NS)
 		write_statistics(p);
 	pcapng_file_flush(p->file);
@@ -360,7 +411,7 @@ void pcapng_event(struct pcapng *p, uint64_t source, const struct capture_event 
 	case CAPTURE_FACTS:
 		c = pcapng_conn_find(p, source, e->conn);
 		if (c)
-			note_facts(c, e->facts);
+			note_facts(p, c, e->facts);
 		break;
 	case CAPTURE_CONN_CLOSE:
 		conn_close(p, source, e);
@@ -405,6 +456,7 @@ int pcapng_close(struct pcapng *p, struct pcapng_counts *counts)
 	struct pcapng_node *n, *next_node;
 	int err;
 
+	write_acks(p);
 	write_statistics(p);
 	HASH_ITER(hh, p->conns, c, next)
 		conn_free(p, c);

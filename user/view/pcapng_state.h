@@ -4,6 +4,7 @@
 #define DT_PCAPNG_STATE_H
 
 #include <uthash.h>
+#include <utlist.h>
 
 #include "view/pcapng_private.h"
 
@@ -30,7 +31,11 @@ struct pcapng_conn {
 	struct capture_conn_open open;
 	uint64_t open_ns;
 	uint32_t ack[2];	/* what a segment of this direction acknowledges */
+	uint32_t told[2];	/* what the last packet of this direction acknowledged */
+	uint32_t end[2];	/* behind its last payload byte, or SYN, FIN */
 	bool has_ack;
+	bool has_told[2], has_end[2];
+	bool waits;		/* among those whose acknowledgements may be behind */
 	bool syn[2];		/* written, by direction */
 	bool handshake;		/* written whole */
 	bool talked;		/* payload passed */
@@ -41,6 +46,7 @@ struct pcapng_conn {
 	bool closed;
 	uint8_t random[32];
 	struct pcapng_conn *next_closed;
+	struct pcapng_conn *waits_next, *waits_prev;
 	UT_hash_handle hh;
 };
 
@@ -51,6 +57,7 @@ struct pcapng {
 	struct pcapng_file *file;
 	struct pcapng_node *nodes;
 	struct pcapng_conn *conns;
+	struct pcapng_conn *waiting;	/* utlist; until the next tick */
 	struct pcapng_conn *closed;	/* their last frames may come until the next event */
 	struct pcapng_secrets *secrets;	/* by client random, oldest first */
 	struct pcapng_counts counts;
