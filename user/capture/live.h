@@ -310,6 +310,8 @@ void live_ask_tell(struct live *live);
 
 /* --- live_search.c --------------------------------------------------------------------------- */
 
+/* Say so where its memory cannot be read. */
+void live_search_check(struct live *live, struct live_node *node);
 /* The node's memory is searched in the background, unless it is being searched already. */
 void live_search_start(struct live *live, struct live_node *node);
 /* Tell what searches that have ended found. */

@@ -90,6 +90,7 @@ static int node_attach(struct live *live, struct live_node *node)
 	if (err)
 		return err;
 	live_probes_attach(live, node);
+	live_search_check(live, node);
 	err = settle(live, node);
 	node->looked_ns = clock_now_ns();
 	return err;

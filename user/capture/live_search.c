@@ -122,6 +122,18 @@ static void search_free(struct live_search *search)
 	free(search);
 }
 
+void live_search_check(struct live *live, struct live_node *node)
+{
+	enum gomem_error error;
+	struct gomem *mem = gomem_open(node->relay->pid, node->relay->bin, &error);
+
+	if (!mem && !node->provisional)
+		live_warn(live, "%s (pid %d): who is on its open connections, and their TLS "
+			  "secrets, cannot be read from its memory: %s", node->relay->comm,
+			  (int)node->relay->pid, gomem_error_text(error));
+	gomem_close(mem);
+}
+
 void live_search_start(struct live *live, struct live_node *node)
 {
 	struct live_search *search;
@@ -284,9 +296,6 @@ static void search_tell(struct live *live, struct live_node *node)
 	struct sockets sockets;
 	size_t i;
 
-	if (search->error != GOMEM_OK)
-		live_warn(live, "%s (pid %d): %s", node->relay->comm, (int)node->relay->pid,
-			  gomem_error_text(search->error));
 	/* Descriptors of connections that were accepted since the last dump are learnt here. */
 	live_ask_node(live, node, NULL);
 	live_drain(live);
