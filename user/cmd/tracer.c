@@ -180,11 +180,12 @@ struct tracer *tracer_new(struct capture *capture, const struct tracer_options *
 		goto fail;
 	if (options->taps && options->taps->whole)
 		sink.whole = on_whole;
-	t->streams = streams_new(&sink, &options->stream);
+	t->from_file = capture->ops->fd(capture) < 0;
+	t->options.stream.secrets_first = t->from_file;
+	t->streams = streams_new(&sink, &t->options.stream);
 	if (!t->streams)
 		goto fail;
 	t->capture = capture;
-	t->from_file = capture->ops->fd(capture) < 0;
 	return t;
 fail:
 	free(t);

@@ -9,8 +9,6 @@
 #define STATES_FIN_OUT	(1 << 4 | 1 << 5 | 1 << 6 | 1 << 9 | 1 << 11) /* FIN_WAIT1 FIN_WAIT2 */
 #define STATES_FIN_ACKED (1 << 5 | 1 << 6)
 
-/* What waits longer than this is called missing, until it is read after all. */
-#define PATIENCE_NS	2000000000ULL
 /* So many unbound secrets are tried when a connection ends unread. */
 #define LAST_TRIES	8
 
@@ -488,12 +486,13 @@ void connection_tick(struct connection *c, uint64_t time_ns)
 		return;
 	c->now_ns = time_ns;
 	tls_drain(c->tls, time_ns);
-	if (time_ns > c->waiting_ns + PATIENCE_NS / 2)
+	if (time_ns >= c->waiting_ns + c->shared->patience_ns / 2)
 		try_unbound(c, time_ns);
 	for (dir = 0; dir < 2; dir++) {
 		uint64_t since = waits_since(c, (enum capture_dir)dir);
 
-		if (since && time_ns > c->waiting_ns + PATIENCE_NS && c->info.stage >= STREAM_TLS_DONE)
+		if (since && time_ns >= c->waiting_ns + c->shared->patience_ns &&
+		    c->info.stage >= STREAM_TLS_DONE)
 			application_begin_gap(c, (enum capture_dir)dir, time_ns, 0);
 	}
 	let_go(c);
@@ -534,7 +533,7 @@ void connection_close(struct connection *c, uint64_t time_ns)
 
 void connection_stats(const struct connection *c, uint64_t time_ns, struct stream_stats *stats)
 {
-	bool waited = time_ns > c->waiting_ns + PATIENCE_NS;
+	bool waited = time_ns >= c->waiting_ns + c->shared->patience_ns;
 
 	stats->connections += has_data(c);
 	stats->without_secret += c->info.secret_missing && waited;

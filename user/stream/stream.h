@@ -124,6 +124,7 @@ struct stream_sink {
 struct stream_limits {
 	size_t connection_bytes; /* buffered out of order, unconfirmed or undecrypted; 0: 256 KiB */
 	size_t total_bytes;	/* over all connections; 0: 32 MiB */
+	bool secrets_first;	/* a secret never comes later than what it decrypts (a file) */
 };
 
 struct stream_stats {

@@ -6,6 +6,8 @@
 
 #include "stream/connection.h"
 
+/* What waits longer than this is called missing, until it is read after all. */
+#define PATIENCE_NS	2000000000ULL
 #define CONNECTION_BYTES (256 << 10)
 #define TOTAL_BYTES	(32 << 20)
 /* Without a secret for so long, memory is worth a search; and so often at most. */
@@ -37,6 +39,7 @@ struct streams *streams_new(const struct stream_sink *sink, const struct stream_
 	s->shared.sink = &s->sink;
 	s->shared.connection_bytes = limits && limits->connection_bytes ?
 					     limits->connection_bytes : CONNECTION_BYTES;
+	s->shared.patience_ns = limits && limits->secrets_first ? 0 : PATIENCE_NS;
 	s->shared.budget.limit = limits && limits->total_bytes ? limits->total_bytes : TOTAL_BYTES;
 	return s;
 }
