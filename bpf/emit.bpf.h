@@ -29,9 +29,12 @@ struct emit_record {
 	__u8 data[];
 };
 
-/* @n bytes of the payload from @from on; they fit @class, a constant once this is inlined. */
+/*
+ * @n bytes of the segment from @offset on; they fit @class, a constant once this is inlined. The
+ * payload begins at @payload_off.
+ */
 static __always_inline int emit_class(struct __sk_buff *skb, const struct abi_segment *head,
-				      __u32 from, __u32 n, const __u32 class)
+				      __u32 payload_off, __u32 offset, __u32 n, const __u32 class)
 {
 	struct emit_record *r = bpf_ringbuf_reserve(&ring, sizeof(*r) + class, 0);
 	__u64 below;
@@ -42,13 +45,15 @@ static __always_inline int emit_class(struct __sk_buff *skb, const struct abi_se
 		return 0;
 	}
 	r->head = *head;
+	r->head.offset = offset;
+	r->head.captured = n;
 	/*
 	 * One less than the length, checked and then used in one register: 5.10's verifier learns
 	 * nothing from "not 0", and the compiler may not fold the check into what it knows.
 	 */
 	below = (__u64)n - 1;
 	asm volatile("" : "+r"(below));
-	if (below >= class || bpf_skb_load_bytes(skb, from, r->data, below + 1)) {
+	if (below >= class || bpf_skb_load_bytes(skb, payload_off + offset, r->data, below + 1)) {
 		r->head.has |= ABI_UNREADABLE;
 		__sync_fetch_and_add(&lost.unreadable, 1);
 	}
@@ -56,31 +61,41 @@ static __always_inline int emit_class(struct __sk_buff *skb, const struct abi_se
 	return 0;
 }
 
-static __noinline int emit_block(struct __sk_buff *skb, const struct abi_segment *head, __u32 from)
+/*
+ * The @i-th of a segment's blocks, of the chunks behind them. The number is an argument for 5.10's
+ * verifier: it sees an endless loop where a function is called twice with arguments that it cannot
+ * tell apart.
+ */
+static __noinline int emit_block(struct __sk_buff *skb, const struct abi_segment *head,
+				 __u32 payload_off, __u32 i)
 {
-	return emit_class(skb, head, from, EMIT_BLOCK, EMIT_BLOCK);
+	return emit_class(skb, head, payload_off, i * EMIT_BLOCK, EMIT_BLOCK, EMIT_BLOCK);
 }
 
-static __noinline int emit_chunk(struct __sk_buff *skb, const struct abi_segment *head, __u32 from)
+static __noinline int emit_chunk(struct __sk_buff *skb, const struct abi_segment *head,
+				 __u32 payload_off, __u32 i)
 {
-	return emit_class(skb, head, from, EMIT_CHUNK, EMIT_CHUNK);
+	__u32 offset = head->len / EMIT_BLOCK * EMIT_BLOCK + i * EMIT_CHUNK;
+
+	return emit_class(skb, head, payload_off, offset, EMIT_CHUNK, EMIT_CHUNK);
 }
 
-static __noinline int emit_rest(struct __sk_buff *skb, const struct abi_segment *head, __u32 from)
+static __noinline int emit_rest(struct __sk_buff *skb, const struct abi_segment *head,
+				__u32 payload_off)
 {
-	__u32 n = head->captured;
+	__u32 n = head->len % EMIT_CHUNK, offset = head->len - n;
 
 	if (n <= 256)
-		return emit_class(skb, head, from, n, 256);
+		return emit_class(skb, head, payload_off, offset, n, 256);
 	if (n <= 512)
-		return emit_class(skb, head, from, n, 512);
+		return emit_class(skb, head, payload_off, offset, n, 512);
 	if (n <= 1024)
-		return emit_class(skb, head, from, n, 1024);
+		return emit_class(skb, head, payload_off, offset, n, 1024);
 	if (n <= 1536)
-		return emit_class(skb, head, from, n, 1536);
+		return emit_class(skb, head, payload_off, offset, n, 1536);
 	if (n <= 2048)
-		return emit_class(skb, head, from, n, 2048);
-	return emit_class(skb, head, from, n, EMIT_CHUNK);
+		return emit_class(skb, head, payload_off, offset, n, 2048);
+	return emit_class(skb, head, payload_off, offset, n, EMIT_CHUNK);
 }
 
 /* A segment without payload. */
@@ -97,36 +112,27 @@ static __always_inline void emit_bare(const struct abi_segment *head)
 }
 
 /* All payload of a segment; head->len is set. */
-static __always_inline void emit_segment(struct __sk_buff *skb, struct abi_segment *head,
+static __always_inline void emit_segment(struct __sk_buff *skb, const struct abi_segment *head,
 					 __u32 payload_off)
 {
 	__u32 blocks = head->len / EMIT_BLOCK, chunks = head->len % EMIT_BLOCK / EMIT_CHUNK;
-	__u32 left = head->len % EMIT_CHUNK;
 	__u32 i;
 
 	if (!head->len) {
 		emit_bare(head);
 		return;
 	}
-	head->captured = EMIT_BLOCK;
-	for (i = 0; i < EMIT_BLOCKS && i < blocks; i++) {
-		emit_block(skb, head, payload_off + head->offset);
-		head->offset += EMIT_BLOCK;
-	}
+	for (i = 0; i < EMIT_BLOCKS && i < blocks; i++)
+		emit_block(skb, head, payload_off, i);
 	if (i < blocks) {
 		__sync_fetch_and_add(&lost.segments, 1);
-		__sync_fetch_and_add(&lost.segment_bytes, head->len - head->offset);
+		__sync_fetch_and_add(&lost.segment_bytes, head->len - i * EMIT_BLOCK);
 		return;
 	}
-	head->captured = EMIT_CHUNK;
-	for (i = 0; i < EMIT_BLOCK / EMIT_CHUNK && i < chunks; i++) {
-		emit_chunk(skb, head, payload_off + head->offset);
-		head->offset += EMIT_CHUNK;
-	}
-	if (left) {
-		head->captured = left;
-		emit_rest(skb, head, payload_off + head->offset);
-	}
+	for (i = 0; i < EMIT_BLOCK / EMIT_CHUNK && i < chunks; i++)
+		emit_chunk(skb, head, payload_off, i);
+	if (head->len % EMIT_CHUNK)
+		emit_rest(skb, head, payload_off);
 }
 
 #endif
