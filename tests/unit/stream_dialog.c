@@ -96,6 +96,10 @@ static SSL *make_ssl(struct dialog *s, int side, const struct dialog_options *o)
 		SSL_set_connect_state(ssl);
 		SSL_set_tlsext_host_name(ssl, "derp.example.com");
 	}
+	if (side && o->distrust)
+		SSL_set_verify(ssl, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
+	if (o->retry)
+		SSL_set1_groups_list(ssl, side ? "P-384" : "P-256:P-384");
 	return ssl;
 }
 
@@ -148,6 +152,8 @@ static void shake_hands(struct dialog *s, const struct dialog_options *o)
 		SSL_do_handshake(s->ssl[i & 1]);
 		pump(s, i & 1);
 	}
+	if (o->distrust)
+		return;
 	assert_true(SSL_is_init_finished(s->ssl[0]) && SSL_is_init_finished(s->ssl[1]));
 }
 
@@ -335,7 +341,8 @@ void dialog_begin(struct dialog *s, const struct dialog_options *o)
 	s->websocket = o->websocket;
 	if (o->tls)
 		shake_hands(s, o);
-	upgrade(s, o);
+	if (!o->distrust)
+		upgrade(s, o);
 }
 
 void dialog_talk(struct dialog *s, unsigned int rounds, uint32_t max_len)

@@ -56,8 +56,6 @@ static void on_hello(void *ctx)
 {
 	struct connection *c = ctx;
 
-	if (c->user.set && !memcmp(c->user.set->random, c->info.client_random, 32))
-		return;
 	if (!secrets_join(&c->shared->secrets, c->info.client_random, &c->user))
 		c->tls->secrets = c->user.set;
 }

@@ -84,6 +84,9 @@ struct secret_set *secrets_add(struct secrets *t, uint32_t node, const struct ca
 
 int secrets_join(struct secrets *t, const uint8_t random[static 32], struct secret_user *user)
 {
+	/* A second ClientHello, after a retry, has the same random. */
+	if (user->set && !memcmp(user->set->random, random, sizeof(user->set->random)))
+		return 0;
 	secrets_leave(t, user);
 	user->set = get_set(t, random);
 	if (!user->set)
