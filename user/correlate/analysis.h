@@ -122,6 +122,13 @@ struct share {
 	uint64_t count;
 };
 
+/* Two connections of one peer, or the like, that a finding is about. */
+struct note {
+	uint32_t finding, peer;
+	const struct conn *conn, *conn2;
+	uint64_t span_ns;
+};
+
 /* A verdict in the making. */
 struct finding {
 	enum verdict_class class;
@@ -137,7 +144,7 @@ struct finding {
 	uint32_t pairs;			/* how many share it */
 	uint32_t peer;			/* the one it is about; 0 */
 	uint64_t number[4];		/* what its words need: see who makes it */
-	const struct conn *conn, *conn2;
+	const struct conn *conn;
 };
 
 struct analysis {
@@ -172,6 +179,8 @@ struct analysis {
 	struct share *shares;
 	size_t share_count, share_cap;
 	struct table share_index;
+	struct note *notes;
+	size_t note_count, note_cap;
 };
 
 /* A node's time in the reference clock; 0 stays 0. */
@@ -259,6 +268,7 @@ struct charge {
 
 /* Reasons of findings: link reasons as they are, the relay's behind them. */
 #define FINDING_RELAY_REASON(r)	((uint8_t)(LINK_REASONS + (r)))
+/* NULL where there is none. */
 const char *finding_reason(uint8_t reason);
 
 /* The finding of that class, place and reason, made where there is none. NULL without memory. */
@@ -266,6 +276,8 @@ struct finding *finding_get(struct analysis *a, enum verdict_class class, uint32
 			    uint32_t from, uint32_t to, uint8_t reason);
 /* It is about these peers: each stays named while all agree. */
 void finding_about(struct finding *f, uint32_t src, uint32_t dst);
+/* So many of what it counts are this pair's. 0 or -ENOMEM. */
+int finding_share(struct analysis *a, struct finding *f, uint32_t pair, uint64_t count);
 /* Widens its time. */
 void finding_seen(struct finding *f, uint64_t first_ns, uint64_t last_ns);
 /* Charges lost frames of a pair. 0 or -ENOMEM. */
@@ -310,6 +322,8 @@ struct words {
 void words_line(struct words *w, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* The pairs that lost most. */
 void words_pairs(struct words *w);
+/* The same, of something else than packets lost: "initiation". */
+void words_pairs_of(struct words *w, const char *noun);
 /* By what name, or address, a relay is told to dial that node. */
 struct dial_name { char s[160]; };
 struct dial_name words_dial(const struct analysis *a, uint32_t node);

@@ -132,6 +132,8 @@ static void judge_edge(const struct analysis *a, struct loss_case *k, const stru
 		k->charge.class = VERDICT_NODE_RESTARTED;
 		k->charge.node = at_death(a, e->to, end_ns) ? e->to : e->from;
 	} else if (link_stall(e)) {
+		/* Which of its frames had been sent is inferred; that it stood still was seen. */
+		k->charge.basis = BASIS_WIRE;
 		set_link(k, VERDICT_LINK_STALLED, e->from, e->to, link_stall_reason(a, e));
 	} else {
 		set_link(k, VERDICT_LINK_DOWN, e->from, e->to, LINK_CLOSED);
@@ -158,9 +160,13 @@ static bool lives_on(const struct analysis *a, const struct loss_case *k, uint64
 	return here > (k->loss && k->loss->out_conn ? 0 : 1);
 }
 
-/* Its exit ended with it inside. */
+/* Its exit ended with it inside: handed to that connection, though it never went out. */
 static void judge_exit(const struct analysis *a, struct loss_case *k)
 {
+	if (k->loss->reason >= REASON_NO_ROUTE)
+		k->charge.hop = k->out ? HOP_MESH_OUT : HOP_CLIENT_OUT;
+	if (k->loss->reason == REASON_UNSENT)
+		k->charge.basis = BASIS_WIRE;	/* it stood in the socket when that ended */
 	if (k->out)
 		judge_edge(a, k, k->out);
 	else if (at_death(a, k->node, k->last_ns) && k->loss->reason != REASON_GONE_DISCONNECTED)
@@ -233,8 +239,9 @@ static struct charge charge_of(const struct loss *l, uint32_t node, uint64_t fir
 	return (struct charge){
 		.basis = l->basis, .node = node, .from = NONE, .to = NONE,
 		.hop = l->from_mesh ? HOP_MESH_IN : HOP_CLIENT_IN,
-		.reason = FINDING_RELAY_REASON(l->reason), .pair = l->pair, .count = l->count,
-		.first_ns = first_ns, .last_ns = last_ns,
+		/* Words of our own are no reason of the relay's: the class says what they mean. */
+		.reason = l->reason < REASON_NO_ROUTE ? FINDING_RELAY_REASON(l->reason) : LINK_REASON_NONE,
+		.pair = l->pair, .count = l->count, .first_ns = first_ns, .last_ns = last_ns,
 	};
 }
 

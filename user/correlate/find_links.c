@@ -123,6 +123,8 @@ static int stalls(struct analysis *a, const struct link *l)
 				link_stall_reason(a, e));
 		if (!f)
 			return -ENOMEM;
+		if (!f->hop_set)
+			f->hop = HOP_MESH_OUT;
 		finding_seen(f, ref_time(a, agent, e->out->stall.first_ns),
 			     ref_time(a, agent, e->out->stall.last_ns));
 	}

@@ -76,17 +76,12 @@ static int twice(struct analysis *a, const struct stay *x, const struct stay *y,
 	struct finding *f = finding_get(a, VERDICT_DUPLICATE_PEER, new->node, NONE, NONE,
 					LINK_REASON_NONE);
 
-	if (!f)
+	if (!f || !VEC_ROOM(a->notes, a->note_count, a->note_cap))
 		return -ENOMEM;
 	finding_about(f, f->src, x->peer);
 	finding_seen(f, new->opened_ns, new->opened_ns + overlap_ns);
-	f->number[1]++;
-	if (f->peer && key_compare(&a->c->peers[f->peer], &a->c->peers[x->peer]) < 0)
-		return 0;
-	f->peer = x->peer;
-	f->conn = old->conn;
-	f->conn2 = new->conn;
-	f->number[0] = overlap_ns;
+	a->notes[a->note_count++] = (struct note){ f - a->findings, x->peer, old->conn, new->conn,
+						   overlap_ns };
 	return 0;
 }
 
@@ -251,11 +246,12 @@ static int find_handshakes(struct analysis *a)
 		f = finding_get(a, VERDICT_HANDSHAKE_UNANSWERED, t.node, NONE, NONE, LINK_REASON_NONE);
 		if (!f)
 			return -ENOMEM;
+		if (finding_share(a, f, i, t.count) < 0)
+			return -ENOMEM;
 		finding_about(f, ends->src, ends->dst);
 		finding_seen(f, t.first_ns, t.last_ns);
 		f->hop = HOP_CLIENT_OUT;
 		f->number[0] += t.count;
-		f->number[1]++;
 	}
 	return 0;
 }

@@ -86,13 +86,6 @@ enum link_reason link_stall_reason(const struct analysis *a, const struct edge *
 	return LINK_BLACKHOLE;
 }
 
-static enum link_reason edge_reason(const struct analysis *a, const struct edge *e)
-{
-	if (e->reason == LINK_CLOSED && link_stall(e))
-		return link_stall_reason(a, e);
-	return e->reason;
-}
-
 bool link_was_up(const struct analysis *a, const struct link *link, uint64_t at_ns)
 {
 	size_t i;
@@ -117,7 +110,7 @@ enum link_reason link_reason_at(const struct analysis *a, const struct link *lin
 
 		if (e->opened_ns > at_ns + NEAR_NS && found)
 			break;
-		reason = edge_reason(a, e);
+		reason = e->reason;
 		if (reason && (reason != LINK_CLOSED || !found))
 			found = reason;
 	}
@@ -182,7 +175,7 @@ static void link_state(const struct analysis *a, struct link *l)
 	}
 	for (i = l->edge_count; i-- > 0 && !l->reason;) {
 		e = &a->edges[l->edges[i]];
-		l->reason = edge_reason(a, e);
+		l->reason = e->reason;
 	}
 	l->state = l->reason ? LINK_DOWN : LINK_UNKNOWN;
 	if (!l->reason)

@@ -34,6 +34,7 @@ static void analysis_free(struct analysis *a)
 	free(a->words);
 	free(a->findings);
 	free(a->shares);
+	free(a->notes);
 }
 
 static void end_find(struct analysis *a)

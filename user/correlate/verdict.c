@@ -95,10 +95,12 @@ void finding_about(struct finding *f, uint32_t src, uint32_t dst)
 	common(&f->dst, &f->dst_set, dst);
 }
 
-static int share_add(struct analysis *a, uint32_t finding, uint32_t pair, uint64_t count)
+int finding_share(struct analysis *a, struct finding *f, uint32_t pair, uint64_t count)
 {
+	uint32_t finding = f - a->findings, *at;
 	uint64_t key = (uint64_t)finding << 32 | pair;
-	uint32_t *at = table_find(&a->share_index, key);
+
+	at = table_find(&a->share_index, key);
 
 	if (at) {
 		a->shares[*at].count += count;
@@ -108,7 +110,7 @@ static int share_add(struct analysis *a, uint32_t finding, uint32_t pair, uint64
 	    table_put(&a->share_index, key, a->share_count) < 0)
 		return -ENOMEM;
 	a->shares[a->share_count++] = (struct share){ finding, pair, count };
-	a->findings[finding].pairs++;
+	f->pairs++;
 	return 0;
 }
 
@@ -121,7 +123,7 @@ int finding_charge(struct analysis *a, const struct charge *charge)
 	struct pair_sum *p = &a->sums[charge->pair];
 	const struct pair_ends *ends = &a->c->pairs[charge->pair];
 
-	if (!f || share_add(a, f - a->findings, charge->pair, charge->count) < 0)
+	if (!f || finding_share(a, f, charge->pair, charge->count) < 0)
 		return -ENOMEM;
 	if (!f->hop_set)
 		f->hop = charge->hop;
@@ -157,7 +159,7 @@ static int untraced_charge(struct analysis *a, const struct edge *e, const struc
 	const struct pair_sum *p = &a->sums[row->pair];
 	const struct pair_ends *ends = &a->c->pairs[row->pair];
 
-	if (!f || share_add(a, f - a->findings, row->pair, row->untraced) < 0)
+	if (!f || finding_share(a, f, row->pair, row->untraced) < 0)
 		return -ENOMEM;
 	f->basis = BASIS_UNKNOWN;
 	f->hop = HOP_MESH_OUT;
@@ -209,6 +211,12 @@ static int number_or_null(uint32_t node)
 	return node == NONE ? -1 : (int)node;
 }
 
+/* Where frames ended: of a link on which none did, no node is named. */
+static int node_of(const struct finding *f)
+{
+	return f->from != NONE && !f->count && !f->maybe ? -1 : number_or_null(f->node);
+}
+
 int verdict_words(struct analysis *a, const struct finding *f, struct report_verdict *out)
 {
 	struct words w = { .a = a, .f = f, .out = out };
@@ -217,7 +225,7 @@ int verdict_words(struct analysis *a, const struct finding *f, struct report_ver
 	memset(out, 0, sizeof(*out));
 	out->class = f->class;
 	out->basis = basis_of(f);
-	out->node = number_or_null(f->node);
+	out->node = node_of(f);
 	out->link_from = number_or_null(f->from);
 	out->link_to = number_or_null(f->to);
 	out->hop = f->hop;

@@ -54,19 +54,18 @@ static int worse(const struct analysis *a, const struct share *x, const struct s
 	return cmp ? cmp : key_compare(&a->c->peers[px->dst], &a->c->peers[py->dst]);
 }
 
-void words_pairs(struct words *w)
+/* The finding's greatest shares, greatest first; the last are NULL where there are fewer. */
+static void top_shares(const struct words *w, const struct share *top[static TOP_PAIRS])
 {
-	const struct analysis *a = w->a;
-	const struct share *top[TOP_PAIRS] = { 0 };
-	uint32_t finding = w->f - a->findings, left = w->f->pairs;
+	uint32_t finding = w->f - w->a->findings;
 	size_t i, j, k;
 
-	for (i = 0; i < a->share_count; i++) {
-		const struct share *s = &a->shares[i];
+	for (i = 0; i < w->a->share_count; i++) {
+		const struct share *s = &w->a->shares[i];
 
 		if (s->finding != finding)
 			continue;
-		for (j = 0; j < TOP_PAIRS && top[j] && worse(a, top[j], s) <= 0;)
+		for (j = 0; j < TOP_PAIRS && top[j] && worse(w->a, top[j], s) <= 0;)
 			j++;
 		if (j == TOP_PAIRS)
 			continue;
@@ -74,20 +73,37 @@ void words_pairs(struct words *w)
 			top[k] = top[k - 1];
 		top[j] = s;
 	}
-	for (j = 0; j < TOP_PAIRS && top[j]; j++, left--) {
-		const struct pair_ends *ends = &a->c->pairs[top[j]->pair];
-		uint64_t entered = a->sums[top[j]->pair].entered;
+}
 
-		if (top[j]->pair == OTHER_PAIR)
-			words_line(w, "pairs without a row of their own: %s of %" PRIu64 " that entered",
-				   words_count(top[j]->count, "packet").s, entered);
+void words_pairs_of(struct words *w, const char *noun)
+{
+	const struct analysis *a = w->a;
+	const struct share *top[TOP_PAIRS] = { 0 };
+	uint32_t left = w->f->pairs;
+	size_t i;
+
+	top_shares(w, top);
+	for (i = 0; i < TOP_PAIRS && top[i]; i++, left--) {
+		const struct pair_ends *ends = &a->c->pairs[top[i]->pair];
+		struct count_text count = words_count(top[i]->count, noun);
+		char of[48] = "";
+
+		if (!strcmp(noun, "packet"))
+			snprintf(of, sizeof(of), " of %" PRIu64 " that entered",
+				 a->sums[top[i]->pair].entered);
+		if (top[i]->pair == OTHER_PAIR)
+			words_line(w, "pairs without a row of their own: %s%s", count.s, of);
 		else
-			words_line(w, "%s to %s: %s of %" PRIu64 " that entered",
-				   text_peer(a, ends->src).s, text_peer(a, ends->dst).s,
-				   words_count(top[j]->count, "packet").s, entered);
+			words_line(w, "%s to %s: %s%s", text_peer(a, ends->src).s,
+				   text_peer(a, ends->dst).s, count.s, of);
 	}
 	if (left)
 		words_line(w, "and %s more", words_count(left, "pair").s);
+}
+
+void words_pairs(struct words *w)
+{
+	words_pairs_of(w, "packet");
 }
 
 struct dial_name words_dial(const struct analysis *a, uint32_t node)

@@ -22,9 +22,11 @@ static void say_loss(struct words *w)
 	const char *reason = finding_reason(w->f->reason);
 
 	if (reason)
-		words_line(w, "%s dropped them with the reason %s (%s)", name(w, w->f->node), reason,
-			   w->f->by_basis[BASIS_RELAY] ? "its own word" : "inferred from the order of "
-			   "what left");
+		words_line(w, "%s dropped them with the reason %s, its own word", name(w, w->f->node),
+			   reason);
+	else if (w->out->basis == BASIS_INFERRED)
+		words_line(w, "inferred: %s gave no reason, but what came after them has left",
+			   name(w, w->f->node));
 	words_pairs(w);
 }
 
@@ -130,27 +132,58 @@ static const char *conn_node(const struct words *w, const struct conn *conn)
 	return name(w, w->a->node_of_life[conn->life]);
 }
 
+#define NOTES_SHOWN	4
+
+/* The finding's notes by key: whose number is lower depends on who was told of first. */
+static size_t notes_of(const struct words *w, const struct note *notes[static NOTES_SHOWN])
+{
+	const struct analysis *a = w->a;
+	size_t i, j, k, count = 0;
+
+	for (i = 0; i < a->note_count; i++) {
+		const struct note *n = &a->notes[i];
+
+		if (n->finding != w->f - a->findings)
+			continue;
+		count++;
+		for (j = 0; j < NOTES_SHOWN && notes[j] &&
+			    key_compare(&a->c->peers[notes[j]->peer], &a->c->peers[n->peer]) < 0;)
+			j++;
+		if (j == NOTES_SHOWN)
+			continue;
+		for (k = NOTES_SHOWN - 1; k > j; k--)
+			notes[k] = notes[k - 1];
+		notes[j] = n;
+	}
+	return count;
+}
+
 void words_duplicate_peer(struct words *w)
 {
-	const struct finding *f = w->f;
-	uint32_t peer = f->peer ? f->peer : f->dst;
+	const struct note *notes[NOTES_SHOWN] = { 0 };
+	size_t count = notes_of(w, notes), i;
+	struct peer_text t;
 
-	text_add(&w->summary, "the key %s is in use twice", text_peer(w->a, peer).s);
-	if (f->number[1] > 1)
-		text_add(&w->summary, ", and so %s",
-			 words_count(f->number[1] - 1, "other key").s);
-	if (f->conn && f->conn2)
+	if (count > 1)
+		text_add(&w->summary, "%s are in use twice on %s", words_count(count, "key").s,
+			 name(w, w->f->node));
+	else
+		text_add(&w->summary, "the key %s is in use twice",
+			 count ? text_peer(w->a, notes[0]->peer).s : whom(w, &t));
+	if (count == 1)
 		text_add(&w->summary, ": from %s on %s and from %s on %s",
-			 text_addr(&f->conn->rec.remote).s, conn_node(w, f->conn),
-			 text_addr(&f->conn2->rec.remote).s, conn_node(w, f->conn2));
-	if (f->conn && f->conn2)
-		words_line(w, "both connections were open for %s and both sent: %" PRIu64 " and %" PRIu64
-			   " bytes", text_span(f->number[0]).s, f->conn->rec.in_bytes,
-			   f->conn2->rec.in_bytes);
-	say_stays(w, peer);
-	if (f->count)
+			 text_addr(&notes[0]->conn->rec.remote).s, conn_node(w, notes[0]->conn),
+			 text_addr(&notes[0]->conn2->rec.remote).s, conn_node(w, notes[0]->conn2));
+	for (i = 0; i < NOTES_SHOWN && notes[i]; i++)
+		words_line(w, "%s: %s on %s and %s on %s, both open for %s, and both sent (%" PRIu64
+			   " and %" PRIu64 " bytes)", text_peer(w->a, notes[i]->peer).s,
+			   text_addr(&notes[i]->conn->rec.remote).s, conn_node(w, notes[i]->conn),
+			   text_addr(&notes[i]->conn2->rec.remote).s, conn_node(w, notes[i]->conn2),
+			   text_span(notes[i]->span_ns).s, notes[i]->conn->rec.in_bytes,
+			   notes[i]->conn2->rec.in_bytes);
+	if (w->f->count)
 		say_loss(w);
-	words_line(w, "packets for it go to the one that spoke last, so both are flaky");
+	words_line(w, "packets for such a key go to the one that spoke last, so both are flaky");
 	text_add(&w->fix, "one of the two is a clone: on it, log out and register again (tailscale logout "
 		 "&& tailscale up), or rebuild the workspace agent, so that it gets a key of its own");
 }
@@ -177,7 +210,8 @@ void words_handshake(struct words *w)
 		 "response came back", whom(w, &t), f->dst ? "s" : "",
 		 words_count(f->number[0], "WireGuard initiation").s,
 		 f->src ? text_peer(w->a, f->src).s : "several peers", name(w, f->node));
-	words_line(w, "initiations delivered over %s, the last %s before the end",
+	words_pairs_of(w, "initiation");
+	words_line(w, "they were delivered over %s, the last %s before the end",
 		   text_span(f->last_ns - f->first_ns).s, text_span(w->a->end_ns - f->last_ns).s);
 	words_line(w, "no packet of the reverse pair was lost in the relays, so none was sent");
 	say_stays(w, f->dst);
