@@ -56,7 +56,10 @@ void ledger_conn_open(struct ledger *l, const struct capture_event *e)
 	c->from_start = e->open.from_start;
 	c->local = e->open.local;
 	c->remote = e->open.remote;
-	c->steps |= c->from_start ? STEP_SYN : STEP_SYN | STEP_ESTABLISHED;
+	c->steps |= STEP_SYN;
+	/* A dial that is told without its start may have had no answer: facts or bytes will say. */
+	if (!c->from_start && e->open.role != CAPTURE_DIALLED)
+		c->steps |= STEP_ESTABLISHED;
 	c->dirty = true;
 	if (e->open.role != CAPTURE_ROLE_UNKNOWN)
 		c->role = e->open.role;
