@@ -12,11 +12,6 @@
 /* No window reaches further; what lies beyond is no packet of this connection. */
 #define FAR	(1 << 30)
 
-#define TLS_HANDSHAKE	22
-#define HELLO_CLIENT	1
-#define HELLO_SERVER	2
-#define HELLO_RANDOM	11	/* record header, message header, version */
-
 /* --- keys --------------------------------------------------------------------------------- */
 
 static int compare_addr(const struct addr *a, const struct addr *b)
@@ -299,50 +294,19 @@ static bool is_reset(const struct pcap_track *t, const struct pcap_segment *s, i
 
 /* --- what is said ------------------------------------------------------------------------- */
 
-static bool is_request(const uint8_t *p, size_t len)
-{
-	static const char *const methods[] = { "GET ", "HEAD ", "POST ", "PUT ", "OPTIONS ",
-					       "CONNECT " };
-	size_t i, n;
-
-	for (i = 0; i < sizeof(methods) / sizeof(methods[0]); i++) {
-		n = strlen(methods[i]);
-		if (len >= n && !memcmp(p, methods[i], n))
-			return true;
-	}
-	return false;
-}
-
-static enum pcap_talk classify(const uint8_t *p, size_t len, bool first)
-{
-	if (len >= 6 && p[0] == TLS_HANDSHAKE && p[1] == 3) {
-		if (p[5] == HELLO_CLIENT)
-			return PCAP_TALK_CLIENT;
-		if (p[5] == HELLO_SERVER)
-			return PCAP_TALK_ANSWER;
-	}
-	if (is_request(p, len))
-		return PCAP_TALK_CLIENT;
-	if (len >= 5 && !memcmp(p, "HTTP/", 5))
-		return PCAP_TALK_ANSWER;
-	/* A TLS alert as the first word is an answer, too. */
-	return first && !(len >= 2 && p[0] == 21 && p[1] == 3) ? PCAP_TALK_OTHER
-								: PCAP_TALK_MIDDLE;
-}
-
 static void listen(struct pcap_conn *conn, struct pcap_side *me, const struct pcap_segment *s,
 		   uint64_t pos)
 {
+	bool first = me->stream.first && pos == me->stream.first;
+
 	conn->talked = true;
 	if (me->talk != PCAP_TALK_NONE)
 		return;
-	me->talk = classify(s->data, s->captured, me->stream.first && pos == me->stream.first &&
-			    s->captured >= 6);
-	if (me->talk == PCAP_TALK_CLIENT && s->data[0] == TLS_HANDSHAKE &&
-	    s->captured >= HELLO_RANDOM + sizeof(conn->random)) {
-		memcpy(conn->random, s->data + HELLO_RANDOM, sizeof(conn->random));
-		conn->has_random = true;
-	}
+	me->talk = pcap_hello_talk(s->data, s->captured, first);
+	if (me->talk != PCAP_TALK_CLIENT)
+		return;
+	conn->has_random = pcap_hello_random(s->data, s->captured, conn->random);
+	conn->name = pcap_hello_name(s->data, s->captured);
 }
 
 void pcap_conn_follow(struct pcap_conn *conn, const struct pcap_segment *s, int side)

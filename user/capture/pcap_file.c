@@ -15,7 +15,7 @@ struct pcap_file {
 	pcap_t *pcap;
 	struct pcap_interface interface; /* .pcap has one */
 	uint64_t offset;		/* .pcap: of the next packet */
-	char error[600];
+	char error[sizeof(((struct capture_error *)0)->text)];
 };
 
 static FILE *open_regular(const char *path, struct capture_error *err)

@@ -3,8 +3,9 @@
  * Who in a capture file is a node. A relay is a server of connections that speak TLS or HTTP, and
  * what speaks to it are mostly no servers themselves: a server to whom only other servers speak is a
  * far mesh peer, of which a capture made on one host shows one connection. All endpoints of one
- * IP address are one node; what it dials comes from that address, too. On loopback, where all
- * share one, each port is a node.
+ * IP address are one node; what it dials comes from that address, too. So are those of an IPv4 and
+ * an IPv6 address that clients call by the same name. On loopback, where all share one address,
+ * each port is a node.
  *
  * In a file that derptrace wrote all this is known: an interface is a node.
  */
@@ -24,6 +25,15 @@ struct place {
 	bool relay;		/* server of one that is neither foreign nor unanswered */
 	bool visited;		/* by somebody who is no relay */
 	uint32_t node;
+	struct place *host;	/* IP addresses: the other one of the same host; NULL: none is known */
+	UT_hash_handle hh;
+};
+
+/* A server's name, and the addresses that it leads to. */
+struct name {
+	uint64_t digest;
+	struct place *ip4, *ip6;
+	bool many;		/* of one family: several hosts share it */
 	UT_hash_handle hh;
 };
 
@@ -32,6 +42,7 @@ struct finder {
 	struct pcap_nodes *nodes;
 	const struct pcap_file *file;
 	struct place *endpoints, *ips;
+	struct name *names;
 	bool failed;
 };
 
@@ -67,9 +78,17 @@ static struct place *get_endpoint(struct finder *f, const struct pcap_conn *c, i
 	return get_place(f, &f->endpoints, c->group, &c->track.sides[side].addr, true);
 }
 
+/* The host of an IP address. */
+static struct place *get_host(struct finder *f, uint32_t group, const struct addr *addr)
+{
+	struct place *ip = get_place(f, &f->ips, group, addr, false);
+
+	return ip && ip->host ? ip->host : ip;
+}
+
 static struct place *get_ip(struct finder *f, const struct pcap_conn *c, int side)
 {
-	return get_place(f, &f->ips, c->group, &c->track.sides[side].addr, false);
+	return get_host(f, c->group, &c->track.sides[side].addr);
 }
 
 static void free_places(struct place **table)
@@ -142,6 +161,46 @@ static void note_server(struct finder *f, struct pcap_conn *c)
 		server->relay = ip->relay = true;
 }
 
+/* --- one host, two addresses ------------------------------------------------------------------ */
+
+static void note_name(struct finder *f, const struct pcap_conn *c)
+{
+	struct place *ip = get_ip(f, c, c->server), **slot;
+	struct name *n;
+
+	if (!ip || !c->name || c->foreign || !c->talked || addr_is_loopback(&ip->addr))
+		return;
+	HASH_FIND(hh, f->names, &c->name, sizeof(c->name), n);
+	if (!n) {
+		n = calloc(1, sizeof(*n));
+		if (!n) {
+			f->failed = true;
+			return;
+		}
+		n->digest = c->name;
+		HASH_ADD(hh, f->names, digest, sizeof(n->digest), n);
+	}
+	slot = ip->addr.family == 4 ? &n->ip4 : &n->ip6;
+	if (*slot && *slot != ip)
+		n->many = true;
+	*slot = ip;
+}
+
+/* One IPv4 and one IPv6 address to which the same name leads are one host's. */
+static void join_families(struct finder *f)
+{
+	struct name *n, *next;
+
+	HASH_ITER(hh, f->names, n, next) {
+		if (!n->many && n->ip4 && n->ip6 && !n->ip6->host && !n->ip4->host) {
+			n->ip6->host = n->ip4;
+			n->ip4->relay |= n->ip6->relay;
+		}
+		HASH_DEL(f->names, n);
+		free(n);
+	}
+}
+
 static void note_visitor(struct finder *f, const struct pcap_conn *c)
 {
 	struct place *server = get_endpoint(f, c, c->server), *client = get_ip(f, c, !c->server);
@@ -200,7 +259,7 @@ static struct place *owner(struct finder *f, struct place *endpoint)
 {
 	if (addr_is_loopback(&endpoint->addr))
 		return endpoint;
-	return get_place(f, &f->ips, endpoint->group, &endpoint->addr, false);
+	return get_host(f, endpoint->group, &endpoint->addr);
 }
 
 static void name_nodes(struct finder *f)
@@ -286,6 +345,9 @@ int pcap_nodes_find(struct pcap_nodes *n, struct pcap_conns *c, const struct pca
 		guess(&f, c->all[i]);
 	for (i = 0; i < c->count; i++)
 		note_server(&f, c->all[i]);
+	for (i = 0; i < c->count && !c->by_interface; i++)
+		note_name(&f, c->all[i]);
+	join_families(&f);
 	for (i = 0; i < c->count; i++)
 		note_visitor(&f, c->all[i]);
 	if (c->by_interface) {

@@ -136,7 +136,7 @@ int pcap_order_put(struct pcap_order *o, const struct pcap_segment *s);
 /* The earliest; @all: also where more may be held back. Its data is valid until the next call. */
 bool pcap_order_take(struct pcap_order *o, bool all, struct pcap_segment *s);
 
-/* --- pcap_conn.c: connections ------------------------------------------------------------- */
+/* --- pcap_conn.c, pcap_hello.c: connections ---------------------------------------------- */
 
 #define PCAP_RANGES	3
 
@@ -170,6 +170,12 @@ struct pcap_side {
 	enum pcap_talk talk;
 };
 
+/* @first: they are the first bytes of their direction. */
+enum pcap_talk pcap_hello_talk(const uint8_t *p, size_t len, bool first);
+bool pcap_hello_random(const uint8_t *p, size_t len, uint8_t random[static 32]);
+/* A digest of the name in a ClientHello's SNI or a request's Host; 0: none. */
+uint64_t pcap_hello_name(const uint8_t *p, size_t len);
+
 /* What both passes follow alike. */
 struct pcap_track {
 	struct pcap_side sides[2];
@@ -191,6 +197,7 @@ struct pcap_conn {
 	uint64_t first[2];	/* 0: not known */
 	uint8_t random[32];	/* of its ClientHello */
 	bool has_random;
+	uint64_t name;		/* digest of the server's name, as its client calls it; 0: none */
 	bool started;		/* a SYN was seen */
 	bool certain;		/* who is the server was seen, not guessed */
 	bool foreign;		/* it speaks neither TLS nor HTTP */
