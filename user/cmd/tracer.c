@@ -10,6 +10,8 @@
 
 #include "base/clock.h"
 
+/* Connections that were open at attach are given this long to be read, from the end of the search. */
+#define OPENING_NS	NSEC_PER_SEC
 /* An ended node's ledger is kept so long that its last losses are settled and told. */
 #define LINGER_NS	(5 * NSEC_PER_SEC)
 
@@ -26,7 +28,9 @@ struct tracer {
 	struct traced_node *nodes;	/* by capture's number less one */
 	uint32_t node_count;
 	uint64_t agent;
-	uint64_t start_ns, ready_ns, last_event_ns;
+	uint64_t start_ns, last_event_ns;
+	uint64_t searched_ns;		/* attached, and the first search of memory ended */
+	uint64_t ready_ns;		/* and what it found was tried on what flows */
 	uint64_t segments_lost, drops_lost;
 	uint64_t cpu_ns, cpu_at_ns;	/* at the last snapshot */
 	bool from_file, told;
@@ -131,6 +135,18 @@ static void tick_ledgers(struct tracer *t, uint64_t now_ns)
 	}
 }
 
+/* Ready when every connection that carries data is read, or a second after the search for its secret. */
+static void check_ready(struct tracer *t, uint64_t now_ns)
+{
+	struct stream_stats stats;
+
+	if (t->ready_ns || !t->searched_ns)
+		return;
+	streams_stats(t->streams, &stats);
+	if (!stats.waiting || t->from_file || now_ns >= t->searched_ns + OPENING_NS)
+		t->ready_ns = now_ns;
+}
+
 /*
  * A connection is opened in the ledger before stream makes frames of its segments, and closed there
  * after stream has handed over its last ones.
@@ -149,7 +165,7 @@ static void on_event(void *ctx, const struct capture_event *e)
 	if (e->type == CAPTURE_LOST)
 		count_lost(t, &e->lost);
 	if (e->type == CAPTURE_READY)
-		t->ready_ns = e->time_ns;
+		t->searched_ns = e->time_ns;
 	if (ledger_first)
 		tell_ledgers(t, e);
 	streams_event(t->streams, e);
@@ -159,6 +175,8 @@ static void on_event(void *ctx, const struct capture_event *e)
 		t->nodes[e->node - 1].ended_ns = e->time_ns;
 	if (e->type == CAPTURE_TICK)
 		tick_ledgers(t, e->time_ns);
+	if (e->type == CAPTURE_TICK || e->type == CAPTURE_READY)
+		check_ready(t, e->time_ns);
 }
 
 struct tracer *tracer_new(struct capture *capture, const struct tracer_options *options)

@@ -529,6 +529,12 @@ void connection_close(struct connection *c, uint64_t time_ns)
 	tell_info(c);
 }
 
+static bool is_waiting(const struct connection *c)
+{
+	return c->info.unsynchronised ||
+	       (c->tls && (tls_waiting_since(c->tls, TLS_CLIENT) || tls_waiting_since(c->tls, TLS_SERVER)));
+}
+
 void connection_stats(const struct connection *c, uint64_t time_ns, struct stream_stats *stats)
 {
 	bool waited = time_ns >= c->waiting_ns + c->shared->patience_ns;
@@ -536,6 +542,7 @@ void connection_stats(const struct connection *c, uint64_t time_ns, struct strea
 	stats->connections += has_data(c);
 	stats->without_secret += c->info.secret_missing && waited;
 	stats->unsynchronised += c->info.unsynchronised && !c->info.secret_missing;
+	stats->waiting += is_waiting(c);
 	stats->records += c->tls ? c->tls->opened : 0;
 	stats->records_failed += c->tls ? c->tls->failed : 0;
 }

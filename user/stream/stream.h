@@ -130,6 +130,7 @@ struct stream_limits {
 struct stream_stats {
 	uint64_t connections;	/* that carried data */
 	uint64_t without_secret, unsynchronised;
+	uint64_t waiting;	/* now: what came on them waits for a secret, a record number, a boundary */
 	uint64_t gaps, gap_bytes;
 	uint64_t records, records_failed;
 };
