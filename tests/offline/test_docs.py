@@ -114,6 +114,18 @@ def test_options():
                              f"{told.items() - said.items()}"
 
 
+def test_defaults():
+    """A default that the help tells stands in the option's entry."""
+    for verb in verbs():
+        text = page() + page(verb)
+        for line in help_of(verb).splitlines():
+            m, default = OPTION.match(line), re.search(r"default ([^\s,;)]+)", line)
+            if not m or not default:
+                continue
+            entry = re.search(rf"(?m)^\.It [^\n]*Fl -{m[2]}\b(.*?)^\.(?:It|El)", text, re.S)
+            assert default[1] in entry[1], f"--{m[2]}: default {default[1]} is not in the manual"
+
+
 def test_subcommands_of_map():
     """Each of map's options is said of the one that has it, and the synopsis has them all."""
     text = page("map")
@@ -138,7 +150,7 @@ def test_mandoc():
     for path in sorted(glob.glob(f"{DOC}/*.[17]")):
         done = subprocess.run(["mandoc", "-Tlint", "-W", "warning", path], capture_output=True, text=True)
         assert not done.returncode, done.stdout
-    for name in re.findall(r"^\.Xr (\S+ \d)", "".join(map(read, (f"doc/{os.path.basename(p)}"
+    for name in re.findall(r"^\.Xr (derptrace\S* \d)", "".join(map(read, (f"doc/{os.path.basename(p)}"
                                                              for p in glob.glob(f"{DOC}/*.[17]")))), re.M):
         assert os.path.exists(f"{DOC}/{name.replace(' ', '.')}"), f"no such page: {name}"
 
@@ -228,7 +240,7 @@ def test_exit_codes():
 def test_readme():
     """What it names is there: make targets, folders, packages."""
     readme, makefile = read("README.md"), read("Makefile")
-    targets = set(re.findall(r"`make ([a-z-]+)", readme)) | set(re.findall(r"^(?:sudo )?make ([a-z-]+)", readme, re.M))
+    targets = set(re.findall(r"`make ([a-z-]+)", readme)) | set(re.findall(r"^    make ([a-z-]+)", readme, re.M))
     assert {"demo", "test"} <= targets
     for target in targets:
         assert re.search(rf"^{target}:", makefile, re.M), f"no make {target}"
