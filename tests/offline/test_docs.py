@@ -145,6 +145,14 @@ def test_sections():
             assert f".Sh {section}\n" in text, f"derptrace{'-' + verb if verb else ''}.1 has no section {section}"
 
 
+def test_files():
+    """Files of the project that the manual names are there."""
+    named = {f for verb in [None, *verbs()] for f in re.findall(r"^\.It Pa (\w\S*/\S+)$", page(verb), re.M)}
+    assert named, "no file of the project is named"
+    for name in named:
+        assert os.path.exists(f"{ROOT}/{name}"), f"no such file: {name}"
+
+
 def test_mandoc():
     """The pages are clean."""
     for path in sorted(glob.glob(f"{DOC}/*.[17]")):
