@@ -60,6 +60,7 @@ enum abi_dir {
 #define ABI_NOTHING_OUT	0x08	/* none had been sent: snd_nxt is the first byte's number */
 #define ABI_LISTENING	0x10	/* the socket is a listener: the packet completes a handshake */
 
+#define ABI_ALL_FACTS	0x40	/* copied_seq, rcv_wnd, write_seq and snd_wnd too */
 #define ABI_UNREADABLE	0x20	/* the bytes that follow could not be copied and are none of its */
 
 /* A segment, or a piece of it; @captured payload bytes follow. The last piece ends at @len. */

@@ -51,6 +51,8 @@ __u64 muted_slots[ABI_SLOTS / 64] __weak = {};
 
 /* A quarter of the ring: more than that waiting wakes the reader. */
 const volatile __u64 wake_bytes __weak = 1 << 20;
+/* The kernel tells its types (BTF): a socket can be read as the kernel does. */
+const volatile __u32 kernel_types __weak = 1;
 /* Inode of the tracer's pid namespace where it is not the first one; else 0. */
 const volatile __u32 pid_namespace __weak = 0;
 

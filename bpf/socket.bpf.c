@@ -73,7 +73,7 @@ int socket_poke(struct __sk_buff *skb)
 	struct bpf_sock *sk;
 	__u64 cookie;
 
-	if ((void *)(poke + 1) > (void *)(long)skb->data_end)
+	if (!kernel_types || (void *)(poke + 1) > (void *)(long)skb->data_end)
 		return 1;
 	cookie = poke->cookie;
 	sk = socket_lookup(skb, poke);
@@ -91,6 +91,20 @@ int socket_poke(struct __sk_buff *skb)
  * order in which it cannot seem to shrink (copied before received, acknowledged before sent),
  * and rcv_nxt before bytes_received, so that where the latter is 0 the former is the first byte's.
  */
+static __always_inline void socket_counts(struct abi_segment *s, __u64 received, __u64 acked)
+{
+	s->bytes_received = received;
+	s->bytes_acked = acked;
+	s->has |= ABI_HAS_FACTS;
+	if (s->dir == ABI_OUT)
+		s->has |= ABI_LOCKED;
+	if (!received)
+		s->has |= ABI_NOTHING_IN;
+	/* A dialled socket's SYN counts as acknowledged. */
+	if (acked <= (s->role == ABI_DIALLED) && s->snd_nxt == s->snd_una)
+		s->has |= ABI_NOTHING_OUT;
+}
+
 static __always_inline void socket_facts(struct bpf_sock *sk, struct abi_segment *s)
 {
 	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
@@ -113,16 +127,26 @@ static __always_inline void socket_facts(struct bpf_sock *sk, struct abi_segment
 	barrier();
 	s->write_seq = tp->write_seq;
 	s->snd_wnd = tp->snd_wnd;
-	s->bytes_received = received;
-	s->bytes_acked = acked;
-	s->has |= ABI_HAS_FACTS;
-	if (s->dir == ABI_OUT)
-		s->has |= ABI_LOCKED;
-	if (!received)
-		s->has |= ABI_NOTHING_IN;
-	/* A dialled socket's SYN counts as acknowledged. */
-	if (acked <= (s->role == ABI_DIALLED) && s->snd_nxt == s->snd_una)
-		s->has |= ABI_NOTHING_OUT;
+	s->has |= ABI_ALL_FACTS;
+	socket_counts(s, received, acked);
+}
+
+/* On a kernel that does not tell its types: what it promises to programs. */
+static __always_inline void socket_few_facts(struct bpf_sock *sk, struct abi_segment *s)
+{
+	struct bpf_tcp_sock *tp = bpf_tcp_sock(sk);
+	__u64 received, acked;
+
+	if (!tp)
+		return;
+	s->rcv_nxt = tp->rcv_nxt;
+	barrier();
+	received = tp->bytes_received;
+	s->snd_una = tp->snd_una;
+	barrier();
+	acked = tp->bytes_acked;
+	s->snd_nxt = tp->snd_nxt;
+	socket_counts(s, received, acked);
 }
 
 static __always_inline int socket_packet(struct __sk_buff *skb, __u8 dir)
@@ -170,8 +194,12 @@ static __always_inline int socket_packet(struct __sk_buff *skb, __u8 dir)
 	s.ack = p.ack;
 	s.len = p.payload_len;
 	packet_addresses(skb, &p, s.saddr, s.daddr);
-	if (!(s.has & ABI_LISTENING))
-		socket_facts(sk, &s);
+	if (!(s.has & ABI_LISTENING)) {
+		if (kernel_types)
+			socket_facts(sk, &s);
+		else
+			socket_few_facts(sk, &s);
+	}
 	emit_segment(skb, &s, p.payload_off);
 	return 1;
 }

@@ -11,7 +11,7 @@
 #include <linux/bpf.h>
 
 #include "capture/live.h"
-#include "capture/relay_private.h"
+#include "capture/relay.h"
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 

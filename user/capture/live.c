@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
@@ -97,6 +98,48 @@ static int keep_what_libbpf_says(enum libbpf_print_level level, const char *form
 	return 0;
 }
 
+/*
+ * On a kernel that does not tell its types libbpf takes them from a file: the programs' own. Those
+ * that the kernel promises never to change are right, the others are not looked at.
+ */
+static int open_without_types(struct live *live)
+{
+	LIBBPF_OPTS(bpf_object_open_opts, opts);
+	const uint8_t *elf;
+	char path[32];
+	size_t size;
+	int fd = memfd_create("derptrace types", MFD_CLOEXEC);
+
+	if (fd < 0)
+		return -errno;
+	elf = derptrace_bpf__elf_bytes(&size);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	opts.btf_custom_path = path;
+	if (write(fd, elf, size) == (ssize_t)size)
+		live->skel = derptrace_bpf__open_opts(&opts);
+	live->types_fd = fd;
+	if (!live->skel)
+		return -errno;
+	live->skel->rodata->kernel_types = 0;
+	return 0;
+}
+
+static int open_programs(struct live *live)
+{
+	int err = 0;
+
+	if (access("/sys/kernel/btf/vmlinux", R_OK)) {
+		err = open_without_types(live);
+	} else {
+		live->skel = derptrace_bpf__open();
+		if (!live->skel)
+			err = -errno;
+		else
+			live->skel->rodata->pid_namespace = foreign_pid_namespace();
+	}
+	return err;
+}
+
 static int load_programs(struct live *live, struct capture_error *err)
 {
 	size_t size = ring_size(live->options.ring_bytes);
@@ -105,20 +148,16 @@ static int load_programs(struct live *live, struct capture_error *err)
 
 	libbpf_said[0] = '\0';
 	libbpf_set_print(keep_what_libbpf_says);
-	live->skel = derptrace_bpf__open();
-	if (!live->skel)
-		return fail(err, -errno, "the programs for the kernel cannot be opened", "");
+	code = open_programs(live);
+	if (code)
+		return fail(err, code, "the programs for the kernel cannot be opened", libbpf_said);
 	live->skel->rodata->wake_bytes = size / 4;
-	live->skel->rodata->pid_namespace = foreign_pid_namespace();
 	code = bpf_map__set_max_entries(live->skel->maps.ring, (uint32_t)size);
 	if (!code)
 		code = derptrace_bpf__load(live->skel);
 	if (code == -EPERM || code == -EACCES)
 		fix = "run as root, or with CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN, CAP_SYS_PTRACE "
 		      "and CAP_SYS_ADMIN";
-	else if (access("/sys/kernel/btf/vmlinux", R_OK))
-		fix = "this kernel has no BTF (/sys/kernel/btf/vmlinux): one built with "
-		      "CONFIG_DEBUG_INFO_BTF is needed";
 	else if (code)
 		fix = libbpf_said;
 	if (code)
@@ -233,6 +272,7 @@ struct capture *capture_live_open(const struct capture_live_options *options, ch
 	live->capture.ops = &live_ops;
 	live->options = *options;
 	live->cgroup_fd = live->poll_fd = live->timer_fd = live->search_fd = -1;
+	live->types_fd = -1;
 	live->keep_warnings = true;
 	live->finder = relay_finder_new(&live->options.filter);
 	code = live->finder ? 0 : fail(err, -ENOMEM, "live capture", "");
@@ -397,6 +437,7 @@ static void live_close(struct capture *capture)
 	close_fd(live->search_fd);
 	close_fd(live->poll_fd);
 	close_fd(live->cgroup_fd);
+	close_fd(live->types_fd);
 	derptrace_bpf__destroy(live->skel);
 	free(live->pending);
 	free(live->answers);

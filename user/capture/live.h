@@ -62,6 +62,7 @@ struct live_conn {
 	bool has_base, base_guessed;	/* guessed: once, by a reading that may be torn */
 	uint32_t base_in, base_out;
 	struct capture_facts facts;	/* newest */
+	bool all_facts;			/* its records tell them all */
 
 	/* Inbound payload and what TCP says of it: see live_record.c. */
 	bool has_in, has_handed, has_ahead;
@@ -159,7 +160,7 @@ struct live {
 	struct capture_live_options options;
 	struct derptrace_bpf *skel;
 	struct bpf_link *links[4];
-	int cgroup_fd, poll_fd, timer_fd;
+	int cgroup_fd, poll_fd, timer_fd, types_fd;
 	struct live_ring ring;
 	struct relay_finder *finder;
 	struct live_node *nodes;

@@ -41,8 +41,10 @@ static struct capture_facts facts_of(const struct live_conn *conn,
 		return f;
 	f.rcv_nxt = conn->base_in + (uint32_t)s->bytes_received;
 	f.snd_una = conn->base_out + (uint32_t)s->bytes_acked;
-	if (busy && conn->facts.has_seq)
+	if (busy && conn->facts.has_seq) {
+		f.has_read = f.has_queues = conn->all_facts;
 		return f;
+	}
 	f.copied_seq = f.rcv_nxt - s->rqueue;
 	f.write_seq = f.snd_una + s->wqueue;
 	f.snd_nxt = f.write_seq - s->notsent;

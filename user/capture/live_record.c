@@ -18,6 +18,7 @@
 
 #define STATE_SYN_SENT		2
 #define PENDING_GIVE_UP_NS	NSEC_PER_SEC	/* a forgery in the window is never confirmed */
+#define WINDOW_ANY		(1u << 30)	/* as large as TCP knows: it was not told */
 #define RELEASE_BYTES		(64ul << 10)	/* the kernel gets space back in such steps */
 
 /* --- facts ----------------------------------------------------------------------------------- */
@@ -70,17 +71,29 @@ static void facts_from_record(struct live_conn *conn, const struct abi_segment *
 		conn->facts = facts;
 		return;
 	}
-	facts.has_seq = facts.has_read = facts.has_queues = true;
+	facts.has_seq = true;
 	facts.rcv_nxt = s->rcv_nxt;
-	facts.copied_seq = s->copied_seq;
-	facts.rcv_wnd = s->rcv_wnd;
 	facts.snd_una = s->snd_una;
 	facts.snd_nxt = s->snd_nxt;
-	facts.write_seq = s->write_seq;
-	facts.snd_wnd = s->snd_wnd;
-	facts.unread = s->rcv_nxt - s->copied_seq;
-	facts.notsent = s->write_seq - s->snd_nxt;
 	facts.unacked = s->snd_nxt - s->snd_una;
+	if (s->has & ABI_ALL_FACTS) {
+		conn->all_facts = true;
+		facts.has_read = facts.has_queues = true;
+		facts.copied_seq = s->copied_seq;
+		facts.rcv_wnd = s->rcv_wnd;
+		facts.write_seq = s->write_seq;
+		facts.snd_wnd = s->snd_wnd;
+		facts.unread = s->rcv_nxt - s->copied_seq;
+		facts.notsent = s->write_seq - s->snd_nxt;
+	} else {
+		/* What was read and written is known when it is asked, not now. */
+		facts.has_read = facts.has_queues = false;
+		facts.rcv_wnd = WINDOW_ANY;
+		if (!conn->facts.has_seq) {
+			facts.copied_seq = s->rcv_nxt - facts.unread;
+			facts.write_seq = s->snd_nxt;
+		}
+	}
 	live_facts_merge(&conn->facts, &facts);
 }
 
@@ -180,7 +193,7 @@ static void note_inbound(struct live_conn *conn, const struct abi_segment *s)
 	if (s->dir != ABI_IN || !s->len)
 		return;
 	/* What lies beyond the window is a stranger's. */
-	if (has_facts(s) && live_seq_after(end, s->rcv_nxt + s->rcv_wnd + 1))
+	if (s->has & ABI_ALL_FACTS && live_seq_after(end, s->rcv_nxt + s->rcv_wnd + 1))
 		return;
 	if (!conn->has_in)
 		conn->in_end = end;
