@@ -180,6 +180,16 @@ static uint32_t piece_end(const struct abi_segment *s)
 	return s->seq + s->offset + s->captured + fin;
 }
 
+/* What lies beyond the window, or before what was accepted, is a stranger's or nothing new. */
+static bool is_plausible(const struct abi_segment *s)
+{
+	uint32_t end = piece_end(s);
+
+	return !(s->has & ABI_ALL_FACTS) ||
+	       (live_seq_after(end, s->rcv_nxt) &&
+		!live_seq_after(end, s->rcv_nxt + s->rcv_wnd + 1));
+}
+
 static void note_inbound(struct live_conn *conn, const struct abi_segment *s)
 {
 	uint32_t end = piece_end(s);
@@ -190,10 +200,7 @@ static void note_inbound(struct live_conn *conn, const struct abi_segment *s)
 		conn->has_ahead = true;
 		later(&conn->ahead, s->rcv_nxt);
 	}
-	if (s->dir != ABI_IN || !s->len)
-		return;
-	/* What lies beyond the window is a stranger's. */
-	if (s->has & ABI_ALL_FACTS && live_seq_after(end, s->rcv_nxt + s->rcv_wnd + 1))
+	if (s->dir != ABI_IN || !s->len || !is_plausible(s))
 		return;
 	if (!conn->has_in)
 		conn->in_end = end;
@@ -278,7 +285,7 @@ static void note_flags(struct live_conn *conn, const struct abi_segment *s)
 		conn->in_isn = s->seq;
 		conn->dialling = false;
 	}
-	if (s->flags & ABI_TCP_FIN && is_last(s))
+	if (s->flags & ABI_TCP_FIN && is_last(s) && (s->dir == ABI_OUT || is_plausible(s)))
 		conn->fin[s->dir] = true;
 	if (s->flags & ABI_TCP_RST)
 		conn->rst[s->dir] = true;
