@@ -9,21 +9,19 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
 #include <bpf/libbpf.h>
 
 #include "base/clock.h"
+#include "capture/live_load.h"
 
 #include "derptrace.skel.h"
 
 #define RING_DEFAULT	(4u << 20)
 #define RING_MAX	(1u << 30)
 #define POLL_NS		(20 * NSEC_PER_MSEC)	/* the ring is looked at so often without a wake-up */
-#define FIRST_PID_NS	0xeffffffcu		/* inode of the first pid namespace, fixed */
 #define WARNINGS_MAX	(16u << 10)
 
 void live_warn(struct live *live, const char *format, ...)
@@ -74,15 +72,6 @@ static size_t ring_size(size_t wanted)
 	return size;
 }
 
-static uint32_t foreign_pid_namespace(void)
-{
-	struct stat st;
-
-	if (stat("/proc/self/ns/pid", &st) || st.st_ino == FIRST_PID_NS)
-		return 0;
-	return (uint32_t)st.st_ino;
-}
-
 /* libbpf tells people; the room does not: its last complaint goes into the error. */
 static __thread char libbpf_said[160];
 
@@ -98,48 +87,6 @@ static int keep_what_libbpf_says(enum libbpf_print_level level, const char *form
 	return 0;
 }
 
-/*
- * On a kernel that does not tell its types libbpf takes them from a file: the programs' own. Those
- * that the kernel promises never to change are right, the others are not looked at.
- */
-static int open_without_types(struct live *live)
-{
-	LIBBPF_OPTS(bpf_object_open_opts, opts);
-	const uint8_t *elf;
-	char path[32];
-	size_t size;
-	int fd = memfd_create("derptrace types", MFD_CLOEXEC);
-
-	if (fd < 0)
-		return -errno;
-	elf = derptrace_bpf__elf_bytes(&size);
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	opts.btf_custom_path = path;
-	if (write(fd, elf, size) == (ssize_t)size)
-		live->skel = derptrace_bpf__open_opts(&opts);
-	live->types_fd = fd;
-	if (!live->skel)
-		return -errno;
-	live->skel->rodata->kernel_types = 0;
-	return 0;
-}
-
-static int open_programs(struct live *live)
-{
-	int err = 0;
-
-	if (access("/sys/kernel/btf/vmlinux", R_OK)) {
-		err = open_without_types(live);
-	} else {
-		live->skel = derptrace_bpf__open();
-		if (!live->skel)
-			err = -errno;
-		else
-			live->skel->rodata->pid_namespace = foreign_pid_namespace();
-	}
-	return err;
-}
-
 static int load_programs(struct live *live, struct capture_error *err)
 {
 	size_t size = ring_size(live->options.ring_bytes);
@@ -148,9 +95,9 @@ static int load_programs(struct live *live, struct capture_error *err)
 
 	libbpf_said[0] = '\0';
 	libbpf_set_print(keep_what_libbpf_says);
-	code = open_programs(live);
-	if (code)
-		return fail(err, code, "the programs for the kernel cannot be opened", libbpf_said);
+	live->skel = live_load_open(&live->types_fd);
+	if (!live->skel)
+		return fail(err, -errno, "the programs for the kernel cannot be opened", libbpf_said);
 	live->skel->rodata->wake_bytes = size / 4;
 	code = bpf_map__set_max_entries(live->skel->maps.ring, (uint32_t)size);
 	if (!code)

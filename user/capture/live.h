@@ -4,6 +4,7 @@
  * the way from a record of the ring to an event.
  *
  * live.c		open, run, tick, close
+ * live_load.c		the programs, opened
  * live_node.c		relays come and go; their sockets are claimed
  * live_provisional.c	what may be a relay, until it is one
  * live_claim.c		sockets that were there before us
