@@ -18,7 +18,7 @@
 struct loss_case {
 	const struct loss *loss;
 	uint32_t node, src, dst;
-	uint64_t first_ns, last_ns;
+	uint64_t first_ns, last_ns;	/* when it was lost; the charge has when it entered */
 	const struct edge *in, *out;	/* mesh edges where it entered, and should have left */
 	struct charge charge;
 };
@@ -90,7 +90,7 @@ static void judge_route(const struct analysis *a, struct loss_case *k)
 	if (a->nodes[there].life && a->nodes[there].to_ns + JUST_NOW_NS < k->last_ns)
 		k->charge.basis = BASIS_UNKNOWN;
 	link = link_find(a, k->node, there);
-	if (link_was_up(a, link, k->first_ns) || link_was_up(a, link, k->last_ns))
+	if (link_was_up(a, link, k->first_ns) && link_was_up(a, link, k->last_ns))
 		set_link(k, VERDICT_STALE_ROUTE, k->node, there, k->charge.reason);
 	else if (link_ever_dialled(a, k->node, there))
 		set_link(k, VERDICT_LINK_DOWN, k->node, there, link_reason_at(a, link, k->last_ns));
@@ -160,6 +160,18 @@ static bool lives_on(const struct analysis *a, const struct loss_case *k, uint64
 	return here > (k->loss && k->loss->out_conn ? 0 : 1);
 }
 
+/*
+ * However the relay got rid of it: what shows that the socket was left is that the destination was
+ * seen on another one.
+ */
+static void set_stale_socket(struct loss_case *k)
+{
+	k->charge.class = VERDICT_STALE_ROUTE;
+	k->charge.basis = BASIS_WIRE;
+	k->charge.reason = LINK_REASON_NONE;
+	k->charge.hop = HOP_CLIENT_OUT;
+}
+
 /* Its exit ended with it inside: handed to that connection, though it never went out. */
 static void judge_exit(const struct analysis *a, struct loss_case *k)
 {
@@ -172,9 +184,35 @@ static void judge_exit(const struct analysis *a, struct loss_case *k)
 	else if (at_death(a, k->node, k->last_ns) && k->loss->reason != REASON_GONE_DISCONNECTED)
 		k->charge.class = VERDICT_NODE_RESTARTED;
 	else if (lives_on(a, k, k->first_ns, k->last_ns + RECONNECT_NS))
-		k->charge.class = VERDICT_STALE_ROUTE;
+		set_stale_socket(k);
 	else
 		k->charge.class = VERDICT_PEER_ABSENT;
+}
+
+/*
+ * A full queue: the destination is slow, or it has left this socket for another without a word, so
+ * that the socket takes nothing any more.
+ */
+static void judge_queue(const struct analysis *a, struct loss_case *k)
+{
+	const struct stay *old = NULL;
+	uint64_t newer_ns = 0;
+	size_t count, i;
+	const struct stay *s = presence_stays(a, k->dst, &count);
+
+	for (i = 0; k->dst && i < count; i++) {
+		if (s[i].opened_ns > k->last_ns || s[i].closed_ns < k->first_ns)
+			continue;
+		if (s[i].node == k->node && (!old || s[i].opened_ns < old->opened_ns))
+			old = &s[i];
+		if (s[i].opened_ns > newer_ns &&
+		    (s[i].node == k->node || region_same(a, s[i].node, k->node)))
+			newer_ns = s[i].opened_ns;
+	}
+	k->charge.class = VERDICT_QUEUE_DROP;
+	if (old && newer_ns > old->opened_ns && old->conn->rec.unacked &&
+	    ref_time(a, a->nodes[k->node].agent, old->conn->rec.last_in_ns) < newer_ns)
+		set_stale_socket(k);
 }
 
 /* Its entry ended before the relay had read it. */
@@ -214,7 +252,7 @@ static void judge(const struct analysis *a, struct loss_case *k)
 	case REASON_QUEUE_HEAD:
 	case REASON_QUEUE_TAIL:
 	case REASON_QUEUE:
-		k->charge.class = VERDICT_QUEUE_DROP;
+		judge_queue(a, k);
 		break;
 	case REASON_DUP_CLIENT:
 		k->charge.class = VERDICT_DUPLICATE_PEER;
@@ -249,16 +287,18 @@ static struct charge charge_of(const struct loss *l, uint32_t node, uint64_t fir
 static int charge_loss(struct analysis *a, const struct loss *l, uint32_t pair, uint64_t count)
 {
 	const struct life *life = a->c->lives[l->life];
+	uint64_t first_ns = ref_time(a, life->agent, l->first_ns);
+	uint64_t last_ns = ref_time(a, life->agent, l->last_ns);
 	struct loss_case k = {
 		.loss = l, .node = a->node_of_life[l->life], .src = a->c->pairs[l->pair].src,
 		.dst = a->c->pairs[l->pair].dst,
-		.first_ns = ref_time(a, life->agent, l->first_ns),
-		.last_ns = ref_time(a, life->agent, l->last_ns),
+		.first_ns = ref_time(a, life->agent, l->from_ns),
+		.last_ns = ref_time(a, life->agent, l->to_ns),
 		.in = edge_of(a, life_conn(life, l->in_conn)),
 		.out = edge_of(a, life_conn(life, l->out_conn)),
 	};
 
-	k.charge = charge_of(l, k.node, k.first_ns, k.last_ns);
+	k.charge = charge_of(l, k.node, first_ns, last_ns);
 	k.charge.pair = pair;
 	k.charge.count = count;
 	judge(a, &k);

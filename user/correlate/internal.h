@@ -143,6 +143,7 @@ struct loss {
 	bool from_mesh;
 	uint64_t in_conn, out_conn;
 	uint64_t count, bytes, first_ns, last_ns;
+	uint64_t from_ns, to_ns;	/* when they were dropped, as far as that is known */
 };
 
 struct agent {
@@ -191,8 +192,8 @@ int state_trim(struct correlate *c, uint32_t agent);
 
 /* --- losses (losses.c) --- */
 
-/* 0 or -ENOMEM. */
-int losses_add(struct correlate *c, uint32_t life, uint32_t pair, const struct record_loss *rec);
+/* @r: of that pair. 0 or -ENOMEM. */
+int losses_add(struct correlate *c, uint32_t life, uint32_t pair, const struct record *r);
 
 /* Over the limit, takes neighbours in time together. */
 void losses_trim(struct correlate *c);

@@ -13,6 +13,7 @@
 #define REDIAL_NS	(15 * NSEC_PER_SEC)	/* a relay dials again every five seconds */
 #define NEAR_NS		(6 * NSEC_PER_SEC)
 #define FULL_SEGMENT	1200u
+#define GIVEN_UP_NS	(1500 * NSEC_PER_MSEC)
 
 const char *link_reason_name(enum link_reason reason)
 {
@@ -86,6 +87,22 @@ enum link_reason link_stall_reason(const struct analysis *a, const struct edge *
 	return LINK_BLACKHOLE;
 }
 
+/*
+ * Had the relay given it up? What the relay has closed the kernel may still hold, as long as the far
+ * end acknowledges nothing.
+ */
+static bool stood_still(const struct analysis *a, const struct edge *e, uint64_t at_ns)
+{
+	const struct stall *s = e->out ? &e->out->stall : NULL;
+	uint32_t agent;
+
+	if (!s || !s->longest_ns)
+		return false;
+	agent = a->c->lives[e->out->life]->agent;
+	return ref_time(a, agent, s->first_ns) + GIVEN_UP_NS <= at_ns &&
+	       at_ns <= ref_time(a, agent, s->last_ns);
+}
+
 bool link_was_up(const struct analysis *a, const struct link *link, uint64_t at_ns)
 {
 	size_t i;
@@ -93,7 +110,8 @@ bool link_was_up(const struct analysis *a, const struct link *link, uint64_t at_
 	for (i = 0; link && i < link->edge_count; i++) {
 		const struct edge *e = &a->edges[link->edges[i]];
 
-		if (e->reached == REACHED_MESH && e->opened_ns <= at_ns && at_ns < e->closed_ns)
+		if (e->reached == REACHED_MESH && e->opened_ns <= at_ns && at_ns < e->closed_ns &&
+		    !stood_still(a, e, at_ns))
 			return true;
 	}
 	return false;

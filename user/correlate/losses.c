@@ -12,8 +12,27 @@
 
 #define LOSSES_KEPT	131072u
 
-int losses_add(struct correlate *c, uint32_t life, uint32_t pair, const struct record_loss *rec)
+/*
+ * The relay tells of a drop when it happens, so it was since the last snapshot, though the packet may
+ * have waited long. What is inferred is told late: there the packet's entry is all there is.
+ */
+static void drop_time(const struct correlate *c, struct loss *l, uint64_t told_ns)
 {
+	uint64_t before_ns = c->agents[c->lives[l->life]->agent].last_ns;
+
+	l->from_ns = l->first_ns;
+	l->to_ns = l->last_ns;
+	if (l->basis != BASIS_RELAY)
+		return;
+	if (before_ns > l->from_ns)
+		l->from_ns = before_ns;
+	if (told_ns > l->to_ns)
+		l->to_ns = told_ns;
+}
+
+int losses_add(struct correlate *c, uint32_t life, uint32_t pair, const struct record *r)
+{
+	const struct record_loss *rec = &r->loss;
 	struct loss *l;
 
 	if (!rec->count)
@@ -33,6 +52,7 @@ int losses_add(struct correlate *c, uint32_t life, uint32_t pair, const struct r
 	l->bytes = rec->bytes;
 	l->first_ns = rec->first_ns;
 	l->last_ns = rec->last_ns > rec->first_ns ? rec->last_ns : rec->first_ns;
+	drop_time(c, l, r->time_ns);
 	return 0;
 }
 
@@ -78,6 +98,10 @@ static void merge(struct correlate *c, uint64_t span_ns)
 		p->bytes += l->bytes;
 		if (l->last_ns > p->last_ns)
 			p->last_ns = l->last_ns;
+		if (l->from_ns < p->from_ns)
+			p->from_ns = l->from_ns;
+		if (l->to_ns > p->to_ns)
+			p->to_ns = l->to_ns;
 		if (p->in_conn != l->in_conn)
 			p->in_conn = 0;
 	}

@@ -233,6 +233,14 @@ int region_nodes(struct analysis *a)
 	return map_nodes(a);
 }
 
+/* Where it dials from has no port of its own: there the host must do. */
+static bool same_place(const struct addr *x, const struct addr *y)
+{
+	if (!x->family || !y->family || addr_is_loopback(x))
+		return false;
+	return x->port && y->port ? addr_equal(x, y) : addr_equal_ip(x, y);
+}
+
 /* Which of the untraced nodes is it? The key tells for certain, then the map, then the address. */
 static uint32_t untraced_find(const struct analysis *a, const struct key *key,
 			      const struct addr *addr, const struct derpmap_node *map)
@@ -248,7 +256,7 @@ static uint32_t untraced_find(const struct analysis *a, const struct key *key,
 
 		if (!key_is_zero(key) && !key_is_zero(&n->key))
 			continue;
-		if ((map && n->map == map) || (addr->family && addr_equal(&n->addr, addr)))
+		if ((map && n->map == map) || same_place(&n->addr, addr))
 			return i;
 	}
 	return NONE;

@@ -384,7 +384,7 @@ int state_apply(struct correlate *c, uint32_t agent, const struct record *r)
 		pair = pair_get(c, &r->loss.src, &r->loss.dst);
 		if (pair == NONE)
 			return -ENOMEM;
-		return losses_add(c, life_number(c, life), pair, &r->loss);
+		return losses_add(c, life_number(c, life), pair, r);
 	case RECORD_PRESENCE:
 		return apply_presence(c, life, r);
 	default:

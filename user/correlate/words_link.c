@@ -256,6 +256,29 @@ static void say_edge(struct words *w, const struct edge *e, size_t alike)
 			   rec->info_len == 182 ? " of 182 bytes (derper's mesh key)" : "");
 }
 
+static bool up_again(const struct words *w)
+{
+	const struct link *l = link_find(w->a, w->f->from, w->f->to);
+
+	return l && l->state == LINK_UP;
+}
+
+/* What had left and never arrived, of connections that just ended. */
+static uint64_t tail_lost(const struct words *w)
+{
+	const struct link *l = link_find(w->a, w->f->from, w->f->to);
+	uint64_t lost = 0;
+	size_t i, j;
+
+	for (i = 0; l && i < l->edge_count; i++) {
+		const struct edge *e = &w->a->edges[l->edges[i]];
+
+		for (j = 0; !link_stall(e) && j < e->row_count; j++)
+			lost += e->rows[j].lost;
+	}
+	return lost;
+}
+
 static void fix_down(struct words *w, const struct edge *e)
 {
 	const struct addr *addr = e && e->out ? &e->out->rec.remote : &w->a->nodes[w->f->to].addr;
@@ -302,7 +325,11 @@ static void fix_down(struct words *w, const struct edge *e)
 			 "derper.key), and start it: it makes a key of its own", name(w, to));
 		break;
 	default:
-		if (words_is_coder(w->a, from))
+		if (up_again(w))
+			text_add(&w->fix, "it came back by itself: find out what ended it (journalctl -u "
+				 "derper on %s and %s at that time, and what lies between them)",
+				 name(w, from), name(w, to));
+		else if (words_is_coder(w->a, from))
 			text_add(&w->fix, "check that replica %s still runs and is listed, and that "
 				 "CODER_DERP_SERVER_RELAY_URL reaches it from %s", name(w, to),
 				 name(w, from));
@@ -316,12 +343,12 @@ static void fix_down(struct words *w, const struct edge *e)
 void words_link_down(struct words *w)
 {
 	const struct finding *f = w->f;
-	const struct link *l = link_find(w->a, f->from, f->to);
+	uint64_t lost = tail_lost(w);
 	const struct edge *e;
 	size_t alike;
 
 	text_add(&w->summary, "the mesh link %s -> %s is %s: %s", name(w, f->from), name(w, f->to),
-		 l && l->state == LINK_UP ? "up again, but was down" : "down",
+		 up_again(w) ? "up again, but was down" : "down",
 		 f->reason < LINK_REASONS && because[f->reason] ? because[f->reason] : "it ended");
 	lost_across(w);
 	e = edge_for(w, &alike);
@@ -333,9 +360,9 @@ void words_link_down(struct words *w)
 	else
 		words_line(w, "no mesh connection from %s to %s is open", name(w, f->from),
 			   name(w, f->to));
-	if (l && l->lost && f->reason == LINK_CLOSED)
+	if (lost && f->reason == LINK_CLOSED)
 		words_line(w, "%s had left %s and never arrived, by stream position",
-			   words_count(l->lost, "packet").s, name(w, f->from));
+			   words_count(lost, "packet").s, name(w, f->from));
 	if (f->count) {
 		words_pairs(w);
 		say_symptom(w);
