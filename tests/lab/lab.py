@@ -112,18 +112,19 @@ class Lab:
         return self.net.host(name)
 
     def relay(self, name, kind="derper", host=None, hostname=None, port=None, mesh_with=(), mesh_key=None,
-              server_key=None, stun_port=3478, args=(), env=None, container=False, family="4"):
+              server_key=None, stun_port=3478, args=(), env=None, container=False, family="4", comm=None):
         """Declares a relay; up() starts it. Each has a host of its own unless one is named.
 
         mesh_with: Relays, or names as derper's -mesh-with takes them (HOST[:PORT][/DIALHOST]); it may be changed
         until the relay starts. mesh_key: 64 hex digits, by default the lab's. server_key: a Relay whose server key
-        this one shares. container: in pid, mount and cgroup namespaces of its own. family: which of its addresses its
-        name leads to, "4", "6" or "46". A name that is not in its certificate is one given to its host behind its
-        back: lab.net.name("other.lab", relay.host).
+        this one shares. container: in pid, mount and cgroup namespaces of its own. comm: the process's name, at most
+        15 characters, so that --comm chooses this lab's relays, those not yet started too. family: which of its
+        addresses its name leads to, "4", "6" or "46". A name that is not in its certificate is one given to its host
+        behind its back: lab.net.name("other.lab", relay.host).
         """
         where = self.net.host(host or name)
         relay = Relay(self, name, where, kind, hostname, port, mesh_with, mesh_key, server_key, stun_port, args, env,
-                      IN_NAMESPACE_OF_THEIR_OWN if container else (), family)
+                      IN_NAMESPACE_OF_THEIR_OWN if container else (), family, comm)
         self.relays.append(relay)
         return relay
 
@@ -193,14 +194,17 @@ class Lab:
         self.own(proc)
         return proc
 
-    def derptrace(self, verb, *args, pids=None, ready=True, timeout=30):
-        """Starts derptrace on this lab's relays (pids=() takes whatever the host has) and awaits that it is ready."""
+    def derptrace(self, verb, *args, pids=None, ready=True, timeout=30, stdin=None, out=None):
+        """Starts derptrace on this lab's relays (pids=() takes whatever the host has) and awaits that it is ready.
+
+        stdin, out: descriptors to read from and to write to, where it is not for us.
+        """
         base = self._log("derptrace")
         argv = [f"{BUILD}/derptrace", verb, *map(str, args)]
         for pid in [r.pid for r in self.relays if r.pid] if pids is None else pids:
             argv += ["--pid", str(pid)]
         if ready:
             argv += ["--ready-file", base + ".ready"]
-        trace = Trace(self, argv, base + ".log", base + ".out", base + ".ready")
+        trace = Trace(self, argv, base + ".log", base + ".out", base + ".ready", stdin, out)
         trace.started = time.monotonic()
         return trace.wait_ready(timeout) if ready else trace

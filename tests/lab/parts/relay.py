@@ -51,7 +51,7 @@ class Relay:
     """Declared by Lab.relay(); start(), kill(), restart() and stop() as often as wanted. pid is the relay's own."""
 
     def __init__(self, lab, name, host, kind, hostname, port, mesh_with, mesh_key, server_key, stun_port, args, env,
-                 wrap, family):
+                 wrap, family, comm):
         if kind not in KINDS:
             raise LabError(f"no relay of kind {kind}: {', '.join(KINDS)}")
         self.lab, self.name, self.host, self.kind = lab, name, host, kind
@@ -65,6 +65,10 @@ class Relay:
         self.log = f"{self.dir}/relay.log"
         self.proc = self.pid = None
         os.makedirs(self.dir)
+        self.program = f"{lab.bin}/{kind}"
+        if comm:        # a process is named after the path it was started by
+            os.symlink(self.program, f"{self.dir}/{comm}")
+            self.program = f"{self.dir}/{comm}"
         lab.net.name(self.hostname, host, family)
         if server_key:
             self._share_key(server_key)
@@ -101,7 +105,7 @@ class Relay:
     def _argv(self):
         peers = [p if isinstance(p, str) else p.address for p in self.mesh_with]
         key = self.mesh_key or self.lab.mesh_key
-        argv = [f"{self.lab.bin}/{self.kind}", "-a", f":{self.port}", "-c", f"{self.dir}/server.key"]
+        argv = [self.program, "-a", f":{self.port}", "-c", f"{self.dir}/server.key"]
         if self.tls:
             self.lab.authority.certificate(self.hostname)
             with open(f"{self.dir}/mesh.key", "w") as f:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """What scenarios have in common: conditions to await, and the traffic that most of them send."""
 from .proc import tail, until
+from .truth import Crowd, check_counters, check_pairs, counters, link, lost_where, node, only_verdicts
 
 def among(names, steps=(1, 2, 5)):
     """A list of pairs: from each peer to those so many places on. With two relays in turn, an odd step crosses."""
@@ -37,3 +38,42 @@ def has_local(relay, count, timeout=20):
     """Awaits that so many keys are connected to this very relay."""
     until(lambda: relay.counters().clients_local == count,
           lambda: f"{relay} to have {count} peers, it has {relay.counters().clients_local}", timeout, 0.05)
+
+
+def meshed(lab, count=2, **kind):
+    """So many nodes, each meshed with each."""
+    names = [f"derp{i + 1}" for i in range(count)]
+    relays = [lab.relay(n, mesh_with=[f"{o}.lab" for o in names if o != n], **kind) for n in names]
+    lab.up()
+    return relays
+
+
+def all_is_well(report, relays, truth, before):
+    """Every packet arrived and every book says so: no verdict, nothing unread, all links up."""
+    assert sum(t["sent"] for t in truth.values()) >= 10000 and lost_where(truth) == 0
+    only_verdicts(report)
+    check_pairs(report, truth)
+    check_counters(report, relays, before)
+    tracer = report["tracer"]
+    assert not (tracer["connections_without_secret"] or tracer["connections_unsynchronised"] or
+                tracer["segments_lost"]), tracer
+    assert all(n["untraced"] == 0 for n in report["nodes"]), report["nodes"]
+    for x in relays:
+        assert node(report, x)["key"] == x.key
+        for y in relays:
+            assert x is y or link(report, x, y)["state"] == "up", report["links"]
+
+
+def healthy(lab, relays, *args, traffic=EVERYONE, **crowd):
+    """Traced from before the first client, twenty peers, everything arrives and all is well. Returns the report."""
+    before = counters(relays)
+    trace = lab.derptrace("report", "--json", *args)
+    peers = Crowd(lab, lab.host("clients"), relays, **crowd)
+    lab.clients_settled(len(peers.names))
+    peers.pairs(*traffic)
+    peers.quiet()
+    truth = peers.truth()
+    assert lost_where(truth) == 0, truth
+    report = trace.stop()
+    all_is_well(report, relays, truth, before)
+    return report

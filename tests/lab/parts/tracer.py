@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 
 from .proc import LabError, Proc, tail, until
 
@@ -55,12 +56,13 @@ def law(report):
 class Trace:
     """A running derptrace. stop() ends it in order and returns what it printed, parsed when it is JSON."""
 
-    def __init__(self, lab, argv, log, out, ready):
+    def __init__(self, lab, argv, log, out, ready, stdin=None, to=None):
         self.out_path, self.ready_path, self.log = out, ready, log
         self.json = "--json" in argv
         self.code = None
         with open(out, "wb") as f:
-            self.proc = Proc("derptrace", argv, log, out=f)
+            self.proc = Proc("derptrace", argv, log, out=f if to is None else to,
+                             stdin=subprocess.DEVNULL if stdin is None else stdin)
         self.lab, self.pid = lab, self.proc.pid
         lab.own(self.proc)
 

@@ -10,6 +10,8 @@ from .proc import LabError
 class Crowd:
     """Peers of one derpload process, spread over relays in turn, and the traffic among them."""
 
+    _sends = 0
+
     def __init__(self, lab, host, relays, count=20, prefix="p", proto="derp", args=(), options=""):
         self.load = lab.derpload(host, *args)
         self.names = [f"{prefix}{i}" for i in range(count)]
@@ -26,8 +28,10 @@ class Crowd:
         self.load.wait_event("sent_all", timeout=timeout)
 
     def send(self, src, dst, *words, timeout=60):
-        self.load.command("send", src, dst, *words)
-        self.load.wait_event("sent", timeout=timeout)
+        """Sends one pair's packets and awaits that all of them were written."""
+        self._sends += 1
+        self.load.command("send", src, dst, *words, f"id=send{self._sends}")
+        self.load.wait_event("sent", timeout=timeout, id=f"send{self._sends}")
 
     def quiet(self, ms=500, timeout=60):
         """Awaits that nothing has arrived for a while."""
@@ -50,11 +54,14 @@ class Crowd:
                 for r in rows if r["sent"] or r["received"]}
 
 
-def arrived_at(truth, *others):
-    """Adds what the peers of other crowds have received of the packets that this truth's peers sent."""
-    for crowd in others:
+def together(*crowds):
+    """The truth of several crowds that send to each other: each knows what its own peers sent and received."""
+    truth = {}
+    for crowd in crowds:
         for pair, t in crowd.truth().items():
-            truth[pair] = {**truth[pair], "received": truth[pair]["received"] + t["received"]}
+            sums = truth.setdefault(pair, {"sent": 0, "received": 0})
+            sums["sent"] += t["sent"]
+            sums["received"] += t["received"]
     return truth
 
 
@@ -108,7 +115,8 @@ def found(report, verdict):
 
 def expected(cls, lost, reason=None, node=None, link=None, hop=None, basis="wire"):
     """A verdict as it must be; node and the two of link are relays, lost is a number of frames."""
-    return (cls, reason, node and node.pid, link and (link[0].pid, link[1].pid), hop, basis, (lost, lost))
+    ends = (link[0].pid, link[1].pid) if link else None
+    return (cls, reason, node.pid if node else None, ends, hop, basis, (lost, lost))
 
 
 def check_verdicts(report, *wanted):
@@ -162,22 +170,26 @@ def check_pairs(report, truth, settled=True):
 
 
 def summary(row):
-    return f"the report has {({k: row[k] for k in ('entered', 'delivered', 'in_flight', 'lost', 'lost_by', 'untraced')})}" \
-           f" path {[(h['node'], h['hop'], h['frames']) for h in row['path']]}"
+    books = {k: row[k] for k in ("entered", "delivered", "in_flight", "lost", "lost_by", "untraced")}
+    return f"the report has {books} path {[(h['node'], h['hop'], h['frames']) for h in row['path']]}"
 
 
-def check_counters(report, relays, before, settled=True):
-    """Each node's books against the relay's own counters since the trace began."""
+def check_counters(report, relays, before, settled=True, ended=()):
+    """Each node's books against the relay's own counters since the trace began.
+
+    ended: relays of which connections ended with packets unsent in the kernel, which the relay counts as sent.
+    """
     wrong = []
     for relay in relays:
         row, grown = node(report, relay), relay.counters().since(before[relay.name])
         came = grown.packets_received + grown.packets_forwarded_in
         went = grown.packets_sent + grown.packets_forwarded_out
-        relays_word = {"entered": came, "left": went - row["unflushed"], "lost": grown.lost() + row["unflushed"]}
+        over = row["lost"]["min"] - grown.lost() if relay in ended else row["unflushed"]
+        relays_word = {"entered": came, "left": went - over, "lost": grown.lost() + over}
         ours = {"entered": row["entered"], "left": row["left"], "lost": row["lost"]["min"]}
         if row["untraced"] or not settled:
             continue
-        if ours != relays_word or row["in_flight"]:
+        if ours != relays_word or row["in_flight"] or not 0 <= row["unflushed"] <= over:
             wrong.append(f"{relay}: the relay counts {relays_word} {grown.dropped()}, the report has {ours}, "
                          f"in flight {row['in_flight']}, unflushed {row['unflushed']}")
     if wrong:

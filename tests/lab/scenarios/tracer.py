@@ -1,0 +1,312 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The tracer itself: what it says when it sees only a part, and that nobody notices it."""
+import os
+import signal
+import time
+
+from lab import Lab, scenario, until
+from parts.staging import EVERYONE, all_is_well, among, meshed
+from parts.truth import Crowd, check_counters, check_pairs, counters, link, lost_where, node, only_verdicts, rows
+
+NOBODY = "nodekey:" + "5a" * 32
+
+
+def intervals_hold(report, truth):
+    """No pair's books say more than what was seen, and the truth lies in every interval."""
+    for pair, row in rows(report).items():
+        t = truth[pair]
+        lost = t["sent"] - t["received"]
+        assert row["entered"] <= t["sent"], (t, row)
+        assert row["lost"]["min"] <= lost, (t, row)
+        # What never entered the books is not in the interval either.
+        unseen = t["sent"] - row["entered"]
+        assert lost <= row["lost"]["max"] + row["in_flight"] + unseen, (t, row)
+
+
+@scenario(slow=True, timeout=120)
+def test_starved():
+    """A ring of one page, and the tracer stopped for five seconds under load: what it could not see is untraced, what
+    was lost lies within what it says, and it accuses nobody.
+    """
+    with Lab("starved") as lab:
+        relays = a, b = meshed(lab)
+        trace = lab.derptrace("report", "--json", "--ring", "4096")
+        peers = Crowd(lab, lab.host("clients"), relays)
+        lab.clients_settled(20)
+        peers.pairs("list", among(peers.names), "count=20", "size=1-1400", "kind=mixed", "rate=20")
+        peers.load.command("send", "p0", NOBODY, "count=1000", "size=1-1400", "kind=mixed", "rate=200", "id=nowhere")
+        began = time.monotonic()
+        trace.send_signal(signal.SIGSTOP)
+        peers.pairs("list", among(peers.names), "count=300", "size=1-1400", "kind=mixed", "rate=60", "burst=4")
+        peers.load.wait_event("sent", id="nowhere")
+        time.sleep(max(0.0, 5 - (time.monotonic() - began)))
+        trace.send_signal(signal.SIGCONT)
+        peers.pairs("list", among(peers.names), "count=20", "size=1-1400", "kind=mixed", "rate=20")
+        peers.quiet()
+        truth = peers.truth()
+        assert lost_where(truth) == 1000
+        report = trace.stop()
+        assert report["tracer"]["segments_lost"] > 0, report["tracer"]
+        assert sum(n["untraced"] for n in report["nodes"]) > 0, report["nodes"]
+        intervals_hold(report, truth)
+        for v in report["verdicts"]:
+            assert v["class"] == "peer-absent" and v["dst"] == NOBODY and v["count"]["min"] <= 1000, v
+        print("measured: untraced", sum(n["untraced"] for n in report["nodes"]), report["tracer"])
+
+
+@scenario(timeout=90)
+def test_one_of_two_nodes():
+    """Only the first is traced: its own pairs are exact, what it forwarded is known to have left for a node that
+    nobody traces, and that is no loss.
+    """
+    with Lab("onetraced") as lab:
+        relays = a, b = meshed(lab)
+        before = counters(relays)
+        trace = lab.derptrace("report", "--json", pids=[a.pid])
+        peers = Crowd(lab, lab.host("clients"), relays)
+        lab.clients_settled(20)
+        peers.pairs(*EVERYONE)
+        peers.quiet()
+        truth = peers.truth()
+        assert lost_where(truth) == 0
+        report = trace.stop()
+        check_counters(report, [a], before)
+        at = {key: peers.at[name] for name, key in peers.keys.items()}
+        have = rows(report)
+        for pair, t in truth.items():
+            way, row = (at[pair[0]], at[pair[1]]), have.get(pair)
+            if way == (b, b):
+                assert not row or not row["entered"], row
+            elif way[1] is a:
+                assert row["entered"] == row["delivered"] == t["sent"] and row["lost"]["max"] == 0, row
+            else:
+                assert (row["entered"], row["lost"]["min"]) == (t["sent"], 0) and \
+                    row["delivered"] + row["untraced"] == t["sent"], row
+        forwarded = sum(t["sent"] for p, t in truth.items() if (at[p[0]], at[p[1]]) == (a, b))
+        [v] = only_verdicts(report, "untraced-node")
+        assert v["basis"] == "unknown" and v["count"]["min"] == 0 and v["count"]["max"] <= forwarded, v
+        ab = [k for k in report["links"] if k["from"] == node(report, a)["name"]]
+        assert len(ab) == 1 and (ab[0]["sent"], ab[0]["arrived"]) == (forwarded, None), report["links"]
+
+
+@scenario(timeout=90)
+def test_one_node_alone():
+    """One node, traced, and no map: a destination that it does not have may be on another one."""
+    with Lab("alone") as lab:
+        a = lab.relay("derp1")
+        lab.up()
+        before = counters([a])
+        trace = lab.derptrace("report", "--json")
+        peers = Crowd(lab, lab.host("clients"), [a])
+        peers.send("p0", NOBODY, "count=200", "size=1-1400", "kind=mixed", "rate=400")
+        peers.pairs(*EVERYONE)
+        peers.quiet()
+        truth = peers.truth()
+        assert lost_where(truth) == 200
+        report = trace.stop()
+        check_pairs(report, truth)
+        check_counters(report, [a], before)
+        [v] = only_verdicts(report, "peer-absent")
+        assert v["basis"] == "unknown" and v["count"] == {"min": 200, "max": 200} and v["dst"] == NOBODY, v
+        assert v["node"] == node(report, a)["name"] and v["hop"] == "client-in", v
+
+
+def essence(report):
+    """A report without what no two looks at the same thing share: when, how fast, at what cost."""
+    pairs = [{k: v for k, v in p.items() if k != "latency_us"} for p in report["pairs"]]
+    pairs.sort(key=lambda p: (p["src"] or "", p["dst"] or ""))
+    verdicts = [{k: v for k, v in w.items() if k not in ("first", "last", "evidence")} for w in report["verdicts"]]
+    nodes = [{k: v for k, v in n.items() if k != "since"} for n in report["nodes"]]
+    tracer = {k: v for k, v in report["tracer"].items() if k != "cpu_percent"}
+    return {"pairs": pairs, "verdicts": verdicts, "nodes": sorted(nodes, key=lambda n: n["name"]),
+            "links": sorted(report["links"], key=lambda k: (k["from"], k["to"])), "tracer": tracer}
+
+
+def same(one, other, *parts):
+    for part in parts or one:
+        if one[part] != other[part]:
+            if isinstance(one[part], list):
+                raise AssertionError("\n".join([part] + [f"- {x}" for x in one[part] if x not in other[part]] +
+                                               [f"+ {x}" for x in other[part] if x not in one[part]]))
+            raise AssertionError(f"{part}: {one[part]} and {other[part]}")
+
+
+def one_way(lab):
+    """Something to report: the second does not dial the first."""
+    a = lab.relay("derp1", mesh_with=["derp2.lab"])
+    b = lab.relay("derp2")
+    lab.up()
+    return a, b
+
+
+@scenario(timeout=120)
+def test_records_say_the_same():
+    """A report from a file of records is the live one; both looked at the same relays at the same time, and two
+    tracers on one relay are both exact.
+    """
+    with Lab("records") as lab:
+        relays = one_way(lab)
+        before = counters(relays)
+        path = f"{lab.dir}/region.dtr"
+        live = lab.derptrace("report", "--json")
+        record = lab.derptrace("record", "-o", path)
+        peers = Crowd(lab, lab.host("clients"), relays)
+        peers.pairs(*EVERYONE)
+        peers.quiet()
+        truth = peers.truth()
+        first = live.stop()
+        record.stop()
+        assert record.code == 0, record.code
+        replay = lab.derptrace("report", "--json", path, pids=(), ready=False)
+        second = replay.wait()
+        for report in (first, second):
+            check_pairs(report, truth)
+            check_counters(report, relays, before)
+            only_verdicts(report, "link-one-way")
+        assert live.code == replay.code == 1
+        same(essence(first), essence(second))
+
+
+def piped(lab, here, there):
+    """What `ssh there derptrace record -o - | derptrace report live -` does."""
+    read, write = os.pipe()
+    record = lab.derptrace("record", "-o", "-", pids=[there.pid], out=write)
+    os.close(write)
+    report = lab.derptrace("report", "--json", "live", "-", pids=[here.pid], stdin=read)
+    os.close(read)
+    return record, report
+
+
+@scenario(timeout=120)
+def test_two_hosts_by_pipe():
+    """Each node traced by a process of its own and joined by a pipe: as if one had traced both."""
+    with Lab("pipe") as lab:
+        relays = a, b = one_way(lab)
+        before = counters(relays)
+        both = lab.derptrace("report", "--json")
+        record, joined = piped(lab, a, b)
+        peers = Crowd(lab, lab.host("clients"), relays)
+        peers.pairs(*EVERYONE)
+        peers.quiet()
+        truth = peers.truth()
+        record.stop()
+        reports = joined.stop(), both.stop()
+        for report in reports:
+            check_pairs(report, truth)
+            check_counters(report, relays, before)
+        assert (record.code, joined.code, both.code) == (0, 1, 1)
+        same(essence(reports[0]), essence(reports[1]), "pairs", "verdicts", "nodes", "links")
+
+
+@scenario(timeout=120)
+def test_pipe_cut():
+    """The far host's tracer dies in the middle: what had come is kept, the rest is untraced and no loss, and the exit
+    code says that not all that was asked was done.
+    """
+    with Lab("cut") as lab:
+        relays = a, b = meshed(lab)
+        before = counters(relays)
+        record, joined = piped(lab, a, b)
+        peers = Crowd(lab, lab.host("clients"), relays)
+        lab.clients_settled(20)
+        peers.pairs(*EVERYONE)
+        record.kill()
+        peers.pairs(*EVERYONE)
+        peers.quiet()
+        truth = peers.truth()
+        assert lost_where(truth) == 0
+        report = joined.stop()
+        assert joined.code == 3, joined.code
+        check_counters(report, [a], before)
+        intervals_hold(report, truth)
+        at = {key: peers.at[name] for name, key in peers.keys.items()}
+        untraced = 0
+        for pair, row in rows(report).items():
+            if (at[pair[0]], at[pair[1]]) == (a, a):
+                assert row["delivered"] == truth[pair]["sent"] and not row["untraced"], row
+            untraced += row["untraced"]
+            assert row["lost"]["min"] == 0, row
+        assert untraced > 0
+        for v in report["verdicts"]:
+            assert v["basis"] == "unknown" and v["count"]["min"] == 0, v
+        assert node(report, b)["entered"] > 0, report["nodes"]
+
+
+def held(pid):
+    """BPF programs, maps and links that a process holds: {("prog_id", number), ...}."""
+    found = set()
+    for fd in os.listdir(f"/proc/{pid}/fdinfo"):
+        try:
+            with open(f"/proc/{pid}/fdinfo/{fd}") as f:
+                words = [line.split(":") for line in f]
+        except OSError:
+            continue
+        found |= {(k, int(v)) for k, v in (w for w in words if len(w) == 2) if k in ("prog_id", "map_id", "link_id")}
+    return found
+
+
+def loaded(lab):
+    """All that the kernel has, in the same words."""
+    found = set()
+    for kind in ("prog", "map", "link"):
+        for line in lab.host("clients").run("bpftool", kind, "list").splitlines():
+            number = line.split(":")[0]
+            if number.isdigit():
+                found.add((f"{kind}_id", int(number)))
+    return found
+
+
+@scenario(timeout=90)
+def test_tracer_killed():
+    """kill -9 leaves no program, map or link behind, and the relays go on as if nothing had been."""
+    with Lab("killed") as lab:
+        relays = meshed(lab)
+        trace = lab.derptrace("report", "--json")
+        peers = Crowd(lab, lab.host("clients"), relays)
+        lab.clients_settled(20)
+        peers.pairs("list", among(peers.names), "count=20", "size=1-1400", "kind=mixed", "rate=20")
+        mine = held(trace.pid)
+        assert {k for k, _ in mine} == {"prog_id", "map_id", "link_id"} and mine <= loaded(lab), mine
+        trace.kill()
+        until(lambda: not mine & loaded(lab), lambda: f"to be gone: {mine & loaded(lab)}")
+        peers.pairs(*EVERYONE)
+        peers.quiet()
+        assert lost_where(peers.truth()) == 0
+        assert not [e for e in peers.load.events if e["ev"] == "down"]
+        # And the next one traces as the first did.
+        before = counters(relays)
+        sent = {p: t["sent"] for p, t in peers.truth().items()}
+        trace = lab.derptrace("report", "--json")
+        peers.pairs(*EVERYONE)
+        peers.quiet()
+        truth = {p: {**t, "sent": t["sent"] - sent[p], "received": t["received"] - sent[p]}
+                 for p, t in peers.truth().items()}
+        all_is_well(trace.stop(), relays, truth, before)
+
+
+@scenario(slow=True, timeout=240)
+def test_attach_and_detach():
+    """A hundred times under traffic: no packet is lost and no connection closed."""
+    with Lab("hundred") as lab:
+        relays = meshed(lab)
+        peers = Crowd(lab, lab.host("clients"), relays)
+        lab.clients_settled(20)
+        sockets = [sorted(r.sockets()) for r in relays]
+        peers.load.command("pairs", "list", among(peers.names, (1, 2)), "count=1000000", "size=1-1400", "kind=mixed",
+                           "rate=25", "id=all")
+        began = time.monotonic()
+        for _ in range(50):
+            two = [lab.derptrace("report", "--json", "--duration", "200ms", ready=False) for _ in range(2)]
+            for trace in two:
+                report = trace.wait()
+                assert trace.code == 0, report["verdicts"]
+                assert sum(n["entered"] for n in report["nodes"]) > 0
+        took = time.monotonic() - began
+        peers.load.command("stop", "all")
+        peers.load.wait_event("sent_all", id="all")
+        peers.quiet()
+        truth = peers.truth()
+        print(f"measured: 100 times in {took:.1f} s, {sum(t['sent'] for t in truth.values())} packets")
+        assert sum(t["sent"] for t in truth.values()) >= 10000 and lost_where(truth) == 0
+        assert [sorted(r.sockets()) for r in relays] == sockets
+        assert not [e for e in peers.load.events if e["ev"] == "down"]
