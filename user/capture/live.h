@@ -133,7 +133,7 @@ struct live_node {
 struct live_held {
 	struct live_held *next;
 	uint32_t len;
-	uint8_t record[];
+	_Alignas(8) uint8_t record[];
 };
 
 /*

@@ -54,9 +54,10 @@ static struct found *found_add(struct live_search *search, int kind, int fd)
 		if (!bigger)
 			return NULL;
 		/* No realloc: it would leave secrets behind. */
-		if (search->count)
+		if (search->count) {
 			memcpy(bigger, search->found, search->count * sizeof(*bigger));
-		explicit_bzero(search->found, search->count * sizeof(*bigger));
+			explicit_bzero(search->found, search->count * sizeof(*bigger));
+		}
 		free(search->found);
 		search->found = bigger;
 		search->room = room;
