@@ -393,6 +393,13 @@ void lh_snapshot(struct lh *t, bool all)
 	after(t);
 }
 
+int lh_ignore(void *ctx, const struct record *r)
+{
+	(void)ctx;
+	(void)r;
+	return 0;
+}
+
 const struct record_pair *lh_pair(struct lh *t, uint32_t src, uint32_t dst)
 {
 	static const struct record_pair none;

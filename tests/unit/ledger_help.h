@@ -83,6 +83,8 @@ void lh_snapshot(struct lh *t, bool all);
 const struct record_pair *lh_pair(struct lh *t, uint32_t src, uint32_t dst);
 /* Lost packets of a pair for a reason (0: any), as told. */
 uint64_t lh_lost(const struct lh *t, uint32_t src, uint32_t dst, enum record_reason reason);
+/* A sink's put that keeps nothing. */
+int lh_ignore(void *ctx, const struct record *r);
 uint64_t lh_digest(struct lh_packet p);
 
 #endif

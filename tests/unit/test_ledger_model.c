@@ -408,7 +408,7 @@ static void step(struct sim *s)
 	int burst = 1 + rnd(s, 6);
 	uint32_t dst = any_peer(s);
 
-	s->t->now += 1000 + rnd(s, 400000);
+	s->t->now += 1000 + rnd(s, 2000000);
 	if (!c)
 		return;
 	switch (rnd(s, 8)) {
@@ -447,6 +447,24 @@ static void tick(struct sim *s, uint32_t ms)
 	lh_tick(s->t, ms);
 }
 
+/* A relay is never slower than a second where nothing holds it up. */
+static void work(struct sim *s)
+{
+	int i, n;
+
+	for (i = 1; i < s->next_conn; i++) {
+		struct rconn *c = &s->conns[i];
+
+		if (!c->open)
+			continue;
+		read_some(s, c, FRAMES);
+		for (n = 0; c->who && n < 2 * DEPTH; n++) {
+			write_some(s, c);
+			flush_writer(s, c);
+		}
+	}
+}
+
 /* Everything flows until nothing is left. */
 static void quiesce(struct sim *s)
 {
@@ -458,19 +476,9 @@ static void quiesce(struct sim *s)
 			set_stalled(s, &s->conns[i], false);
 		}
 	}
-	for (n = 0; n < 2000; n++) {
+	for (n = 0; n < 200; n++) {
 		s->t->now += 1000000;
-		for (i = 1; i < s->next_conn; i++) {
-			struct rconn *c = &s->conns[i];
-
-			if (!c->open)
-				continue;
-			read_some(s, c, 4);
-			if (c->who) {
-				write_some(s, c);
-				flush_writer(s, c);
-			}
-		}
+		work(s);
 		if (n % 100 == 99)
 			tick(s, 1);
 	}
@@ -529,6 +537,8 @@ static uint64_t run(const struct config *cfg, unsigned int seed, uint64_t *untra
 	for (i = 1; i <= 6000; i++) {
 		step(s);
 		if (i % 300 == 0)
+			work(s);
+		if (i % 100 == 0)
 			tick(s, 1);
 		if (i % 1500 == 0)
 			lh_snapshot(s->t, false);

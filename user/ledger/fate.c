@@ -69,6 +69,8 @@ void ledger_passed_tick(struct ledger *l, bool all)
 		out = passed_at(l, e);
 		if (!out)
 			ledger_item_unpass(l, i);
+		else if (ledger_item_dropped(l, i))
+			continue;
 		else if (e->unclean)
 			ledger_item_untrace(l, i);
 		else
@@ -146,17 +148,11 @@ static void weigh_anywhere(const struct ledger *l, const struct item *e, struct 
 	o->busy |= any->busy;
 }
 
-static bool was_read(struct ledger *l, struct item *e)
+static bool was_read(const struct item *e)
 {
 	const struct conn *c = e->conn;
 
-	if (e->read)
-		return true;
-	if (c->has_read && c->in_read < e->pos && !c->shared)
-		return false;
-	e->read = true;
-	e->stamp = ledger_ms(l, l->now_ns);
-	return true;
+	return !c->has_read || c->shared || c->in_read >= e->pos;
 }
 
 /*
@@ -164,7 +160,7 @@ static bool was_read(struct ledger *l, struct item *e)
  * for a mesh peer to take something. It is through when a later packet of the connection is known to
  * be, or when nothing is left to read and no mesh connection is stuck.
  */
-static bool was_handled(const struct ledger *l, const struct item *e, bool here)
+static bool was_handled(const struct ledger *l, const struct item *e)
 {
 	const struct conn *c = e->conn;
 
@@ -172,7 +168,7 @@ static bool was_handled(const struct ledger *l, const struct item *e, bool here)
 		return true;
 	if (c->has_done && (int32_t)(c->done_no - e->no) > 0)
 		return true;
-	return c->in_read >= c->in_arrived && (here || e->hop == HOP_MESH_IN || !l->mesh_blocked);
+	return c->in_read >= c->in_arrived && (e->hop == HOP_MESH_IN || !l->mesh_blocked);
 }
 
 /* The exit ended: what the kernel still held, what stood in the relay's writer, and the rest. */
@@ -214,39 +210,35 @@ static void lose(struct ledger *l, uint32_t i, const struct odds *o)
 }
 
 /* Its connection ended before the relay had read it. */
-static bool end_unread(struct ledger *l, uint32_t i, bool all)
+static void end_unread(struct ledger *l, uint32_t i, bool all)
 {
 	const struct conn *c = l->items[i].conn;
 
-	if (!c->closed_ns || (!all && c->closed_ns + SETTLE_NS > l->now_ns))
-		return false;
-	ledger_item_lose(l, i, REASON_UNREAD, BASIS_WIRE, NULL);
-	return true;
+	if (c->closed_ns && (all || c->closed_ns + SETTLE_NS <= l->now_ns))
+		ledger_item_lose(l, i, REASON_UNREAD, BASIS_WIRE, NULL);
 }
 
 static void judge(struct ledger *l, uint32_t i, bool all)
 {
 	struct item *e = &l->items[i];
 	struct odds o = { 0 };
-	uint64_t read_ns;
 
-	if (!was_read(l, e)) {
-		end_unread(l, i, all);
-		return;
-	}
-	read_ns = l->start_ns + e->stamp * MSEC_NS;
-	if (!all && (read_ns + SETTLE_NS > l->now_ns || e->time_ns + SETTLE_NS > l->now_ns))
-		return;
-	weigh_all(l, e, &o);
 	if (!e->handled) {
-		if (!all && !was_handled(l, e, o.here))
+		if (!was_read(e)) {
+			end_unread(l, i, all);
+			return;
+		}
+		if (!all && !was_handled(l, e))
 			return;
 		e->handled = true;
 		e->pos = l->now_ns;
 	}
+	if (!all && e->pos + SETTLE_NS > l->now_ns)
+		return;
+	weigh_all(l, e, &o);
 	if (!o.here)
 		weigh_anywhere(l, e, &o);
-	if (o.busy && !all)
+	if ((o.busy && !all) || ledger_item_dropped(l, i))
 		return;
 	if (!o.unclean)
 		lose(l, i, &o);

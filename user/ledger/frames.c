@@ -108,6 +108,7 @@ static void on_forward(struct ledger *l, struct conn *c, const struct stream_fra
 
 static void on_presence(struct ledger *l, struct conn *c, const struct stream_frame *f)
 {
+	static const uint8_t nowhere[18];
 	struct record_presence said = { .present = f->type == DERP_PEER_PRESENT };
 	const uint8_t *rest = f->head + DERP_KEY_LEN;
 
@@ -117,7 +118,8 @@ static void on_presence(struct ledger *l, struct conn *c, const struct stream_fr
 	if (!said.present) {
 		said.not_here = has_bytes(f, DERP_KEY_LEN + 1) && rest[0] == 1;
 	} else if (has_bytes(f, DERP_KEY_LEN + 18)) {
-		addr_set(&said.addr, 6, rest, rest[16] << 8 | rest[17]);
+		if (memcmp(rest, nowhere, sizeof(nowhere)))
+			addr_set(&said.addr, 6, rest, rest[16] << 8 | rest[17]);
 		if (has_bytes(f, DERP_KEY_LEN + 19))
 			said.flags = rest[18];
 	}

@@ -223,8 +223,8 @@ struct item {
 	} link[LINKS];
 	uint32_t bucket_next;	/* of the first of those that are the same */
 	uint32_t no;		/* entry: on its connection; drop: its reason; exit: WireGuard's type */
-	uint32_t stamp;		/* waiting, passed: tick that came after it; else ms: read, buried */
-	uint32_t len : 20, kind : 3, disco : 1, hop : 2, read : 1, handled : 1, unclean : 1,
+	uint32_t stamp;		/* waiting, passed: tick that came after it; ghost: ms when it became one */
+	uint32_t len : 20, kind : 3, disco : 1, hop : 2, handled : 1, unclean : 1,
 		 first : 1, same : 1, queued : 1;
 };
 
@@ -422,6 +422,8 @@ void ledger_exit(struct ledger *l, struct peer *src, struct peer *dst, const str
 void ledger_drop(struct ledger *l, const struct capture_event *e);
 /* Does a waiting one find its entry now? Then it is gone. */
 bool ledger_wait_retry(struct ledger *l, uint32_t i);
+/* Does a drop that names no source, and waits, speak of this packet in flight? Then both are gone. */
+bool ledger_item_dropped(struct ledger *l, uint32_t i);
 /* It gets none: it is in the books from here on, and a ghost. */
 void ledger_wait_settle(struct ledger *l, uint32_t i);
 /* Those that wait too long get no entry; @all: at once. */

@@ -336,8 +336,7 @@ void ledger_item_unpass(struct ledger *l, uint32_t i)
 
 	queue_del(l, i);
 	it->kind = ITEM_ENTRY;
-	it->read = it->handled = true;	/* a later one left, at pos */
-	it->stamp = ledger_ms(l, it->pos);
+	it->handled = true;	/* a later one left, at pos */
 }
 
 void ledger_item_repair(struct ledger *l, uint32_t i, struct pair *to)

@@ -146,6 +146,23 @@ static bool join_loose(struct ledger *l, uint32_t wait, bool passed)
 	return oldest;
 }
 
+bool ledger_item_dropped(struct ledger *l, uint32_t i)
+{
+	const struct item *e = item_at(l, i);
+	uint32_t w = l->loose ? ledger_item_digest(l, e->len, e->digest) : 0, n;
+
+	for (n = 0; w && n < SEARCH_MAX; n++, w = item_at(l, w)->link[LINK_DIGEST].next) {
+		const struct item *it = item_at(l, w);
+
+		if (it->kind != ITEM_DROP || it->digest != e->digest || it->len != e->len ||
+		    it->dst != e->dst)
+			continue;
+		join_waiting(l, i, w);
+		return true;
+	}
+	return false;
+}
+
 bool ledger_wait_retry(struct ledger *l, uint32_t i)
 {
 	struct item *w = item_at(l, i);
