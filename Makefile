@@ -242,6 +242,19 @@ demo:						## a region, a broken mesh, the report, the fix (root)
 bench: all lab-bin				## what tracing costs a relay (root)
 	$(Q)$(PYTHON) tools/bench/run.py
 
+# --- real kernels in qemu --------------------------------------------------------------------
+KERNELS_LOAD := $(if $(wildcard tests/kernels/load.c),$(B)/tests/kernels/load)
+
+$(B)/tests/kernels/load: $(B)/obj/tests/kernels/load.o $(ROOMS)
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS) $< $(ROOMS) $(LDLIBS_ALL) -o $@
+
+.PHONY: kernels-bin test-kernels
+kernels-bin: all lab-bin $(KERNELS_LOAD)
+test-kernels: kernels-bin			## Debian's kernels from 5.10 to the newest, booted in qemu
+	$(Q)tests/kernels/run
+
 # --- everything, as a newcomer or CI runs it -------------------------------------------------
 .PHONY: deps test test-all check lint
 deps:						## install what building and testing need
@@ -275,7 +288,7 @@ help:						## this list
 	@awk -F'##' '/^[a-z-]+:.*##/ { split($$1, t, ":"); printf "  %-12s %s\n", t[1], $$2 }' Makefile
 
 -include $(USER_OBJ:.o=.d) $(PB_OBJ:.o=.d) $(BPF_OBJ:.o=.d) $(LOAD_OBJ:.o=.d) \
-	$(UNIT_SRC:%.c=$(B)/obj/%.d) $(UNIT_HELP:.o=.d) $(FUZZ_OBJ:.o=.d) $(FUZZ_HELP:.o=.d) \
+	$(KERNELS_LOAD:$(B)/%=$(B)/obj/%.d) $(UNIT_SRC:%.c=$(B)/obj/%.d) $(UNIT_HELP:.o=.d) $(FUZZ_OBJ:.o=.d) $(FUZZ_HELP:.o=.d) \
 	$(FUZZ_SRC:%.c=$(B)/fuzz/obj/%.d)
 
 .SECONDARY:

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 #
 # Installs what building, testing and the lab need on Debian 12. Says what it installs; does nothing where all is there.
+# `deps.sh kernels` installs what tests/kernels needs, and that alone.
 set -eu
 cd "$(dirname "$0")/../.."
 
@@ -11,9 +12,13 @@ BUILD='gcc libc6-dev make git clang llvm bpftool pkg-config binutils
 TESTS='libsodium-dev libcmocka-dev libclang-rt-14-dev clang-format mandoc
 	python3 python3-venv python3-jsonschema
 	iproute2 nftables iptables procps openssl ca-certificates curl jq xxd tcpdump tshark'
+KERNELS='qemu-system-x86'
+
+WANTED="$BUILD $TESTS"
+[ "${1:-}" != kernels ] || WANTED=$KERNELS
 
 missing() {
-	for p in $BUILD $TESTS; do
+	for p in $WANTED; do
 		case $(dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null) in
 		installed) ;;
 		*) printf '%s ' "$p" ;;
@@ -38,7 +43,7 @@ apt_install() {
 }
 
 if ! command -v dpkg-query >/dev/null; then
-	echo "deps: made for Debian 12; here, install what stands for: $(echo $BUILD $TESTS)" >&2
+	echo "deps: made for Debian 12; here, install what stands for: $(echo $WANTED)" >&2
 	exit 1
 fi
 want=$(missing)
@@ -54,6 +59,7 @@ if [ -n "$want" ]; then
 		exit 1
 	}
 fi
+[ "${1:-}" != kernels ] || exit 0
 
 # Without a Go the lab is skipped, and said so; everything else builds and runs.
 tools/setup/go.sh || echo 'deps: no Go could be had: the lab will be skipped' >&2

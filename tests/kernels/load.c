@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Loads and attaches derptrace's programs in the kernel that it runs on, and says what the verifier
+ * made of each: a line per program and load,
+ *
+ *	program VARIANT NAME INSTRUCTIONS
+ *
+ * then a line per attachment, `attached VARIANT NAME`, and `refused ...` with the reason where the
+ * kernel did not take one. Exit code 0 when everything was taken.
+ *
+ * usage: load CGROUP [VARIANT]...
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/bpf.h>
+#include <net/if.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+
+#include "abi.h"
+#include "capture/live_load.h"
+#include "derptrace.skel.h"
+
+#define PROGRAMS_MAX	64
+#define STATS_BYTES	(64u << 10)
+#define LOG_BYTES	(16u << 20)	/* kernels before 6.4 refuse a program whose log is cut off */
+#define LOG_TAIL	4000
+#define LOG_STATS	4		/* BPF_LOG_STATS: one line, processed N insns ... */
+#define LOG_ALL		(1 | LOG_STATS)
+
+/* Ways in which constants that are set before the load change what the verifier walks. */
+struct variant {
+	const char *name;
+	bool nested;		/* in a pid namespace */
+};
+
+static const struct variant variants[] = {
+	{ .name = "plain" },
+	{ .name = "nested", .nested = true },
+};
+
+static char *logs[PROGRAMS_MAX];
+
+static int say(enum libbpf_print_level level, const char *format, va_list args)
+{
+	return level == LIBBPF_WARN ? vfprintf(stderr, format, args) : 0;
+}
+
+static struct derptrace_bpf *open_programs(const struct variant *v, int log_level, size_t bytes,
+					   int *types_fd)
+{
+	struct derptrace_bpf *skel = live_load_open(types_fd);
+	struct bpf_program *prog;
+	size_t n = 0;
+
+	if (!skel)
+		return NULL;
+	skel->rodata->pid_namespace = v->nested;
+	bpf_object__for_each_program(prog, skel->obj) {
+		if (n == PROGRAMS_MAX)
+			break;
+		free(logs[n]);
+		logs[n] = calloc(1, bytes);
+		bpf_program__set_log_level(prog, (__u32)log_level);
+		bpf_program__set_log_buf(prog, logs[n++], bytes);
+	}
+	return skel;
+}
+
+/* The verifier's count: kernels before 5.16 say it in the log alone. */
+static unsigned int verified(const struct bpf_program *prog, const char *log)
+{
+	const char *line = strstr(log, "processed ");
+	struct bpf_prog_info info = { 0 };
+	__u32 len = sizeof(info);
+
+	if (!bpf_obj_get_info_by_fd(bpf_program__fd(prog), &info, &len) && info.verified_insns)
+		return info.verified_insns;
+	return line ? (unsigned int)strtoul(line + strlen("processed "), NULL, 10) : 0;
+}
+
+/* Again, with the verifier's own words, for whom has to mend it. */
+static void explain(const struct variant *v)
+{
+	struct bpf_program *prog;
+	int types_fd;
+	struct derptrace_bpf *skel = open_programs(v, LOG_ALL, LOG_BYTES, &types_fd);
+	size_t n = 0, len;
+
+	if (!skel || !derptrace_bpf__load(skel))
+		goto cleanup;
+	bpf_object__for_each_program(prog, skel->obj) {
+		len = n < PROGRAMS_MAX ? strlen(logs[n]) : 0;
+		if (len && bpf_program__fd(prog) < 0)
+			fprintf(stderr, "--- %s\n%s\n", bpf_program__name(prog),
+				logs[n] + (len > LOG_TAIL ? len - LOG_TAIL : 0));
+		n++;
+	}
+cleanup:
+	derptrace_bpf__destroy(skel);
+	if (types_fd >= 0)
+		close(types_fd);
+}
+
+/* Never stripped, never inlined: uprobes are put here. */
+__attribute__((noinline)) int load_probe_target(int n);
+__attribute__((noinline)) int load_probe_target(int n)
+{
+	asm volatile("" : "+r"(n));
+	return n;
+}
+
+static struct bpf_link *attach(struct bpf_program *prog, int cgroup)
+{
+	LIBBPF_OPTS(bpf_uprobe_opts, here, .func_name = "load_probe_target");
+
+	switch (bpf_program__type(prog)) {
+	case BPF_PROG_TYPE_CGROUP_SKB:
+	case BPF_PROG_TYPE_CGROUP_SOCK_ADDR:
+		return bpf_program__attach_cgroup(prog, cgroup);
+	case BPF_PROG_TYPE_XDP:
+		return bpf_program__attach_xdp(prog, (int)if_nametoindex("lo"));
+	case BPF_PROG_TYPE_KPROBE:
+		return bpf_program__attach_uprobe_opts(prog, getpid(), "/proc/self/exe", 0, &here);
+	default:
+		errno = EINVAL;
+		return NULL;
+	}
+}
+
+static int attach_all(const struct variant *v, struct derptrace_bpf *skel, int cgroup)
+{
+	struct bpf_link *links[PROGRAMS_MAX];
+	struct bpf_program *prog;
+	size_t n = 0;
+	int wrong = 0;
+
+	bpf_object__for_each_program(prog, skel->obj) {
+		if (!bpf_program__autoload(prog) || n == PROGRAMS_MAX)
+			continue;
+		links[n] = attach(prog, cgroup);
+		if (links[n])
+			printf("attached %s %s\n", v->name, bpf_program__name(prog));
+		else
+			printf("refused %s %s attach: %s\n", v->name, bpf_program__name(prog),
+			       strerror(errno));
+		wrong += !links[n];
+		n += links[n] != NULL;
+	}
+	load_probe_target((int)n);
+	while (n)
+		bpf_link__destroy(links[--n]);
+	return wrong;
+}
+
+static int check(const struct variant *v, int cgroup)
+{
+	struct bpf_program *prog;
+	int types_fd;
+	struct derptrace_bpf *skel = open_programs(v, LOG_STATS, STATS_BYTES, &types_fd);
+	size_t n = 0;
+	int wrong;
+
+	wrong = skel ? derptrace_bpf__load(skel) : -errno;
+	if (wrong) {
+		printf("refused %s object load: %s\n", v->name, strerror(-wrong));
+		explain(v);
+		goto cleanup;
+	}
+	bpf_object__for_each_program(prog, skel->obj) {
+		if (bpf_program__autoload(prog))
+			printf("program %s %s %u\n", v->name, bpf_program__name(prog),
+			       verified(prog, n < PROGRAMS_MAX ? logs[n] : ""));
+		n++;
+	}
+	wrong = attach_all(v, skel, cgroup);
+cleanup:
+	derptrace_bpf__destroy(skel);
+	if (types_fd >= 0)
+		close(types_fd);
+	return wrong;
+}
+
+static bool wanted(const char *name, int argc, char **argv)
+{
+	int i;
+
+	for (i = 2; i < argc; i++) {
+		if (!strcmp(argv[i], name))
+			return true;
+	}
+	return argc == 2;
+}
+
+int main(int argc, char **argv)
+{
+	int cgroup = argc > 1 ? open(argv[1], O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+	int wrong = 0;
+	size_t i;
+
+	if (cgroup < 0) {
+		fprintf(stderr, "usage: load CGROUP [VARIANT]...\n");
+		return 2;
+	}
+	libbpf_set_print(say);
+	for (i = 0; i < sizeof(variants) / sizeof(variants[0]); i++) {
+		if (wanted(variants[i].name, argc, argv))
+			wrong |= check(&variants[i], cgroup);
+	}
+	close(cgroup);
+	for (i = 0; i < PROGRAMS_MAX; i++)
+		free(logs[i]);
+	return wrong ? 1 : 0;
+}
