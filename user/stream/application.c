@@ -178,13 +178,16 @@ static bool in_http(const struct connection_app *app)
 	return app->state == APP_NEW || app->state == APP_HTTP;
 }
 
+static bool is_derp(const struct connection *c)
+{
+	return c->info.stage == STREAM_UPGRADED || c->info.stage == STREAM_DERP;
+}
+
 /* It is something else, in both directions. */
 static void ignore(struct connection *c)
 {
 	enum capture_dir dir;
 
-	if (c->info.stage >= STREAM_UPGRADED && c->info.stage != STREAM_OTHER)
-		return;
 	for (dir = CAPTURE_IN; dir <= CAPTURE_OUT; dir++) {
 		struct connection_app *app = &c->apps[dir];
 
@@ -221,6 +224,8 @@ static void feed_http(struct connection *c, struct derp_chunk *chunk, enum captu
 	if (result == HTTP_UPGRADED) {
 		application_raise(c, STREAM_UPGRADED);
 		start_derp(c, dir, true, c->info.websocket);
+	} else if (result == HTTP_OTHER && is_derp(c)) {
+		start_derp(c, dir, false, false);
 	} else if (result == HTTP_OTHER) {
 		ignore(c);
 	}

@@ -269,7 +269,7 @@ void derp_gap(struct derp *d, uint64_t time_ns, uint64_t pos, uint64_t bytes, bo
 	struct walk *w = &d->walk;
 	size_t kept = 0;
 
-	if (d->synced && exact && bytes <= w->left) {
+	if (d->synced && exact && w->left && bytes <= w->left) {
 		/* Where the start of the frame was seen nothing is missed. */
 		if (d->damaged || !d->head || d->head_len < head_need(d)) {
 			d->damaged = true;

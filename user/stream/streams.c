@@ -111,6 +111,7 @@ static void close_connection(struct streams *s, struct connection *c,
 	/* Closed is closed: what is missing now is not going to be found. */
 	c->waiting_ns = 0;
 	connection_stats(c, UINT64_MAX, &s->shared.gone);
+	s->shared.gone.waiting = 0;
 	remove_connection(s, c);
 }
 
