@@ -141,6 +141,9 @@ static int next_block(struct pcap_file *f, struct pcap_packet *p)
 
 int pcap_file_next(struct pcap_file *f, struct pcap_packet *p)
 {
+	/* What is damaged stays so. */
+	if (f->error[0])
+		return -EBADMSG;
 	return f->blocks ? next_block(f, p) : next_pcap(f, p);
 }
 
