@@ -45,8 +45,9 @@ int findings_status(const struct report *r)
 
 	if (r->verdict_count)
 		return EXIT_FOUND;
+	/* What was not seen may be lost: that is no finding. */
 	for (i = 0; i < r->pair_count; i++) {
-		if (r->pairs[i].lost.max)
+		if (r->pairs[i].lost.min)
 			return EXIT_FOUND;
 	}
 	return EXIT_NOTHING_FOUND;
