@@ -70,7 +70,8 @@ class Tcpdump(Nobody):
     def __init__(self, lab):
         self.files = [f"{lab.dir}/{r.name}.pcap" for r in lab.relays]
         self.procs = [subprocess.Popen(
-            ["ip", "netns", "exec", r.host.ns, "tcpdump", "-i", "any", "-s0", "-U", "-w", path, "tcp", "port", str(r.port)],
+            ["ip", "netns", "exec", r.host.ns, "tcpdump", "-i", "any", "-s0", "-U", "-w", path,
+             "tcp", "port", str(r.port)],
             stderr=subprocess.PIPE, start_new_session=True) for r, path in zip(lab.relays, self.files)]
         for proc in self.procs:
             proc.stderr.readline()

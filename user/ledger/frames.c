@@ -31,6 +31,20 @@ static uint64_t digest_of(const uint8_t *bytes, size_t have, uint32_t len)
 	return digest_words(words, len);
 }
 
+/*
+ * WireGuard's clear type (whitepaper, section 5.4): a handshake's messages have one length each, so that
+ * what merely begins alike is not taken for one. 0: none.
+ */
+static uint8_t wireguard_type(const uint8_t *bytes, size_t have, uint32_t len)
+{
+	if (have < 4 || bytes[1] || bytes[2] || bytes[3])
+		return 0;
+	if ((bytes[0] == 1 && len == 148) || (bytes[0] == 2 && len == 92) || bytes[0] == 3 ||
+	    bytes[0] == 4)
+		return bytes[0];
+	return 0;
+}
+
 /* False where the frame is too short, or longer than the relay takes. */
 static bool packet_of(const struct stream_frame *f, struct conn *c, uint32_t keys,
 		      enum record_hop hop, struct sight *s)
@@ -51,8 +65,7 @@ static bool packet_of(const struct stream_frame *f, struct conn *c, uint32_t key
 	};
 	s->disco = s->len >= DISCO_MIN_LEN && have >= sizeof(disco_magic) &&
 		   !memcmp(bytes, disco_magic, sizeof(disco_magic));
-	if (have >= 4 && bytes[0] >= 1 && bytes[0] <= 4 && !bytes[1] && !bytes[2] && !bytes[3])
-		s->wg = bytes[0];
+	s->wg = wireguard_type(bytes, have, s->len);
 	c->steps |= STEP_PACKET;
 	return true;
 }

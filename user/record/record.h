@@ -120,7 +120,7 @@ struct record_conn {
 	uint64_t forwards, forward_bytes;
 	uint64_t forwards_acked;	/* MESH_OUT: of them, acknowledged by TCP */
 	uint64_t derp_off;		/* position behind the last of them, from the stream's start */
-	uint64_t gaps;			/* times that frames may have been missed on it, the direction of its forwards */
+	uint64_t gaps;			/* times that its forwards may have been missed */
 };
 
 /* ForwardPacket frames of one pair on one mesh connection. Both ends tell this. */
