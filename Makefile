@@ -288,7 +288,8 @@ help:						## this list
 	@awk -F'##' '/^[a-z-]+:.*##/ { split($$1, t, ":"); printf "  %-12s %s\n", t[1], $$2 }' Makefile
 
 -include $(USER_OBJ:.o=.d) $(PB_OBJ:.o=.d) $(BPF_OBJ:.o=.d) $(LOAD_OBJ:.o=.d) \
-	$(KERNELS_LOAD:$(B)/%=$(B)/obj/%.d) $(UNIT_SRC:%.c=$(B)/obj/%.d) $(UNIT_HELP:.o=.d) $(FUZZ_OBJ:.o=.d) $(FUZZ_HELP:.o=.d) \
+	$(KERNELS_LOAD:$(B)/%=$(B)/obj/%.d) $(UNIT_SRC:%.c=$(B)/obj/%.d) $(UNIT_HELP:.o=.d) \
+	$(FUZZ_OBJ:.o=.d) $(FUZZ_HELP:.o=.d) \
 	$(FUZZ_SRC:%.c=$(B)/fuzz/obj/%.d)
 
 .SECONDARY:

@@ -69,8 +69,8 @@ def one_line(text):
     for line in text.splitlines():
         m = re.match(r"\s*deb\s+(?:\[([^]]*)\]\s+)?(\S+)\s+(\S+)\s+([^#]+)", line)
         if m:
-            options = dict(o.lower().split("=", 1) if "signed-by" not in o.lower() else ("signed-by", o.split("=", 1)[1])
-                           for o in (m.group(1) or "").split() if "=" in o)
+            options = dict(o.split("=", 1) for o in (m.group(1) or "").split() if "=" in o)
+            options = {name.lower(): value for name, value in options.items()}
             yield {"types": "deb", "uris": m.group(2), "suites": m.group(3), "components": m.group(4), **options}
 
 

@@ -78,7 +78,7 @@ class Archive:
 
 
 def archive(kernel, programs, files):
-    """What every guest has: BusyBox, init, the kernel's modules; and these programs {name: path}, files {path: bytes}."""
+    """What every guest has (BusyBox, init, the kernel's modules), these programs {name: path}, files {path: bytes}."""
     a = Archive()
     a.copy(kernel.busybox, "bin/busybox", 0o755)
     a.link("bin/sh", "busybox")
