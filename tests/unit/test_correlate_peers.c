@@ -368,6 +368,65 @@ static void test_restart(void **state)
 	script_free(&s);
 }
 
+/*
+ * B is killed at 10 s and runs again at 12 s, traced or not. What A gets for B's peer until it is back
+ * is the restart's, and so is the tail of the link.
+ */
+static void test_restart_seen_from_the_mesh(void **state)
+{
+	const struct report_verdict *v;
+	struct script s = { 0 };
+	struct record_conn *c;
+	struct record_pair *p;
+	struct record_node *n;
+	struct report r;
+	int traced;
+
+	(void)state;
+	for (traced = 0; traced < 2; traced++) {
+		script_at(&s, 1, 1);
+		script_node(&s, 1, A_IP, 0);
+		script_client(&s, 1, 1, "10.1.0.1", 1);
+		closed(script_mesh_out(&s, 10, A_IP, 5001, B_IP, 2, 0.5), 10, CAPTURE_CLOSED_RST_IN);
+		script_link(&s, 10, 1, 3, 100);
+		closed(script_mesh_in(&s, 11, A_IP, B_IP, 5002, 2, 0.5), 10, CAPTURE_CLOSED_RST_IN);
+		script_mesh_out(&s, 12, A_IP, 5003, B_IP, 2, 14);
+		script_mesh_in(&s, 13, A_IP, B_IP, 5004, 2, 12.2);
+		p = script_pair(&s, 1, 3, 140, 0, 100, 0);
+		p->books.lost = 40;
+		script_loss(&s, 1, 3, REASON_UNKNOWN_DEST, 40, 10.1, 13);
+		script_at(&s, 1, 2);
+		n = script_node(&s, 2, B_IP, 0);
+		n->ended_ns = AT(10.5);
+		closed(script_client(&s, 1, 3, "10.1.0.3", 1), 10.5, CAPTURE_CLOSED_RST_OUT);
+		c = closed(script_mesh_in(&s, 10, B_IP, A_IP, 5001, 1, 0.5), 10.5,
+			   CAPTURE_CLOSED_UNKNOWN);
+		c->from_start = true;
+		script_link(&s, 10, 1, 3, 93);
+		script_pair(&s, 1, 3, 0, 93, 0, 93);
+		if (traced) {
+			script_at(&s, 1, 3);
+			script_node(&s, 2, B_IP, 12);
+			script_client(&s, 1, 3, "10.1.0.3", 15);
+			script_mesh_in(&s, 12, B_IP, A_IP, 5003, 1, 14);
+			script_mesh_out(&s, 13, B_IP, 5004, A_IP, 1, 12.2);
+		}
+		script_close(&s, 20, true);
+		script_report(&s, NULL, &r);
+		v = only(&r, VERDICT_NODE_RESTARTED);
+		assert_int_equal(v->count.min, 47);
+		assert_string_equal(r.nodes[v->node].name, B_NAME);
+		assert_true(says(v, "was started again"));
+		assert_int_equal(r.node_count, 3);
+		assert_int_equal(link_of(&r, A_NAME, B_NAME)->state, LINK_DOWN);
+		assert_int_equal(link_of(&r, A_NAME, B_NAME "#2")->state, LINK_UP);
+		assert_int_equal(link_of(&r, B_NAME "#2", A_NAME)->state, LINK_UP);
+		assert_int_equal(r.nodes[2].traced, traced);
+		report_free(&r);
+		script_free(&s);
+	}
+}
+
 static void test_not_admitted(void **state)
 {
 	const struct report_verdict *v;
@@ -501,6 +560,7 @@ int main(void)
 		cmocka_unit_test(test_handshake),
 		cmocka_unit_test(test_coming_and_going),
 		cmocka_unit_test(test_restart),
+		cmocka_unit_test(test_restart_seen_from_the_mesh),
 		cmocka_unit_test(test_not_admitted),
 		cmocka_unit_test(test_rest),
 		cmocka_unit_test(test_rate_limited),

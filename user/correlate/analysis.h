@@ -25,6 +25,7 @@
 #include "correlate/internal.h"
 
 #define FOREVER		UINT64_MAX
+#define NOTICE_NS	(3 * NSEC_PER_SEC)	/* so late may the end of a process be told */
 
 /* Why a link is not up: the schema's words. */
 enum link_reason {
@@ -196,6 +197,8 @@ void region_times(struct analysis *a);
 /* Do they owe each other a link? False for two lives of one relay. */
 bool region_same(const struct analysis *a, uint32_t x, uint32_t y);
 bool region_overlap(const struct analysis *a, uint32_t x, uint32_t y);
+/* The life that followed an ended one; NONE. */
+uint32_t region_successor(const struct analysis *a, uint32_t node);
 
 /* --- match.c --- */
 int match_conns(struct analysis *a);

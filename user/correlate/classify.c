@@ -13,6 +13,7 @@
 #define JUST_NOW_NS	NSEC_PER_SEC		/* a destination that was there so long ago still counts */
 #define RECONNECT_NS	(2 * NSEC_PER_SEC)
 #define DEATH_NS	(3 * NSEC_PER_SEC)
+#define RECOVER_NS	(30 * NSEC_PER_SEC)	/* so long may the clients of a dead node take to come back */
 
 /* A loss and all that is needed to judge it. */
 struct loss_case {
@@ -73,13 +74,45 @@ static bool nowhere_proven(const struct analysis *a, const struct loss_case *k)
 	return any;
 }
 
+static bool at_death(const struct analysis *a, uint32_t node, uint64_t at_ns)
+{
+	const struct node *n = &a->nodes[node];
+
+	return n->life && n->ended && at_ns + DEATH_NS >= n->to_ns;
+}
+
+/* The node that took the destination's last connection with it when it ended, shortly before; NONE. */
+static uint32_t died_with(const struct analysis *a, const struct loss_case *k)
+{
+	const struct stay *last = NULL;
+	size_t count, i;
+	const struct stay *s = presence_stays(a, k->dst, &count);
+	uint64_t end_ns;
+
+	for (i = 0; k->dst && i < count; i++) {
+		if (s[i].opened_ns <= k->last_ns && (!last || s[i].opened_ns > last->opened_ns))
+			last = &s[i];
+	}
+	if (!last || !a->nodes[last->node].ended)
+		return NONE;
+	end_ns = a->nodes[last->node].to_ns;
+	return last->closed_ns + JUST_NOW_NS >= end_ns && k->last_ns + JUST_NOW_NS >= end_ns &&
+	       k->last_ns < end_ns + RECOVER_NS ? last->node : NONE;
+}
+
 /* No connection here could take it: the destination is elsewhere, or nowhere. */
 static void judge_route(const struct analysis *a, struct loss_case *k)
 {
 	uint64_t since = k->first_ns > JUST_NOW_NS ? k->first_ns - JUST_NOW_NS : 0;
 	uint32_t there = presence_elsewhere(a, k->dst, k->node, since, k->last_ns);
+	uint32_t dead = died_with(a, k);
 	const struct link *link;
 
+	if (dead != NONE) {
+		k->charge.class = VERDICT_NODE_RESTARTED;
+		k->charge.node = dead;
+		return;
+	}
 	if (there == NONE) {
 		k->charge.class = VERDICT_PEER_ABSENT;
 		if (!k->dst || !nowhere_proven(a, k))
@@ -115,13 +148,6 @@ static void judge_forward(const struct analysis *a, struct loss_case *k)
 	k->charge.class = there != NONE ? VERDICT_STALE_ROUTE : VERDICT_PEER_ABSENT;
 	if (there == NONE && !nowhere_proven(a, k))
 		k->charge.basis = BASIS_UNKNOWN;
-}
-
-static bool at_death(const struct analysis *a, uint32_t node, uint64_t at_ns)
-{
-	const struct node *n = &a->nodes[node];
-
-	return n->life && n->ended && at_ns + DEATH_NS >= n->to_ns;
 }
 
 static void judge_edge(const struct analysis *a, struct loss_case *k, const struct edge *e)

@@ -81,6 +81,26 @@ static int locals_fill(const struct analysis *a, struct finder *f)
 	return 0;
 }
 
+/*
+ * A connection that came about after that process had ended was to another one. The end is noticed
+ * late, and the next process may be quick; but no connection outlives its process.
+ */
+static bool was_gone(const struct analysis *a, uint32_t node, const struct conn *conn)
+{
+	const struct node *n = &a->nodes[node];
+	uint64_t ended_ns = n->life->info.ended_ns;
+	/* Two hosts' clocks have not been compared yet. */
+	uint64_t slack_ns = a->c->lives[conn->life]->agent == n->agent ? 0 : SETTLE_NS;
+
+	uint64_t alive_ns = conn->rec.closed_ns ? conn->rec.closed_ns : conn->told_ns;
+
+	if (!ended_ns || !(conn->rec.steps & STEP_ESTABLISHED))
+		return false;
+	return conn->rec.opened_ns > ended_ns + slack_ns ||
+	       (conn->rec.opened_ns + NOTICE_NS > ended_ns &&
+		alive_ns > ended_ns + NSEC_PER_SEC + slack_ns);
+}
+
 /* Of two lives of one relay, the one that was there at @at_ns; earlier ones else. */
 static bool fits_better(const struct analysis *a, uint32_t node, uint32_t than, uint64_t at_ns)
 {
@@ -95,14 +115,15 @@ static bool fits_better(const struct analysis *a, uint32_t node, uint32_t than, 
 }
 
 static uint32_t node_by_key(const struct analysis *a, const struct key *key, uint32_t but,
-			    uint64_t at_ns)
+			    const struct conn *conn)
 {
 	uint32_t found = NONE, i;
 
 	if (key_is_zero(key))
 		return NONE;
 	for (i = 0; i < a->traced_count; i++) {
-		if (i != but && key_equal(&a->nodes[i].key, key) && fits_better(a, i, found, at_ns))
+		if (i != but && key_equal(&a->nodes[i].key, key) && !was_gone(a, i, conn) &&
+		    fits_better(a, i, found, conn->rec.opened_ns))
 			found = i;
 	}
 	return found;
@@ -124,6 +145,8 @@ static uint32_t node_by_addr(const struct analysis *a, const struct finder *f,
 			continue;
 		if (addr_is_loopback(addr) && a->nodes[node].agent != a->nodes[self].agent)
 			continue;
+		if (was_gone(a, node, dial))
+			continue;
 		if (!port && found != NONE && a->nodes[found].identity != a->nodes[node].identity)
 			return NONE;
 		if (fits_better(a, node, found, dial->rec.opened_ns))
@@ -140,8 +163,9 @@ static uint32_t node_by_name(const struct analysis *a, const struct conn *dial, 
 	for (i = 0; *name && i < a->traced_count; i++) {
 		const struct node *n = &a->nodes[i];
 
-		if (i == self || (strcasecmp(n->life->info.tls_name, name) &&
-				  (!n->map || strcasecmp(n->map->hostname, name))))
+		if (i == self || was_gone(a, i, dial) ||
+		    (strcasecmp(n->life->info.tls_name, name) &&
+		     (!n->map || strcasecmp(n->map->hostname, name))))
 			continue;
 		if (found != NONE && a->nodes[found].identity != n->identity)
 			return NONE;	/* one name, several backends: it tells nothing */
@@ -179,10 +203,10 @@ static uint32_t target(const struct analysis *a, const struct finder *f, const s
 	node = node_by_addr(a, f, dial, self, true);
 	if (!key_is_zero(&dial->rec.peer)) {
 		if (!key_equal(&dial->rec.peer, own))
-			return node_by_key(a, &dial->rec.peer, self, dial->rec.opened_ns);
+			return node_by_key(a, &dial->rec.peer, self, dial);
 		if (node == NONE)
 			node = own_address(f, self, &dial->rec.remote) ? self :
-			       node_by_key(a, own, self, dial->rec.opened_ns);
+			       node_by_key(a, own, self, dial);
 		return node == NONE ? self : node;
 	}
 	if (node == NONE)
@@ -263,7 +287,7 @@ static int accept_edge(struct analysis *a, uint32_t self, const struct conn *acc
 
 	if (accept->rec.kind != CONN_MESH_IN && !(accept->rec.steps & STEP_WATCH_CONNS))
 		return 0;
-	from = node_by_key(a, &accept->rec.peer, self, accept->rec.opened_ns);
+	from = node_by_key(a, &accept->rec.peer, self, accept);
 	if (from == NONE) {
 		addr.port = 0;
 		from = region_untraced(a, &accept->rec.peer, &addr, NULL);
@@ -465,6 +489,19 @@ void edge_times(struct analysis *a)
 		e->ended = (!e->out || out != FOREVER) && (!e->in || in != FOREVER);
 		e->reached = reached_of(a, e);
 		e->reason = reason_of(a, e);
+	}
+	/* A relay that took another's place, and that nobody traces, is there since it was dialled. */
+	for (i = 0; i < a->edge_count; i++) {
+		const struct edge *e = &a->edges[i];
+		uint32_t ends[] = { e->from, e->to }, k;
+
+		for (k = 0; k < 2; k++) {
+			struct node *n = &a->nodes[ends[k]];
+
+			if (!n->life && n->identity != ends[k] &&
+			    (!n->from_ns || e->opened_ns < n->from_ns))
+				n->from_ns = e->opened_ns;
+		}
 	}
 }
 

@@ -15,16 +15,10 @@
 static int find_restart(struct analysis *a, uint32_t node)
 {
 	const struct node *n = &a->nodes[node];
+	uint32_t i = region_successor(a, node);
 	struct finding *f;
-	uint32_t i;
 
-	if (!n->ended)
-		return 0;
-	for (i = 0; i < a->traced_count; i++) {
-		if (i != node && a->nodes[i].identity == n->identity && a->nodes[i].from_ns >= n->to_ns)
-			break;
-	}
-	if (i == a->traced_count)
+	if (i == NONE)
 		return 0;
 	f = finding_get(a, VERDICT_NODE_RESTARTED, node, NONE, NONE, LINK_REASON_NONE);
 	if (!f)

@@ -22,7 +22,8 @@ static void drop_time(const struct correlate *c, struct loss *l, uint64_t told_n
 
 	l->from_ns = l->first_ns;
 	l->to_ns = l->last_ns;
-	if (l->basis != BASIS_RELAY)
+	/* Where snapshots are far apart the entry tells more. */
+	if (l->basis != BASIS_RELAY || told_ns > before_ns + 2 * NSEC_PER_SEC)
 		return;
 	if (before_ns > l->from_ns)
 		l->from_ns = before_ns;

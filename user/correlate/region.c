@@ -153,7 +153,8 @@ static void identities(struct analysis *a)
 			const struct node *o = &a->nodes[j];
 
 			if (j == i || !same_relay(n, o) ||
-			    life_end(a, o->life) > n->life->info.since_ns + NSEC_PER_SEC ||
+			    life_end(a, o->life) > n->life->info.since_ns +
+						   (o->ended ? NOTICE_NS : NSEC_PER_SEC) ||
 			    o->life->info.since_ns >= n->life->info.since_ns)
 				continue;
 			if (best == i ||
@@ -262,6 +263,22 @@ static uint32_t untraced_find(const struct analysis *a, const struct key *key,
 	return NONE;
 }
 
+/* The relay whose place an untraced one has taken: same key, or same address, and ended. */
+static uint32_t predecessor(const struct analysis *a, uint32_t node)
+{
+	const struct node *n = &a->nodes[node];
+	uint32_t i;
+
+	for (i = 0; i < a->traced_count; i++) {
+		const struct node *o = &a->nodes[i];
+
+		if (o->ended && ((!key_is_zero(&n->key) && key_equal(&n->key, &o->key)) ||
+				 (n->addr.port && addr_equal(&n->addr, &o->addr))))
+			return o->identity;
+	}
+	return node;
+}
+
 uint32_t region_untraced(struct analysis *a, const struct key *key, const struct addr *addr,
 			 const char *tls_name)
 {
@@ -289,6 +306,8 @@ uint32_t region_untraced(struct analysis *a, const struct key *key, const struct
 	/* Where it listens tells more than the port from which it dialled. */
 	if (addr->family && (!n->addr.family || (!n->addr.port && addr->port)))
 		n->addr = *addr;
+	if (n->identity == at)
+		n->identity = predecessor(a, at);
 	if (n->map)
 		text_copy(n->name, sizeof(n->name) - 8, n->map->hostname);
 	else if (n->addr.port)
@@ -335,4 +354,19 @@ bool region_same(const struct analysis *a, uint32_t x, uint32_t y)
 bool region_overlap(const struct analysis *a, uint32_t x, uint32_t y)
 {
 	return a->nodes[x].from_ns < a->nodes[y].to_ns && a->nodes[y].from_ns < a->nodes[x].to_ns;
+}
+
+uint32_t region_successor(const struct analysis *a, uint32_t node)
+{
+	const struct node *n = &a->nodes[node];
+	uint32_t i;
+
+	for (i = 0; n->ended && i < a->node_count; i++) {
+		const struct node *o = &a->nodes[i];
+
+		if (i != node && o->identity == n->identity && o->from_ns > n->from_ns &&
+		    o->from_ns + NOTICE_NS >= n->to_ns)
+			return i;
+	}
+	return NONE;
 }

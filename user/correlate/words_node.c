@@ -52,24 +52,28 @@ void words_node_restarted(struct words *w)
 {
 	const struct finding *f = w->f;
 	const struct node *n = &w->a->nodes[f->node];
-	uint32_t i, next = NONE;
+	uint32_t next = region_successor(w->a, f->node);
+	uint64_t peers = 0;
+	size_t i;
 
-	for (i = 0; i < w->a->traced_count; i++) {
-		if (i != f->node && w->a->nodes[i].identity == n->identity &&
-		    w->a->nodes[i].from_ns >= n->to_ns && next == NONE)
-			next = i;
-	}
+	for (i = 0; i < w->a->stay_count; i++)
+		peers += w->a->stays[i].node == f->node &&
+			 w->a->stays[i].closed_ns + NSEC_PER_SEC >= n->to_ns;
 	text_add(&w->summary, "%s (pid %d) ended%s, and all its connections with it", n->name,
 		 n->life ? n->life->info.pid : 0, next != NONE ? " and was started again" : "");
 	if (f->count)
-		text_add(&w->summary, "; %s were lost inside or on their way to it",
-			 words_count(f->count, "packet").s);
-	words_line(w, "it ended %s before the end of the trace, with %s connected",
+		text_add(&w->summary, "; %s were lost inside it, on their way to it, or until its "
+			 "peers were back", words_count(f->count, "packet").s);
+	words_line(w, "it ended %s before the end of the trace, with %s",
 		   text_span(w->a->end_ns > n->to_ns ? w->a->end_ns - n->to_ns : 0).s,
-		   words_count(n->life ? n->life->info.peers : 0, "peer").s);
-	if (next != NONE)
+		   words_count(peers, "client connection").s);
+	if (next != NONE && !w->a->nodes[next].life)
+		words_line(w, "another process took its place, which is not traced (with --pid none is "
+			   "picked up)");
+	else if (next != NONE)
 		words_line(w, "pid %d took its place %s later%s", w->a->nodes[next].life->info.pid,
-			   text_span(w->a->nodes[next].from_ns - n->to_ns).s,
+			   text_span(w->a->nodes[next].from_ns > n->to_ns ?
+				     w->a->nodes[next].from_ns - n->to_ns : 0).s,
 			   key_equal(&n->key, &w->a->nodes[next].key) ? " with the same key" : "");
 	if (f->count)
 		words_pairs(w);

@@ -101,8 +101,8 @@ void words_peer_absent(struct words *w)
 		text_add(&w->fix, "trace the region's other nodes with this one: `ssh NODE derptrace record "
 			 "-o - | derptrace report live -`");
 	else
-		text_add(&w->fix, "reconnect %s (restart its agent); packets to it are lost until then",
-			 whom(w, &t));
+		text_add(&w->fix, "reconnect %s (restart the agent there); what is sent to it is lost "
+			 "until then", whom(w, &t));
 }
 
 void words_queue_drop(struct words *w)
