@@ -295,6 +295,34 @@ static void test_many_restarts(void **state)
 	correlate_free(c);
 }
 
+/* More nodes than the limit: the first stay, the rest is counted. */
+static void test_too_many_nodes(void **state)
+{
+	const struct correlate_limits limits = { .max_nodes = 2 };
+	struct correlate *c = correlate_new(NULL, &limits);
+	struct script s = { 0 };
+	struct report r;
+	size_t i;
+	int node;
+
+	(void)state;
+	for (node = 0; node < 4; node++) {
+		script_at(&s, 1, node + 1);
+		script_node(&s, node + 1, ip_of(node), 0);
+		script_pair(&s, 1, 2, 10, 0, 0, 10);
+	}
+	script_close(&s, 10, true);
+	for (i = 0; i < s.count; i++)
+		assert_int_equal(correlate_put(c, &s.v[i]), 0);
+	assert_int_equal(correlate_report(c, &r), 0);
+	assert_int_equal(r.node_count, 2);
+	assert_int_equal(r.nodes_left_out, 2);
+	assert_int_equal(pair_of(&r, 1, 2)->delivered, 20);
+	report_free(&r);
+	correlate_free(c);
+	script_free(&s);
+}
+
 /* Losses of a long trace are taken together; none is forgotten. */
 static void test_many_losses(void **state)
 {
@@ -367,6 +395,7 @@ int main(void)
 		cmocka_unit_test(test_order_of_nodes),
 		cmocka_unit_test(test_other_row),
 		cmocka_unit_test(test_many_restarts),
+		cmocka_unit_test(test_too_many_nodes),
 		cmocka_unit_test(test_many_losses),
 		cmocka_unit_test(test_edges_of_input),
 	};

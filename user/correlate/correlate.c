@@ -12,6 +12,7 @@
 
 #define MAX_PAIRS	262144u
 #define MAX_NODES	1024u
+#define STAGE_KEPT	(4u << 20)
 #define STAGE_BYTES	(1ull << 30)	/* of one open snapshot; a greater one is no snapshot of ours */
 
 struct correlate *correlate_new(const struct derpmap *map, const struct correlate_limits *limits)
@@ -51,6 +52,7 @@ void correlate_free(struct correlate *c)
 		life_free(c->lives[i]);
 	table_free(&c->life_index);
 	table_free(&c->pair_index);
+	table_free(&c->left_out);
 	free(c->agents);
 	free(c->lives);
 	free(c->peers);
@@ -162,6 +164,12 @@ static int stage_apply(struct correlate *c, uint32_t agent)
 			return err;
 	}
 	a->stage_len = 0;
+	/* One that tells everything is many times as long as those that follow. */
+	if (a->stage_cap > STAGE_KEPT) {
+		free(a->stage);
+		a->stage = NULL;
+		a->stage_cap = 0;
+	}
 	return state_trim(c, agent);
 }
 

@@ -14,7 +14,7 @@ struct derpmap;
 
 struct correlate_limits {
 	uint32_t max_pairs;	/* 0: 262,144; over it: the exact other row */
-	uint32_t max_nodes;	/* 0: 1,024 node lives (restarts count) */
+	uint32_t max_nodes;	/* 0: 1,024 node lives (restarts count); over it: left out, and counted */
 };
 
 struct correlate;

@@ -174,7 +174,7 @@ struct correlate {
 	struct table pair_index;
 	struct loss *losses;
 	size_t loss_count, loss_cap, loss_limit;
-	uint64_t refused_lives;	/* over limits.max_nodes */
+	struct table left_out;	/* (agent, node): lives over limits.max_nodes */
 };
 
 /* The peer's number; NONE without memory. @make false: 0 where it is not known. */

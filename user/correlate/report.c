@@ -343,6 +343,7 @@ static void put_agents(const struct analysis *a, struct report *out)
 	size_t i;
 
 	out->end_ns = a->end_ns;
+	out->nodes_left_out = a->c->left_out.used;
 	strcpy(out->mode, "full");
 	for (i = 0; i < a->c->agent_count; i++) {
 		const struct agent *agent = &a->c->agents[i];

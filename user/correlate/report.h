@@ -112,6 +112,7 @@ struct report {
 	struct report_landing same_node, across;
 	uint64_t segments_lost, connections, without_secret, unsynchronised;
 	uint64_t agents, agents_cut;
+	uint64_t nodes_left_out;	/* over the limit of nodes: nothing of theirs is in here */
 	double cpu_percent;		/* negative: null */
 	char mode[16];
 };

@@ -101,7 +101,7 @@ static struct life *life_get(struct correlate *c, uint32_t agent, uint32_t node,
 	if (at)
 		return c->lives[*at];
 	if (c->life_count >= c->limits.max_nodes) {
-		c->refused_lives++;
+		*err = table_put(&c->left_out, key, 1);
 		return NULL;
 	}
 	*err = -ENOMEM;
