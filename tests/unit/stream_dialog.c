@@ -341,7 +341,7 @@ void dialog_begin(struct dialog *s, const struct dialog_options *o)
 	s->websocket = o->websocket;
 	if (o->tls)
 		shake_hands(s, o);
-	if (!o->distrust)
+	if (!o->distrust && !o->bare)
 		upgrade(s, o);
 }
 

@@ -91,6 +91,7 @@ struct dialog_options {
 	bool dialled;
 	bool websocket;
 	bool fast_start;
+	bool bare;		/* no upgrade */
 	bool retry;		/* the server asks for another group first */
 	bool distrust;		/* the server wants a certificate in vain; that is all there is */
 	uint64_t seed;

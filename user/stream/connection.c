@@ -293,11 +293,11 @@ static bool unsynchronised(const struct connection *c, enum capture_dir dir)
 static void note_stage(struct connection *c)
 {
 	const struct tls_side *sides = c->tls ? c->tls->sides : NULL;
-	uint64_t enough = c->midstream ? 1 : 2;
 
-	/* The first sealed record of each side belongs to the handshake. */
-	if (sides && c->info.stage == STREAM_TLS && sides[0].sealed >= enough &&
-	    sides[1].sealed >= enough)
+	/* The first sealed record of each side belongs to the handshake, if that was seen. */
+	if (sides && c->info.stage == STREAM_TLS &&
+	    (c->midstream ? sides[0].sealed || sides[1].sealed :
+			    sides[0].sealed > 1 && sides[1].sealed > 1))
 		application_raise(c, STREAM_TLS_DONE);
 	c->info.secret_missing = c->tls && c->info.stage >= STREAM_TLS_DONE && !c->info.decrypted;
 	c->info.unsynchronised = unsynchronised(c, CAPTURE_IN) || unsynchronised(c, CAPTURE_OUT);
