@@ -152,6 +152,9 @@ void live_conn_announce(struct live *live, struct live_conn *conn, uint64_t time
 	conn->announced = true;
 	event = live_conn_event(conn, CAPTURE_CONN_OPEN, time_ns);
 	event.facts = conn->facts.tcp_state ? &conn->facts : NULL;
+	/* Its first bytes are told next: what the socket says of now would make a gap of them. */
+	if (live_early_find(live, conn->node->slot, &conn->local, &conn->remote))
+		event.facts = NULL;
 	event.open = (struct capture_conn_open){
 		.role = conn->role, .local = conn->local, .remote = conn->remote,
 		/* Before it is answered the other side's first number is not known. */
