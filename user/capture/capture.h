@@ -76,6 +76,7 @@ struct capture_node_up {
 	int pid;		/* 0: from a file */
 	const char *name;	/* comm, or the file's name */
 	const char *software;	/* "tailscale.com/cmd/derper v1.102.5"; NULL: not known */
+	const char *hostname;	/* of its own -hostname option; NULL: not given */
 	const struct addr *listeners;
 	size_t listener_count;
 };

@@ -131,11 +131,14 @@ int live_nodes_find(struct live *live)
 void live_node_announce(struct live *live, struct live_node *node)
 {
 	struct addr listeners[RELAY_LISTENERS_MAX];
+	char hostname[128];
 	struct capture_event event = {
 		.type = CAPTURE_NODE_UP, .time_ns = clock_now_ns(), .node = node->id,
 		.node_up = {
 			.pid = node->relay->pid, .name = node->relay->comm,
 			.software = node->software[0] ? node->software : NULL,
+			.hostname = relay_hostname(node->relay->pid, hostname, sizeof(hostname)) ?
+				    hostname : NULL,
 			.listeners = listeners, .listener_count = node->relay->listener_count,
 		},
 	};

@@ -80,6 +80,12 @@ void relay_free(struct relay_finder *finder, struct relay *relay);
 /* Read its listeners again: some may have come or gone. Cheap where not. 0, or -errno. */
 int relay_listeners_update(struct relay *relay);
 
+/*
+ * What the process was told with -hostname, printable ASCII; false where it was not. Clients and mesh
+ * peers must reach it by this name: TLS refuses others.
+ */
+bool relay_hostname(pid_t pid, char *name, size_t size);
+
 /* Inodes of the sockets that a process holds: sorted, *inodes to be freed. 0, or -errno. */
 int relay_socket_inodes(pid_t pid, uint32_t **inodes, size_t *count);
 bool relay_holds_inode(const uint32_t *inodes, size_t count, uint32_t inode);

@@ -32,7 +32,7 @@ struct tracer {
 	uint64_t searched_ns;		/* attached, and the first search of memory ended */
 	uint64_t ready_ns;		/* and what it found was tried on what flows */
 	uint64_t segments_lost, drops_lost;
-	uint64_t cpu_ns, cpu_at_ns;	/* at the last snapshot */
+	uint64_t cpu_ns, cpu_at_ns;	/* when the window began */
 	bool from_file, told;
 };
 
@@ -135,6 +135,15 @@ static void tick_ledgers(struct tracer *t, uint64_t now_ns)
 	}
 }
 
+static uint64_t own_cpu_ns(void)
+{
+	struct rusage u;
+
+	getrusage(RUSAGE_SELF, &u);
+	return (u.ru_utime.tv_sec + u.ru_stime.tv_sec) * NSEC_PER_SEC +
+	       (u.ru_utime.tv_usec + u.ru_stime.tv_usec) * 1000ULL;
+}
+
 /* Ready when every connection that carries data is read, or a second after the search for its secret. */
 static void check_ready(struct tracer *t, uint64_t now_ns)
 {
@@ -143,8 +152,11 @@ static void check_ready(struct tracer *t, uint64_t now_ns)
 	if (t->ready_ns || !t->searched_ns)
 		return;
 	streams_stats(t->streams, &stats);
-	if (!stats.waiting || t->from_file || now_ns >= t->searched_ns + OPENING_NS)
-		t->ready_ns = now_ns;
+	if (stats.waiting && !t->from_file && now_ns < t->searched_ns + OPENING_NS)
+		return;
+	t->ready_ns = now_ns;
+	t->cpu_at_ns = clock_now_ns();
+	t->cpu_ns = own_cpu_ns();
 }
 
 /*
@@ -291,19 +303,12 @@ bool tracer_has_older(const struct tracer *t, uint64_t before_ns)
 	return false;
 }
 
-static double measure_cpu(struct tracer *t, uint64_t now_ns)
+/* Of one core, since the window began; negative: not known. */
+static double cpu_percent(const struct tracer *t, uint64_t now_ns)
 {
-	uint64_t cpu_ns, cpu_before = t->cpu_ns, at_before = t->cpu_at_ns;
-	struct rusage u;
-
-	getrusage(RUSAGE_SELF, &u);
-	cpu_ns = (u.ru_utime.tv_sec + u.ru_stime.tv_sec) * NSEC_PER_SEC +
-		 (u.ru_utime.tv_usec + u.ru_stime.tv_usec) * 1000ULL;
-	t->cpu_ns = cpu_ns;
-	t->cpu_at_ns = now_ns;
-	if (!at_before || now_ns <= at_before)
+	if (t->from_file || !t->cpu_at_ns || now_ns <= t->cpu_at_ns)
 		return -1;
-	return 100.0 * (cpu_ns - cpu_before) / (now_ns - at_before);
+	return 100.0 * (own_cpu_ns() - t->cpu_ns) / (now_ns - t->cpu_at_ns);
 }
 
 static int tell_agent(struct tracer *t, uint64_t now_ns, bool final, const struct record_sink *sink)
@@ -323,7 +328,7 @@ static int tell_agent(struct tracer *t, uint64_t now_ns, bool final, const struc
 	a->connections = stats.connections;
 	a->without_secret = stats.without_secret;
 	a->unsynchronised = stats.unsynchronised;
-	a->cpu_percent = t->from_file ? -1 : measure_cpu(t, now_ns);
+	a->cpu_percent = cpu_percent(t, now_ns);
 	strcpy(a->mode, "full");
 	return sink->put(sink->ctx, &r);
 }

@@ -51,6 +51,7 @@ struct ledger *ledger_new(uint32_t node, uint64_t agent, const struct capture_no
 		l->info.pid = up->pid;
 		copy_text(l->info.name, sizeof(l->info.name), up->name);
 		copy_text(l->info.software, sizeof(l->info.software), up->software);
+		copy_text(l->info.tls_name, sizeof(l->info.tls_name), up->hostname);
 	}
 	if (getrandom(&l->seed, sizeof(l->seed), 0) != sizeof(l->seed) || ledger_items_init(l))
 		goto fail;

@@ -235,6 +235,9 @@ static int at_end(struct record_reader *r, int err, const struct record_sink *si
 	}
 	if (err)
 		return err;
+	if (!r->begun)
+		return damaged(r, 0, "no derptrace records",
+			       "name a .dtr, .pcap or .pcapng file, or a pipe from `derptrace record -o -`");
 	if (r->len)
 		return damaged(r, r->len, "cut in the middle of a block",
 			       "what stands before it is reported");

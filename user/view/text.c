@@ -140,6 +140,17 @@ static void verdict(const struct text *t, const struct report_verdict *v)
 	paint(t, PLAIN);
 }
 
+static bool saw_all(const struct report *r)
+{
+	size_t i;
+
+	for (i = 0; i < r->node_count; i++) {
+		if (r->nodes[i].untraced)
+			return false;
+	}
+	return !r->agents_cut && !r->segments_lost && !r->without_secret && !r->unsynchronised;
+}
+
 static void verdicts(const struct text *t)
 {
 	size_t i;
@@ -148,9 +159,13 @@ static void verdicts(const struct text *t)
 		fputs("\nNothing was traced.\n", t->out);
 		return;
 	}
-	if (!t->r->verdict_count) {
+	if (!t->r->verdict_count && saw_all(t->r)) {
 		paint(t, GREEN);
 		fputs("\nNothing found: every packet that entered is accounted for.\n", t->out);
+		paint(t, PLAIN);
+	} else if (!t->r->verdict_count) {
+		paint(t, YELLOW);
+		fputs("\nNothing found in what was seen; not all was.\n", t->out);
 		paint(t, PLAIN);
 	}
 	for (i = 0; i < t->r->verdict_count; i++)
