@@ -178,6 +178,21 @@ static void no_route(void **state)
 	lh_free(t);
 }
 
+/* The drop waits for its entry, when time would conclude. */
+static void the_word_waits(void **state)
+{
+	struct lh *t = two_clients();
+
+	(void)state;
+	lh_send(t, 1, 2, P(1));
+	lh_wait(t, 1050);
+	lh_drop(t, "queue_head", 0, 2, P(1));
+	lh_wait(t, 500);
+	check_books(t, 1, 2, BOOKS(1, 0, 0, 1, 0));
+	assert_int_equal(lh_lost(t, 1, 2, REASON_QUEUE_HEAD), 1);
+	lh_free(t);
+}
+
 static void destination_came_too_late(void **state)
 {
 	struct lh *t = two_clients();
@@ -525,6 +540,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(relay_says_dropped),
 	cmocka_unit_test(a_later_one_left),
 	cmocka_unit_test(the_word_comes_after_the_inference),
+	cmocka_unit_test(the_word_waits),
 	cmocka_unit_test(no_route),
 	cmocka_unit_test(destination_came_too_late),
 	cmocka_unit_test(drained),

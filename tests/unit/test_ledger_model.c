@@ -48,7 +48,7 @@ struct rconn {
 	uint64_t end[FRAMES];	/* position behind it */
 	uint64_t at[FRAMES];	/* when it arrived */
 	int arrived, read, told;
-	uint64_t arrive_pos, first_pos;
+	uint64_t arrive_pos;
 };
 
 struct sim {
@@ -232,11 +232,6 @@ static struct rconn *new_conn(struct sim *s)
 	return c;
 }
 
-static void attach(struct sim *s, struct rconn *c)
-{
-	c->arrive_pos = c->first_pos = s->t->conns[c->conn].in_pos;
-}
-
 static void client_up(struct sim *s, uint32_t who)
 {
 	struct rconn *c = new_conn(s);
@@ -245,7 +240,7 @@ static void client_up(struct sim *s, uint32_t who)
 		return;
 	c->who = who;
 	lh_client(s->t, c->conn, who);
-	attach(s, c);
+	c->arrive_pos = s->t->conns[c->conn].in_pos;
 	s->active[who] = c;
 }
 
@@ -281,7 +276,7 @@ static void mesh_up(struct sim *s, bool out)
 		lh_mesh_out(s->t, c->conn);
 	else
 		lh_mesh_in(s->t, c->conn);
-	attach(s, c);
+	c->arrive_pos = s->t->conns[c->conn].in_pos;
 	for (who = LOCAL + 1; out && who <= PEERS; who++)
 		set_present(s, c, who, true);
 }
@@ -581,18 +576,18 @@ static void model(void **state)
 {
 	unsigned int seeds = getenv("LEDGER_SEEDS") ? atoi(getenv("LEDGER_SEEDS")) : 3, seed;
 	unsigned int from = getenv("LEDGER_SEED") ? atoi(getenv("LEDGER_SEED")) : 1;
+	uint64_t lost = 0, untraced = 0, before;
 	size_t i;
 
 	(void)state;
 	for (i = 0; i < sizeof(configs) / sizeof(configs[0]); i++) {
-		uint64_t lost = 0, untraced = 0;
-
+		before = lost;
 		for (seed = from; seed < from + seeds; seed++)
 			lost += run(&configs[i], seed, &untraced);
-		printf("measured %s: %lu lost, %lu untraced\n", configs[i].name, (long)lost,
-		       (long)untraced);
-		assert_true(lost > 0);
+		assert_true(lost > before);
 	}
+	printf("measured: %zu kinds of relays, %lu packets lost and known as lost, %lu untraced\n", i,
+	       (long)lost, (long)untraced);
 }
 
 int main(void)
