@@ -62,9 +62,14 @@ static const struct verb verb = {
 	.take = take,
 };
 
+static const char *name_of(const struct pcap_cmd *cmd)
+{
+	return strcmp(cmd->path, "-") ? cmd->path : "standard output";
+}
+
 static int refuse(const struct pcap_cmd *cmd, const char *why)
 {
-	fprintf(stderr, "derptrace pcap: %s: %s\n", cmd->path, why);
+	fprintf(stderr, "derptrace pcap: %s: %s\n", name_of(cmd), why);
 	return -1;
 }
 
@@ -146,7 +151,7 @@ static int interval(void *ctx, uint64_t now_ns)
 static void say_counts(const struct pcap_cmd *cmd, const struct pcapng_counts *n)
 {
 	fprintf(stderr, "derptrace pcap: %s: %llu packets of %u node%s, %llu decrypted frames\n",
-		cmd->path, (unsigned long long)n->packets, n->nodes, n->nodes == 1 ? "" : "s",
+		name_of(cmd), (unsigned long long)n->packets, n->nodes, n->nodes == 1 ? "" : "s",
 		(unsigned long long)n->frames);
 	fprintf(stderr,
 		"derptrace pcap: connections: %llu %s, %llu as decrypted frames, %llu not readable\n",
@@ -199,7 +204,7 @@ int cmd_pcap(int argc, char **argv)
 	if (cmd.options.secrets)
 		fprintf(stderr, "derptrace pcap: WARNING: %s will hold the TLS secrets of these connections: "
 			"whoever has it can read all that passed on them. Keep it private, and delete it soon.\n",
-			cmd.path);
+			name_of(&cmd));
 	cmd.pcapng = pcapng_new(fd, &cmd.options);
 	if (!cmd.pcapng) {
 		fputs("derptrace pcap: out of memory\n", stderr);
