@@ -163,8 +163,8 @@ static void say_attached(struct session *s)
 		connections += c;
 	}
 	if (!s->hooks->quiet && nodes)
-		fprintf(stderr, "derptrace: attached to %u relay node%s; nothing was restarted\n", nodes,
-			nodes == 1 ? "" : "s");
+		fprintf(stderr, "derptrace: attached to %u relay node%s with %u connection%s; nothing was restarted\n",
+			nodes, nodes == 1 ? "" : "s", connections, connections == 1 ? "" : "s");
 }
 
 /* Ready when every live source is. */

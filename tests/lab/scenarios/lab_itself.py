@@ -9,7 +9,7 @@ from lab import Lab, LabError, scenario, tail, until
 from parts.net import inside
 
 
-def carry(lab, src_relay, dst_relay, count=500, rate=2000, websocket=False, tag=""):
+def carry(lab, src_relay, dst_relay, count=500, rate=500, websocket=False, tag=""):
     """Sends count packets across and awaits every one; returns both keys."""
     one = lab.goclient(lab.host("c1"), websocket=websocket)
     two = lab.goclient(lab.host("c2"), websocket=websocket)

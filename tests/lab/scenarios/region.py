@@ -59,7 +59,7 @@ def test_seed_case():
         relays = two_nodes(lab, False, False)
         report, peers, before = traced_traffic(lab, relays, traffic=(
             "list", "p0>p1,p1>p0,p0>p2,p2>p0,p1>p3,p3>p1,p4>p7,p5>p9,p10>p12,p11>p15", "count=1000",
-            "size=1-1400", "kind=mixed", "rate=2000", "burst=4"))
+            "size=1-1400", "kind=mixed", "rate=400", "burst=4"))
         truth = peers.truth()
         check_pairs(report, truth)
         check_counters(report, relays, before)
