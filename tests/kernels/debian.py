@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Debian's kernels, fetched through an apt of our own under build/: its sources are the machine's with other suites, and
+"""Debian's kernels, fetched through an apt of our own under build/: its sources are the machine's with other suites;
 the machine's own stay as they are. Nothing is installed; packages are unpacked.
 """
 import dataclasses
