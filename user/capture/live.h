@@ -72,6 +72,8 @@ struct live_conn {
 	uint32_t ahead;			/* TCP has accepted all before it */
 	uint32_t handed;		/* all before it was handed over */
 	uint32_t island, island_end;	/* handed over too, beyond a hole; equal: none */
+	bool contested;			/* two segments of this batch are of the same bytes ... */
+	uint32_t contested_at;		/* ... from here on */
 	uint64_t pending_ns;		/* since when */
 
 	bool ask;			/* its facts may change without a packet */

@@ -190,6 +190,22 @@ static bool is_plausible(const struct abi_segment *s)
 		!live_seq_after(end, s->rcv_nxt + s->rcv_wnd + 1));
 }
 
+/*
+ * TCP had not accepted these bytes when they passed once more: what passed before may have been
+ * thrown away (a bad checksum), and is not confirmed before both were handed over.
+ */
+static void note_contest(struct live_conn *conn, const struct abi_segment *s)
+{
+	uint32_t seq = s->seq + s->offset;
+
+	if (!conn->has_in || !has_facts(s) || !live_seq_after(conn->in_end, seq) ||
+	    live_seq_after(s->rcv_nxt, seq))
+		return;
+	if (!conn->contested || live_seq_after(conn->contested_at, seq))
+		conn->contested_at = seq;
+	conn->contested = true;
+}
+
 static void note_inbound(struct live_conn *conn, const struct abi_segment *s)
 {
 	uint32_t end = piece_end(s);
@@ -202,6 +218,7 @@ static void note_inbound(struct live_conn *conn, const struct abi_segment *s)
 	}
 	if (s->dir != ABI_IN || !s->len || !is_plausible(s))
 		return;
+	note_contest(conn, s);
 	if (!conn->has_in)
 		conn->in_end = end;
 	conn->has_in = true;
@@ -218,6 +235,8 @@ static void confirm(struct live *live, struct live_conn *conn, uint64_t time_ns)
 		return;
 	if (live_seq_after(upto, conn->handed))
 		upto = conn->handed;
+	if (conn->contested && live_seq_after(upto, conn->contested_at))
+		upto = conn->contested_at;
 	if (!live_seq_after(upto, conn->facts.rcv_nxt))
 		return;
 	conn->facts.rcv_nxt = upto;
@@ -228,15 +247,18 @@ static void confirm(struct live *live, struct live_conn *conn, uint64_t time_ns)
 	live_emit(live, &event);
 }
 
-/* Tell what TCP has accepted by now; forget those that wait for nothing. */
-static void pending_tell(struct live *live, uint64_t now_ns)
+/* Tell what TCP has accepted by now; @all was handed over: forget those that wait for nothing. */
+static void pending_tell(struct live *live, uint64_t now_ns, bool all)
 {
 	struct live_conn *conn;
 	size_t i;
 
 	for (i = 0; i < live->pending_count; i++) {
 		conn = live->pending[i];
+		conn->contested &= !all;
 		confirm(live, conn, now_ns);
+		if (conn->contested)
+			continue;
 		if ((is_confirmed(conn) && conn->facts.rcv_nxt == conn->ahead) || conn->closed ||
 		    now_ns - conn->pending_ns > PENDING_GIVE_UP_NS) {
 			conn->pending = false;
@@ -275,7 +297,7 @@ static void segment_note(struct live *live, const struct abi_segment *s, const u
 		live_conn_start(live, conn, s);
 	learn_base(conn, s);
 	note_inbound(conn, s);
-	if (!is_confirmed(conn))
+	if (!is_confirmed(conn) || conn->contested)
 		pending_add(live, conn, clock_now_ns());
 }
 
@@ -510,7 +532,7 @@ void live_record_replay(struct live *live, struct live_node *node)
 	live_ask_pending(live);
 	for (h = node->held; h; h = h->next)
 		record_tell(live, h->record, h->len);
-	pending_tell(live, clock_now_ns());
+	pending_tell(live, clock_now_ns(), true);
 }
 
 void live_drain(struct live *live)
@@ -526,7 +548,7 @@ void live_drain(struct live *live)
 	/* A record that is still being written ends the batch for both readings. */
 	end = at;
 	live_ask_pending(live);
-	pending_tell(live, clock_now_ns());
+	pending_tell(live, clock_now_ns(), false);
 	while ((record = live_ring_next(&live->ring, &pos, end, &len))) {
 		record_tell(live, record, len);
 		if (pos - released > RELEASE_BYTES) {
@@ -535,5 +557,5 @@ void live_drain(struct live *live)
 		}
 	}
 	live_ring_release(&live->ring, pos);
-	pending_tell(live, clock_now_ns());
+	pending_tell(live, clock_now_ns(), true);
 }
