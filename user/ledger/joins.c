@@ -6,6 +6,7 @@
 #include "ledger/internal.h"
 
 #define SEARCH_MAX	256u	/* packets of one digest that are looked at */
+#define SEARCH_NEAR	64u	/* the same, once one was found */
 #define DROP_SEARCH_MAX	4096u	/* the same for a drop that names no source: there are few drops */
 #define CONTRADICTIONS	3	/* joins that take a claim from memory down */
 
@@ -129,8 +130,9 @@ static bool join_loose(struct ledger *l, uint32_t wait, bool passed)
 {
 	const struct item *w = item_at(l, wait);
 	uint32_t i = ledger_item_digest(l, w->len, w->digest), n, oldest = 0;
+	uint32_t max = passed ? SEARCH_MAX : DROP_SEARCH_MAX;
 
-	for (n = 0; i && n < DROP_SEARCH_MAX; n++, i = item_at(l, i)->link[LINK_DIGEST].next) {
+	for (n = 0; i && n < max; n++, i = item_at(l, i)->link[LINK_DIGEST].next) {
 		const struct item *it = item_at(l, i);
 
 		if (item_side(it) != SIDE_IN || it->digest != w->digest || it->len != w->len ||
@@ -138,6 +140,9 @@ static bool join_loose(struct ledger *l, uint32_t wait, bool passed)
 			continue;
 		if (passed && (it->kind != ITEM_PASSED || it->pos < w->time_ns))
 			continue;
+		/* They stand nearly in order: the oldest is not far behind the first. */
+		if (!oldest && n + SEARCH_NEAR < max)
+			max = n + SEARCH_NEAR;
 		if (!oldest || it->time_ns < item_at(l, oldest)->time_ns)
 			oldest = i;
 	}

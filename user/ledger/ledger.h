@@ -21,13 +21,17 @@
  *		- passed: a later packet of the same entry connection, pair, class and exit left, and the
  *		  exit was the only one all the while (no second connection of the destination, no change
  *		  of route), and no observation was missed at the exit meanwhile;
- *		- no route: read by the relay, and the destination has neither a connection here nor is
- *		  known to be behind a mesh connection, for one second;
- *		- drained: read by the relay, older than one second, its destination's connection here
- *		  has had nothing unsent in its socket for a second, and is readable without a gap;
+ *		- no route: handled by the relay, and the destination has neither a connection here nor
+ *		  is known to be behind a mesh connection, for one second;
+ *		- drained: handled by the relay for one second, and its destination's connection here has
+ *		  had nothing stuck in its socket for a second (or a packet of its class that entered
+ *		  later has left there), and is readable without a gap;
  *		- its entry connection ended with it unread; its exit's connection ended with it inside.
  *  untraced	in flight, and its exit may have been missed: the exit's stream had a gap, or could not be
  *		read, at some moment since it entered, and a later packet has left or a second has passed.
+ *  handled: read, and a later packet of its entry connection is known to be through, or nothing is left
+ *  to read there and no mesh connection is stuck: a sender's reader writes to the mesh itself.
+ *
  *  in_flight	the rest of the in-flight list, counted one by one.
  */
 #ifndef DT_LEDGER_H
@@ -38,9 +42,10 @@
 #include "stream/stream.h"
 
 struct ledger_limits {
-	uint32_t max_connections;	/* 0: 65,536; over it: counted in the node's books only */
-	uint32_t max_pairs;		/* 0: 262,144; over it: an exact "other" row */
-	uint32_t max_in_flight;		/* 0: 262,144 packets; over it the oldest become untraced */
+	uint32_t max_connections;	/* 0: 65,536; over it: known by their frames alone */
+	uint32_t max_pairs;		/* 0: 262,144; over it: an exact "other" row (zero keys), where
+					 * rows idle for a minute go too once half of it is used */
+	uint32_t max_in_flight;		/* 0: 262,144 packets of 96 bytes; over it the oldest become untraced */
 };
 
 struct ledger;

@@ -59,7 +59,7 @@ struct record_node {
 	uint32_t peers;			/* connected now */
 	struct record_books books;
 	uint64_t unflushed;
-	uint64_t other_frames;		/* counted in the books, in no pair's row (bounds) */
+	uint64_t other_frames;		/* of entered: in the row of zero keys, for bounds */
 };
 
 enum record_conn_kind {
