@@ -119,11 +119,11 @@ class Net:
         self.breaks.append(b)
         return b
 
-    def _nft(self, ns, family, hook, rules, what, then=None):
+    def _nft(self, ns, family, hook, rules, what, then=None, sets=""):
         """A table of its own for each break, so that mending is one deletion (and then())."""
         table = f"dt{next(self._tables)}"
         run("ip", "netns", "exec", ns, "nft", "-f", "-", stdin=(
-            f"table {family} {table} {{\nchain c {{\ntype filter hook {hook} priority 0;\n" +
+            f"table {family} {table} {{\n{sets}chain c {{\ntype filter hook {hook} priority 0;\n" +
             "\n".join(rules) + "\n}\n}\n"))
 
         def mend():
@@ -151,6 +151,14 @@ class Net:
         """Connections to this port are never answered; those that are open live on."""
         rules = [f"{m} tcp flags & (syn | ack) == syn drop" for m in self._match(src, dst, None, dport)]
         return self._nft(self.bridge, "bridge", "forward", rules, f"SYN to {dst}:{dport} dropped")
+
+    def lose_first_ack(self, src, dst, dport):
+        """The bare ACK that ends each handshake is lost: what completes it is the client's first data. (IPv4)"""
+        flow = "ip saddr . tcp sport"
+        rule = (f"ip saddr {src.ip4} ip daddr {dst.ip4} tcp dport {dport} tcp flags == ack meta length <= 60 "
+                f"{flow} != @seen add @seen {{ {flow} }} drop")
+        return self._nft(self.bridge, "bridge", "forward", [rule], f"first ACK from {src} to {dst} lost",
+                         sets="set seen {\ntype ipv4_addr . inet_service; flags dynamic; size 65535;\n}\n")
 
     def gate(self, host, port):
         """New connections to this port wait, wherever they come from, but for those to 127.0.0.1."""

@@ -10,15 +10,25 @@ from .proc import LabError
 class Crowd:
     """Peers of one derpload process, spread over relays in turn, and the traffic among them."""
 
-    _sends = 0
-
     def __init__(self, lab, host, relays, count=20, prefix="p", proto="derp", args=(), options=""):
-        self.load = lab.derpload(host, *args)
-        self.names = [f"{prefix}{i}" for i in range(count)]
-        self.at = {name: relays[i % len(relays)] for i, name in enumerate(self.names)}
-        self.keys = {}
+        self._settle(lab.derpload(host, *args),
+                     {f"{prefix}{i}": relays[i % len(relays)] for i in range(count)})
         for name in self.names:
             self.load.command("peer", name, self.at[name].url, f"proto={proto}", options)
+        self._await()
+
+    @classmethod
+    def of(cls, load, at):
+        """Peers that were told to connect before: {name: relay}."""
+        crowd = cls.__new__(cls)
+        crowd._settle(load, at)
+        crowd._await()
+        return crowd
+
+    def _settle(self, load, at):
+        self.load, self.at, self.names, self.keys, self._sends = load, at, list(at), {}, 0
+
+    def _await(self):
         for name in self.names:
             self.keys[name] = self.load.wait_event("up", peer=name)["key"]
 

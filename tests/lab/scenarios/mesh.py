@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Links that do not come up: why not is said where the dial stopped, and what did not cross is charged to it."""
-from lab import Lab, scenario, until
+from lab import Lab, scenario
 from parts.staging import EVERYONE, knows, said, says
 from parts.truth import (Crowd, check_counters, check_pairs, check_verdicts, counters, expected, link, lost_where, node,
                          rows)
