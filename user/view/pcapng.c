@@ -13,6 +13,7 @@
 /* Longer ones (segmentation offload) become several packets: an IP packet has no more. */
 #define PIECE		61440
 #define STATISTICS_EVERY_NS NSEC_PER_SEC
+#define STATE_SYN_SENT	2	/* of <netinet/tcp.h> */
 #define INVENTED	"not captured: made by derptrace from what the socket tells"
 
 static bool after(uint32_t a, uint32_t b)
@@ -77,17 +78,35 @@ static void describe_node(struct pcapng_node *n, const struct capture_node_up *u
 	}
 }
 
+static struct pcapng_source *get_source(struct pcapng *p, uint64_t id)
+{
+	struct pcapng_source *s;
+
+	HASH_FIND(hh, p->sources, &id, sizeof(id), s);
+	if (s)
+		return s;
+	s = calloc(1, sizeof(*s));
+	if (!s)
+		return NULL;
+	s->id = id;
+	HASH_ADD(hh, p->sources, id, sizeof(s->id), s);
+	return s;
+}
+
 static void node_up(struct pcapng *p, uint64_t source, const struct capture_event *e)
 {
 	struct pcapng_interface interface = { .linktype = PCAPNG_LINK_RAW };
+	struct pcapng_source *from;
 	struct pcapng_node *n;
 
 	if (find_node(p, source, e->node))
 		return;
-	n = calloc(1, sizeof(*n));
+	from = get_source(p, source);
+	n = from ? calloc(1, sizeof(*n)) : NULL;
 	if (!n)
 		return;
 	n->id = (struct pcapng_id){ source, e->node };
+	n->source = from;
 	n->serial = ++p->counts.nodes;
 	n->frames_interface = PCAPNG_NO_INTERFACE;
 	n->segments.first_ns = n->frames.first_ns = e->time_ns;
@@ -179,7 +198,8 @@ static void conn_free(struct pcapng *p, struct pcapng_conn *c)
 /* What each end has acknowledged, as far as it is known: never more than it did. */
 static void note_facts(struct pcapng *p, struct pcapng_conn *c, const struct capture_facts *f)
 {
-	if (!f || !f->has_seq)
+	/* Before the far end has answered, nothing of it is known. */
+	if (!f || !f->has_seq || f->tcp_state == STATE_SYN_SENT)
 		return;
 	if (!c->has_ack || after(f->rcv_nxt, c->ack[CAPTURE_OUT]))
 		c->ack[CAPTURE_OUT] = f->rcv_nxt;
@@ -200,6 +220,7 @@ static void note_facts(struct pcapng *p, struct pcapng_conn *c, const struct cap
 static void write_packet(struct pcapng *p, struct pcapng_conn *c, enum capture_dir dir,
 			 uint64_t time_ns, struct pcapng_tcp *tcp, const char *comment)
 {
+	struct pcapng_source *from = c->node->source;
 	uint8_t headers[PCAPNG_HEADERS_MAX];
 	struct pcapng_packet packet = {
 		.interface = c->node->interface, .time_ns = time_ns, .dir = dir,
@@ -212,6 +233,9 @@ static void write_packet(struct pcapng *p, struct pcapng_conn *c, enum capture_d
 	packet.head_len = pcapng_headers(headers, tcp);
 	if (!packet.head_len)
 		return;
+	if (packet.time_ns < from->last_ns)
+		packet.time_ns = from->last_ns;
+	from->last_ns = packet.time_ns;
 	packet.len = packet.head_len + tcp->len;
 	pcapng_file_packet(p->file, &packet);
 	c->node->segments.packets++;
@@ -325,6 +349,26 @@ static void write_segment(struct pcapng *p, struct pcapng_conn *c, uint64_t time
 	} while (at < s->len);
 }
 
+/* A dial that was told before it was answered: the answer says where both directions begin. */
+static void note_answer(struct pcapng *p, struct pcapng_conn *c, const struct capture_event *e)
+{
+	const struct capture_segment *s = &e->segment;
+
+	if (c->open.from_start || c->talked || c->open.role != CAPTURE_DIALLED ||
+	    s->dir != CAPTURE_IN)
+		return;
+	if (!c->open.out_isn && e->facts && e->facts->has_seq)
+		c->open.out_isn = e->facts->snd_nxt;
+	if (!c->open.out_isn)
+		return;
+	c->open.from_start = true;
+	c->open.in_isn = s->seq;
+	c->ack[CAPTURE_OUT] = s->seq;
+	c->ack[CAPTURE_IN] = c->open.out_isn;
+	c->has_ack = true;
+	write_syn(p, c, CAPTURE_OUT, false);
+}
+
 static void segment(struct pcapng *p, uint64_t source, const struct capture_event *e)
 {
 	struct pcapng_conn *c = pcapng_conn_find(p, source, e->conn);
@@ -332,6 +376,8 @@ static void segment(struct pcapng *p, uint64_t source, const struct capture_even
 
 	if (!c)
 		return;
+	if (s->flags & CAPTURE_SYN && !c->handshake)
+		note_answer(p, c, e);
 	note_facts(p, c, e->facts);
 	if (s->flags & CAPTURE_SYN) {
 		/* It was seen, or stands there already, made up: it was answered by then. */
@@ -454,6 +500,7 @@ int pcapng_close(struct pcapng *p, struct pcapng_counts *counts)
 {
 	struct pcapng_conn *c, *next;
 	struct pcapng_node *n, *next_node;
+	struct pcapng_source *s, *next_source;
 	int err;
 
 	write_acks(p);
@@ -463,6 +510,10 @@ int pcapng_close(struct pcapng *p, struct pcapng_counts *counts)
 	HASH_ITER(hh, p->nodes, n, next_node) {
 		HASH_DEL(p->nodes, n);
 		free(n);
+	}
+	HASH_ITER(hh, p->sources, s, next_source) {
+		HASH_DEL(p->sources, s);
+		free(s);
 	}
 	pcapng_secrets_free(p);
 	*counts = p->counts;

@@ -14,8 +14,19 @@ struct pcapng_id {
 	uint64_t source, number;
 };
 
+/*
+ * Events come in the order of cause and effect, though their times, taken on several CPUs, may differ
+ * from it by a microsecond. A reader goes by time: so no packet is earlier than the one before.
+ */
+struct pcapng_source {
+	uint64_t id;
+	uint64_t last_ns;
+	UT_hash_handle hh;
+};
+
 struct pcapng_node {
 	struct pcapng_id id;
+	struct pcapng_source *source;
 	uint32_t serial;	/* over all sources, from 1 */
 	uint32_t interface, frames_interface;
 	struct pcapng_statistics segments, frames;
@@ -55,6 +66,7 @@ struct pcapng_secrets;
 struct pcapng {
 	struct pcapng_options options;
 	struct pcapng_file *file;
+	struct pcapng_source *sources;
 	struct pcapng_node *nodes;
 	struct pcapng_conn *conns;
 	struct pcapng_conn *waiting;	/* utlist; until the next tick */
