@@ -166,6 +166,11 @@ static int open_poll(struct live *live, struct capture_error *err)
 	return code ? fail(err, code, "no descriptors to wait on", "") : 0;
 }
 
+static bool is_filtered(const struct capture_filter *f)
+{
+	return f->pid_count || f->unit || f->comm || f->cgroup || f->port;
+}
+
 static int find_relays(struct live *live, struct capture_error *err)
 {
 	const struct live_node *node;
@@ -181,7 +186,9 @@ static int find_relays(struct live *live, struct capture_error *err)
 	if (live->options.wait || live_search_proves(live))
 		return 0;
 	relay_finder_explain(live->finder, why, sizeof(why));
-	snprintf(err->text, sizeof(err->text), "no DERP relay runs on this host%s%s%s%s%s",
+	snprintf(err->text, sizeof(err->text), "no DERP relay %s%s%s%s%s%s",
+		 is_filtered(&live->options.filter) ? "on this host is what was asked for" :
+						      "runs on this host",
 		 live->warnings ? " that can be traced: " : "",
 		 live->warnings ? live->warnings : "",
 		 *why ? ": " : "", why,
