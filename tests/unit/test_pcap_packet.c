@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "capture/pcap_private.h"
+#include "capture/pcap.h"
 #include "pcap_help.h"
 
 static uint8_t frame[400];

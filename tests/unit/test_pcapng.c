@@ -12,7 +12,7 @@
 
 #include <cmocka.h>
 
-#include "capture/pcap_private.h"
+#include "capture/pcap.h"
 #include "pcap_help.h"
 #include "view/pcapng.h"
 

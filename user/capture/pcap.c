@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "capture/pcap_private.h"
+#include "capture/pcap.h"
 
 /* A file's packets may stand so far from where they belong. */
 #define ORDER_SEGMENTS	4096

@@ -16,7 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "capture/pcap_private.h"
+#include "capture/pcap.h"
 
 #define BLOCK_SECTION		0x0a0d0d0a
 #define BLOCK_INTERFACE		1

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "capture/pcap_private.h"
+#include "capture/pcap.h"
 
 /* No window reaches further; what lies beyond is no packet of this connection. */
 #define FAR	(1 << 30)

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "capture/pcap_private.h"
+#include "capture/pcap.h"
 
 struct pcap_file {
 	char *path;

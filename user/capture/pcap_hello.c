@@ -7,7 +7,7 @@
  */
 #include <string.h>
 
-#include "capture/pcap_private.h"
+#include "capture/pcap.h"
 
 #define TLS_ALERT	21
 #define TLS_HANDSHAKE	22

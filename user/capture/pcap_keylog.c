@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "capture/pcap_private.h"
+#include "capture/pcap.h"
 
 #define RANDOM_HEX	64
 #define MAX_LINE	512

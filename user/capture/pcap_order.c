@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "capture/pcap_private.h"
+#include "capture/pcap.h"
 
 struct held {
 	struct pcap_segment segment;

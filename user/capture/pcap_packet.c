@@ -6,7 +6,7 @@
  */
 #include <string.h>
 
-#include "capture/pcap_private.h"
+#include "capture/pcap.h"
 
 #define LINK_NULL	0
 #define LINK_ETHERNET	1

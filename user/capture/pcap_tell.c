@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "capture/pcap_private.h"
+#include "capture/pcap.h"
 
 #define TICK_NS		(100 * NSEC_PER_MSEC)
 /* Where nothing happens, ticks grow rarer after this. */

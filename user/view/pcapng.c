@@ -261,9 +261,12 @@ static void write_ack(struct pcapng *p, struct pcapng_conn *c, enum capture_dir 
 		.seq = c->end[dir], .ack = c->ack[dir], .flags = PCAPNG_TCP_ACK,
 	};
 
+	uint64_t last_ns = c->node->source->last_ns;
+
+	/* No later than the last packet: those that are still on their way here must not seem later. */
 	if (c->has_end[dir] && c->has_ack && c->has_end[!dir] &&
 	    (c->has_told[dir] ? after(c->ack[dir], c->told[dir]) : c->ack[dir] == c->end[!dir]))
-		write_packet(p, c, dir, p->now_ns, &tcp, INVENTED);
+		write_packet(p, c, dir, last_ns ? last_ns : p->now_ns, &tcp, INVENTED);
 }
 
 static void write_acks(struct pcapng *p)

@@ -7,8 +7,8 @@
  * Everything in a file is a stranger's: lengths are checked where they are read, and what is kept
  * of it is bounded by the limits below, whatever its size.
  */
-#ifndef DT_PCAP_PRIVATE_H
-#define DT_PCAP_PRIVATE_H
+#ifndef DT_PCAP_H
+#define DT_PCAP_H
 
 #include <stdio.h>
 #include <uthash.h>
