@@ -181,9 +181,10 @@ struct shakes {
 	uint32_t node;
 };
 
+/* Where the last of them went: what came before, at another node or in another life, was another try. */
 static void shakes_of(const struct analysis *a, uint32_t pair, struct shakes *t)
 {
-	uint64_t first, last, most = 0;
+	uint64_t last;
 	size_t count, i;
 	const struct place *p = pairs_places(a, pair, &count);
 
@@ -191,17 +192,14 @@ static void shakes_of(const struct analysis *a, uint32_t pair, struct shakes *t)
 	for (i = 0; i < count; i++) {
 		uint32_t agent = a->nodes[p[i].node].agent;
 
-		if (!p[i].row->wg_initiations)
-			continue;
-		first = ref_time(a, agent, p[i].row->wg_initiation_first_ns);
 		last = ref_time(a, agent, p[i].row->wg_initiation_last_ns);
-		t->count += p[i].row->wg_initiations;
-		t->first_ns = t->first_ns ? least(t->first_ns, first) : first;
-		t->last_ns = last > t->last_ns ? last : t->last_ns;
-		if (p[i].row->wg_initiations > most) {
-			most = p[i].row->wg_initiations;
-			t->node = p[i].node;
-		}
+		if (!p[i].row->wg_initiations || last < t->last_ns)
+			continue;
+		*t = (struct shakes){
+			.count = p[i].row->wg_initiations,
+			.first_ns = ref_time(a, agent, p[i].row->wg_initiation_first_ns),
+			.last_ns = last, .node = p[i].node,
+		};
 	}
 }
 

@@ -192,6 +192,7 @@ struct pair {
 	struct pair *moved_to;	/* its peer was learnt; kept while it is referred to */
 	uint32_t refs;
 	bool dirty, gone;
+	bool doubtful;		/* equal packets were dropped: which of them left is not known */
 	struct list queue[CLASSES]; /* of what entered and is neither left nor passed */
 	uint32_t in_flight;
 	uint32_t counted, count_id; /* in flight, as walked for the snapshot of this number */
@@ -274,7 +275,7 @@ struct ledger {
 	uint64_t unflushed;
 	uint64_t mesh_changed_ns; /* presence may have changed without a word */
 	uint32_t unsure;	/* mesh connections, open, of which presence may have been missed */
-	uint64_t ambiguous_ns;	/* an exit could not be told from others */
+	uint64_t ambiguous_ns;	/* an exit could not be told from others, or may not be known */
 	uint32_t count_id;
 	struct anywhere anywhere[2]; /* ANYWHERE_..., as of this tick */
 	bool mesh_blocked;

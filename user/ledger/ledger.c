@@ -200,6 +200,11 @@ void ledger_event(struct ledger *l, const struct capture_event *e)
 	case CAPTURE_NIC:
 		on_nic(l, &e->nic);
 		break;
+	case CAPTURE_LOST:
+		/* A connection, and who is on it, may have come unseen. */
+		if (e->lost.segments)
+			l->ambiguous_ns = l->now_ns;
+		break;
 	default:
 		break;
 	}
