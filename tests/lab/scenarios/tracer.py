@@ -25,33 +25,36 @@ def intervals_hold(report, truth):
 
 @scenario(slow=True, timeout=120)
 def test_starved():
-    """A ring of one page, and the tracer stopped for five seconds under load: what it could not see is untraced, what
-    was lost lies within what it says, and it accuses nobody.
+    """Two tracers, one with a ring of a page, one with a larger one, both stopped for five seconds under load: what
+    they could not see is untraced, what was lost lies within what they say, and they accuse nobody.
     """
     with Lab("starved") as lab:
-        relays = a, b = meshed(lab)
-        trace = lab.derptrace("report", "--json", "--ring", "4096")
+        relays = meshed(lab)
+        traces = [lab.derptrace("report", "--json", "--ring", ring) for ring in ("4096", "512K")]
         peers = Crowd(lab, lab.host("clients"), relays)
         lab.clients_settled(20)
         peers.pairs("list", among(peers.names), "count=20", "size=1-1400", "kind=mixed", "rate=20")
         peers.load.command("send", "p0", NOBODY, "count=1000", "size=1-1400", "kind=mixed", "rate=200", "id=nowhere")
         began = time.monotonic()
-        trace.send_signal(signal.SIGSTOP)
+        for trace in traces:
+            trace.send_signal(signal.SIGSTOP)
         peers.pairs("list", among(peers.names), "count=300", "size=1-1400", "kind=mixed", "rate=60", "burst=4")
         peers.load.wait_event("sent", id="nowhere")
         time.sleep(max(0.0, 5 - (time.monotonic() - began)))
-        trace.send_signal(signal.SIGCONT)
+        for trace in traces:
+            trace.send_signal(signal.SIGCONT)
         peers.pairs("list", among(peers.names), "count=20", "size=1-1400", "kind=mixed", "rate=20")
         peers.quiet()
         truth = peers.truth()
         assert lost_where(truth) == 1000
-        report = trace.stop()
-        assert report["tracer"]["segments_lost"] > 0, report["tracer"]
-        assert sum(n["untraced"] for n in report["nodes"]) > 0, report["nodes"]
-        intervals_hold(report, truth)
-        for v in report["verdicts"]:
-            assert v["class"] == "peer-absent" and v["dst"] == NOBODY and v["count"]["min"] <= 1000, v
-        print("measured: untraced", sum(n["untraced"] for n in report["nodes"]), report["tracer"])
+        for trace in traces:
+            report = trace.stop()
+            untraced = sum(n["untraced"] for n in report["nodes"])
+            assert report["tracer"]["segments_lost"] > 0 < untraced, (report["tracer"], report["nodes"])
+            intervals_hold(report, truth)
+            for v in report["verdicts"]:
+                assert v["class"] == "peer-absent" and v["dst"] == NOBODY and v["count"]["min"] <= 1000, v
+            print("measured: entered", [n["entered"] for n in report["nodes"]], "untraced", untraced, report["tracer"])
 
 
 @scenario(timeout=90)
