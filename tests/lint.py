@@ -69,7 +69,8 @@ def check_includes(path, lines):
         other, name = m.group(1).rsplit("/", 1)
         if other not in ROOMS or other == room:
             continue
-        if PRIVATE.search(name):
+        # A test may look at one part of a room by itself.
+        if PRIVATE.search(name) and not path.startswith("tests/"):
             yield n, f"{m.group(1)} is private to its room"
         if room in ROOMS and ROOMS.index(other) > ROOMS.index(room):
             yield n, f"{room} includes {m.group(1)}: data flows the other way"

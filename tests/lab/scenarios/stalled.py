@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A mesh link that is up and carries nothing: one direction of its connection vanishes on the way."""
-from lab import Lab, scenario
+from lab import Lab, scenario, until
 from parts.staging import EVERYONE, knows, says
 from parts.truth import (Crowd, check_counters, check_pairs, check_verdicts, counters, expected, link, lost_where, node,
                          only_verdicts, rows)
@@ -60,7 +60,7 @@ def test_blackhole_healed():
         hole = s.blackhole()
         s.peers.load.command("pairs", "list", ACROSS, "count=40", "size=1-400", "kind=mixed", "rate=10", "id=pairs")
         s.peers.load.wait_event("sent_all")
-        assert s.swallowed() == 400
+        until(lambda: s.swallowed() == 400, "400 packets to be swallowed")
         hole.mend()
         s.peers.quiet(3000)
         truth = s.peers.truth()
@@ -81,7 +81,7 @@ def test_blackhole_then_reset():
         s.peers.load.command("pairs", "list", ACROSS, "count=40", "size=1-1400", "kind=mixed", "rate=20", "id=pairs")
         s.peers.load.wait_event("sent_all")
         lost = 400
-        assert s.swallowed() == lost
+        until(lambda: s.swallowed() == lost, f"{lost} packets to be swallowed")
         lab.net.reset(s.a.host, s.b.host, s.b.port)
         says(s.a, "Recv: ")
         knows(s.a, 21)
