@@ -14,8 +14,9 @@
 /* A file's packets may stand so far from where they belong. */
 #define ORDER_SEGMENTS	4096
 #define ORDER_BYTES	(16 << 20)
-/* What one run() hands over. */
-#define RUN_SEGMENTS	4096
+/* What one run() hands over: so much of the file's time, or so many segments. */
+#define RUN_NS		500000000ULL
+#define RUN_SEGMENTS	65536
 #define COMPLAINTS_MAX	4096
 
 struct pcap_capture {
@@ -216,13 +217,14 @@ static int file_fd(struct capture *c)
 static int file_run(struct capture *c, const struct capture_sink *sink)
 {
 	struct pcap_capture *p = (struct pcap_capture *)c;
+	uint64_t until_ns = p->teller.now_ns + RUN_NS;
 	struct pcap_segment s;
 	int i, n = 1;
 
 	if (!p->begun)
 		pcap_tell_begin(&p->teller, p->teller.now_ns, sink);
 	p->begun = true;
-	for (i = 0; i < RUN_SEGMENTS && n == 1; i++) {
+	for (i = 0; i < RUN_SEGMENTS && n == 1 && p->teller.now_ns < until_ns; i++) {
 		n = next_segment(p, true, &s);
 		if (n == 1)
 			pcap_tell_segment(&p->teller, &s, sink);

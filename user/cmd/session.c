@@ -218,18 +218,23 @@ static void run_source(struct session *s, struct session_source *source)
 		source_ended(s, source, err);
 }
 
+static void snapshot_one(struct session *s, struct session_source *source, bool final)
+{
+	int err = tracer_snapshot(source->tracer, final, s->hooks->sink);
+
+	if (!err)
+		return;
+	complain(s, strerror(-err));
+	s->end = true;
+}
+
 static void snapshot(struct session *s, bool final)
 {
-	int i, err;
+	int i;
 
 	for (i = 0; i < s->source_count; i++) {
-		if (!s->sources[i].tracer)
-			continue;
-		err = tracer_snapshot(s->sources[i].tracer, final, s->hooks->sink);
-		if (err) {
-			complain(s, strerror(-err));
-			s->end = true;
-		}
+		if (s->sources[i].tracer)
+			snapshot_one(s, &s->sources[i], final);
 	}
 }
 
@@ -323,6 +328,17 @@ static bool all_ended(const struct session *s)
 	return true;
 }
 
+/* To its end, or until a signal; told as it goes, so that what is kept meanwhile stays small. */
+static void run_file(struct session *s, struct session_source *source)
+{
+	while (!source->ended && !s->end) {
+		run_source(s, source);
+		if (!source->ended)
+			snapshot_one(s, source, false);
+		take_signal(s);
+	}
+}
+
 /* A file is read to its end before anything else is waited for. */
 static void run_files(struct session *s)
 {
@@ -330,8 +346,7 @@ static void run_files(struct session *s)
 
 	for (i = 0; i < s->source_count && !s->end; i++) {
 		if (s->sources[i].tracer && !is_live(&s->sources[i]))
-			while (!s->sources[i].ended)
-				run_source(s, &s->sources[i]);
+			run_file(s, &s->sources[i]);
 	}
 }
 

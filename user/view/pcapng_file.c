@@ -264,6 +264,9 @@ static void hold(struct pcapng_file *f, struct pcapng_held *h)
 {
 	struct pcapng_held *before = f->tail;
 
+	/* Of another file, perhaps: then all that is held is later. */
+	if (f->head && f->head->time_ns > h->time_ns)
+		before = NULL;
 	while (before && before->time_ns > h->time_ns)
 		before = before->prev;
 	h->prev = before;
