@@ -247,6 +247,11 @@ void pcap_script_tcp(struct pcap_script *s, const struct script_tcp *tcp)
 
 	if (s->linktype == 1) {
 		be16(frame + 12, tcp->src->family == 4 ? 0x0800 : 0x86dd);
+		/* Hosts whose addresses end alike are one; those above 6 share a router. */
+		frame[6] = 2;
+		frame[11] = tcp->src->ip[tcp->src->family == 4 ? 3 : 15];
+		if (frame[11] > 6)
+			frame[11] = 7;
 		at = 14;
 	}
 	len = at + pcap_script_ip(frame + at, tcp);

@@ -335,6 +335,27 @@ static void test_dual_stack(void **state)
 	assert_int_equal(pcap_seen_count(&seen, CAPTURE_CONN_OPEN), 2);
 }
 
+/* What nobody calls by name: two addresses behind one link address are one node that dials from both. */
+static void test_link_address(void **state)
+{
+	struct script_end c = end_of("fd00::9", 40000, 1), s = end_of("fd00::1", 443, 5);
+	struct script_end dial = end_of("10.0.0.1", 50000, 3), far = end_of("10.0.0.2", 443, 9);
+	struct script_end via[] = { end_of("10.0.0.7", 1, 1), end_of("10.0.0.8", 1, 1) };
+
+	(void)state;
+	pcap_script_begin(&script, 1, false);
+	talk(&c, &s, 7);
+	talk(&dial, &far, 8);
+	/* The far end, and others, behind a router. */
+	raw(&via[0], &far, SYN, 1, 0, "");
+	raw(&via[1], &far, SYN, 1, 0, "");
+	pcap_script_run(&script, NULL, &seen);
+	assert_int_equal(pcap_seen_count(&seen, CAPTURE_NODE_UP), 1);
+	assert_int_equal(pcap_seen_count(&seen, CAPTURE_CONN_OPEN), 2);
+	assert_int_equal(opened(1)->event.open.role, CAPTURE_DIALLED);
+	assert_int_equal(opened(1)->event.node, opened(0)->event.node);
+}
+
 /* On loopback an address tells nothing: each port is a node. */
 static void test_loopback(void **state)
 {
@@ -575,6 +596,7 @@ int main(void)
 		cmocka_unit_test(test_far_peer),
 		cmocka_unit_test(test_other_servers),
 		cmocka_unit_test(test_dual_stack),
+		cmocka_unit_test(test_link_address),
 		cmocka_unit_test(test_loopback),
 		cmocka_unit_test(test_time),
 		cmocka_unit_test(test_pcapng),

@@ -24,6 +24,7 @@ struct pcap_capture {
 	struct pcap_file *file;
 	struct pcap_order *order;
 	struct pcap_conns conns;
+	struct pcap_macs macs;
 	struct pcap_nodes nodes;
 	struct pcap_keylog keylog;
 	struct pcap_teller teller;
@@ -148,6 +149,7 @@ static int learn(struct pcap_capture *p, uint64_t *first_ns)
 		p->conns.by_interface = pcap_file_is_ours(p->file);
 		if (!*first_ns)
 			*first_ns = s.time_ns;
+		pcap_macs_note(&p->macs, &s);
 		c = pcap_conns_find(&p->conns, &s, &side, &replaced);
 		if (!c)
 			continue;
@@ -195,10 +197,11 @@ static int first_pass(struct pcap_capture *p, const char *keylog)
 	p->packets = p->done;
 	if (keylog)
 		pcap_keylog_file(&p->keylog, keylog, &p->complaints);
-	err = pcap_nodes_find(&p->nodes, &p->conns, p->file);
+	err = pcap_nodes_find(&p->nodes, &p->conns, &p->macs, p->file);
 	if (err)
 		return err;
 	complain_unread(p);
+	pcap_macs_free(&p->macs);
 	pcap_conns_rewind(&p->conns);
 	pcap_order_clear(p->order);
 	p->done = 0;
@@ -256,6 +259,7 @@ static void file_close(struct capture *c)
 	pcap_file_close(p->file);
 	pcap_order_free(p->order);
 	pcap_conns_free(&p->conns);
+	pcap_macs_free(&p->macs);
 	pcap_nodes_free(&p->nodes);
 	pcap_keylog_free(&p->keylog);
 	free(p->teller.ending);

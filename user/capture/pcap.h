@@ -19,6 +19,7 @@
 #define PCAP_MAX_CONNS		262144	/* 0.3 KiB each */
 #define PCAP_MAX_SECRETS	524288	/* 0.1 KiB each */
 #define PCAP_MAX_NODES		1024
+#define PCAP_MAX_MACS		65536
 #define PCAP_MAX_CAPTURED	(1 << 20) /* of one packet; more is no packet */
 
 /* --- what went wrong ---------------------------------------------------------------------- */
@@ -103,6 +104,7 @@ struct pcap_segment {
 	uint64_t time_ns;
 	uint32_t interface;
 	enum pcap_direction direction;
+	uint64_t mac;		/* of the frame's sender; 0: not known */
 	struct addr src, dst;
 	uint32_t seq, ack;	/* as in its header */
 	uint8_t flags;
@@ -235,7 +237,7 @@ uint64_t pcap_conn_position(const struct pcap_conn *conn, const struct pcap_segm
 void pcap_conns_rewind(struct pcap_conns *c);
 void pcap_conns_free(struct pcap_conns *c);
 
-/* --- pcap_nodes.c: who is a node ---------------------------------------------------------- */
+/* --- pcap_nodes.c, pcap_mac.c: who is a node -------------------------------------------------- */
 
 struct pcap_node {
 	char name[64];
@@ -248,8 +250,24 @@ struct pcap_nodes {
 	uint32_t count;
 };
 
+/* A sender's link address, and the IP addresses it was seen with. */
+struct pcap_mac {
+	uint64_t mac;
+	struct addr ip4, ip6;
+	bool many;		/* of one family: it is a router's */
+	UT_hash_handle hh;
+};
+
+struct pcap_macs {
+	struct pcap_mac *table;
+};
+
+void pcap_macs_note(struct pcap_macs *m, const struct pcap_segment *s);
+void pcap_macs_free(struct pcap_macs *m);
+
 /* Finds the nodes, and sets server and node of each connection. 0 or -ENOMEM. */
-int pcap_nodes_find(struct pcap_nodes *n, struct pcap_conns *c, const struct pcap_file *f);
+int pcap_nodes_find(struct pcap_nodes *n, struct pcap_conns *c, const struct pcap_macs *m,
+		    const struct pcap_file *f);
 void pcap_nodes_free(struct pcap_nodes *n);
 
 /* --- pcap_keylog.c: TLS secrets ----------------------------------------------------------- */

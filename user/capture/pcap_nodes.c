@@ -4,8 +4,8 @@
  * what speaks to it are mostly no servers themselves: a server to whom only other servers speak is a
  * far mesh peer, of which a capture made on one host shows one connection. All endpoints of one
  * IP address are one node; what it dials comes from that address, too. So are those of an IPv4 and
- * an IPv6 address that clients call by the same name. On loopback, where all share one address,
- * each port is a node.
+ * an IPv6 address that clients call by the same name, or that alone stand behind one link address.
+ * On loopback, where all share one address, each port is a node.
  *
  * In a file that derptrace wrote all this is known: an interface is a node.
  */
@@ -186,16 +186,34 @@ static void note_name(struct finder *f, const struct pcap_conn *c)
 	*slot = ip;
 }
 
+static void join_hosts(struct place *ip4, struct place *ip6)
+{
+	if (!ip4 || !ip6 || ip6->host || ip4->host)
+		return;
+	ip6->host = ip4;
+	ip4->relay |= ip6->relay;
+}
+
+/* One link address, with one IPv4 and one IPv6 address, is one host's. */
+static void join_macs(struct finder *f, const struct pcap_macs *macs)
+{
+	const struct pcap_mac *m;
+
+	for (m = macs->table; m; m = m->hh.next) {
+		if (!m->many && m->ip4.family && m->ip6.family)
+			join_hosts(get_place(f, &f->ips, 0, &m->ip4, false),
+				   get_place(f, &f->ips, 0, &m->ip6, false));
+	}
+}
+
 /* One IPv4 and one IPv6 address to which the same name leads are one host's. */
 static void join_families(struct finder *f)
 {
 	struct name *n, *next;
 
 	HASH_ITER(hh, f->names, n, next) {
-		if (!n->many && n->ip4 && n->ip6 && !n->ip6->host && !n->ip4->host) {
-			n->ip6->host = n->ip4;
-			n->ip4->relay |= n->ip6->relay;
-		}
+		if (!n->many)
+			join_hosts(n->ip4, n->ip6);
 		HASH_DEL(f->names, n);
 		free(n);
 	}
@@ -334,7 +352,8 @@ static void nodes_from_interfaces(struct finder *f)
 	free(numbers);
 }
 
-int pcap_nodes_find(struct pcap_nodes *n, struct pcap_conns *c, const struct pcap_file *file)
+int pcap_nodes_find(struct pcap_nodes *n, struct pcap_conns *c, const struct pcap_macs *macs,
+		    const struct pcap_file *file)
 {
 	struct finder f = { .conns = c, .nodes = n, .file = file };
 	uint32_t i;
@@ -348,6 +367,8 @@ int pcap_nodes_find(struct pcap_nodes *n, struct pcap_conns *c, const struct pca
 	for (i = 0; i < c->count && !c->by_interface; i++)
 		note_name(&f, c->all[i]);
 	join_families(&f);
+	if (!c->by_interface)
+		join_macs(&f, macs);
 	for (i = 0; i < c->count; i++)
 		note_visitor(&f, c->all[i]);
 	if (c->by_interface) {

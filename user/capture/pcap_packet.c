@@ -64,12 +64,13 @@ static bool advance(struct cursor *c, size_t n)
 
 /* --- link headers: *type becomes an Ethernet type, 0 where the IP version tells --------------- */
 
-static bool parse_ethernet(struct cursor *c, uint16_t *type)
+static bool parse_ethernet(struct cursor *c, uint64_t *mac, uint16_t *type)
 {
 	int tags;
 
 	if (c->len < 14)
 		return false;
+	*mac = (uint64_t)be16(c->p + 6) << 32 | be32(c->p + 8);
 	*type = be16(c->p + 12);
 	advance(c, 14);
 	for (tags = 0; tags < MAX_TAGS; tags++) {
@@ -101,7 +102,7 @@ static bool parse_link(struct cursor *c, int linktype, struct pcap_segment *s, u
 	*type = 0;
 	switch (linktype) {
 	case LINK_ETHERNET:
-		return parse_ethernet(c, type);
+		return parse_ethernet(c, &s->mac, type);
 	case LINK_RAW_DLT:
 	case LINK_RAW_DLT_2:
 	case LINK_RAW:

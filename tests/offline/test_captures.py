@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Kept capture files of a region of real relays: what derpload sent and received is what the report says, with no
+privilege and no relay. truth.json has sent and received of each pair.
+
+meshed-tls: two nodes, IPv4 and IPv6, secrets inside; meshed-plain: plain HTTP; unmeshed-tls: the two do not know
+each other.
+"""
+import json
+import os
+import subprocess
+import tempfile
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(os.path.dirname(HERE))
+PROGRAM = f"{os.environ.get('DERPTRACE_BUILD', f'{ROOT}/build')}/derptrace"
+
+with open(f"{HERE}/captures/truth.json") as f:
+    TRUTH = json.load(f)
+
+
+def derptrace(*args, code=None):
+    done = subprocess.run([PROGRAM, *args], capture_output=True, text=True)
+    assert code is None or done.returncode == code, (args, done.returncode, done.stderr)
+    return done
+
+
+def report(*files, code):
+    done = derptrace("report", "--json", *files, code=code)
+    return json.loads(done.stdout), done.stderr
+
+
+def capture(name):
+    return f"{HERE}/captures/{name}"
+
+
+def check(r, name):
+    pairs = {f"{p['src']} {p['dst']}": p for p in r["pairs"]}
+    assert set(pairs) == set(TRUTH[name]), set(pairs) ^ set(TRUTH[name])
+    for key, (sent, received) in TRUTH[name].items():
+        p = pairs[key]
+        assert (p["entered"], p["delivered"]) == (sent, received), (key, p)
+        assert p["lost"]["min"] == sent - received and not p["untraced"] and not p["in_flight"], (key, p)
+    assert len(r["nodes"]) == 2 and all(n["traced"] for n in r["nodes"]), r["nodes"]
+
+
+def test_meshed():
+    for name in ("meshed-tls.pcapng", "meshed-plain.pcap"):
+        r, said = report(capture(name), code=0)
+        check(r, name)
+        assert not said and not r["verdicts"], (said, r["verdicts"])
+        assert [k["state"] for k in r["links"]] == ["up", "up"], r["links"]
+
+
+def test_unmeshed():
+    r, _ = report(capture("unmeshed-tls.pcapng"), code=1)
+    check(r, "unmeshed-tls.pcapng")
+    assert {v["class"] for v in r["verdicts"]} == {"no-mesh-route"}, r["verdicts"]
+
+
+def test_exported_again():
+    """What derptrace pcap makes of a capture says the same, and with the secrets in a file of its owner's."""
+    with tempfile.TemporaryDirectory() as d:
+        for name in TRUTH:
+            out = f"{d}/{name.partition('.')[0]}.pcapng"
+            derptrace("pcap", "--with-secrets", "-o", out, capture(name), code=0)
+            assert os.stat(out).st_mode & 0o777 == 0o600
+            r, _ = report(out, code=1 if name.startswith("un") else 0)
+            check(r, name)
+
+
+def test_damaged():
+    """Cut anywhere, it says so in one line and at which byte; what came before is reported."""
+    with open(capture("meshed-tls.pcapng"), "rb") as f:
+        whole = f.read()
+    with tempfile.TemporaryDirectory() as d:
+        for size in (len(whole) - 3, len(whole) * 3 // 4, len(whole) // 2):
+            path = f"{d}/cut.pcapng"
+            with open(path, "wb") as f:
+                f.write(whole[:size])
+            r, said = report(path, code=3)
+            assert said.count("\n") == 1 and "cut.pcapng: damaged at byte" in said, said
+            assert r["nodes"], r
+
+
+def test_keylog():
+    """Lines that are no secrets are named; a key log that is not there is, too."""
+    with tempfile.TemporaryDirectory() as d:
+        keys = f"{d}/keys.txt"
+        with open(keys, "w") as f:
+            f.write("# comment\nCLIENT_TRAFFIC_SECRET_0 zz zz\n")
+        _, said = report("--keylog", keys, capture("meshed-plain.pcap"), code=3)
+        assert "keys.txt: line 2: " in said and said.count("\n") == 1, said
+        _, said = report("--keylog", f"{d}/none", capture("meshed-plain.pcap"), code=3)
+        assert "none: cannot read the key log" in said, said
