@@ -102,7 +102,7 @@ def test_mesh_port_refused():
         hold(lab, (a, b), trace, {(a, b): "refused"})
 
 
-@scenario(timeout=90)
+@scenario(slow=True, timeout=90)
 def test_mesh_syn_dropped():
     """Nobody answers the first's SYN to the second."""
     with Lab("noanswer") as lab:

@@ -52,7 +52,7 @@ def settle(staged, truth, ended=()):
     return report
 
 
-@scenario(timeout=90)
+@scenario(slow=True, timeout=90)
 def test_blackhole_healed():
     """Healed before anybody gives up: TCP sends all of it again. Nothing is lost, and the standstill is told."""
     with Lab("healed") as lab:
