@@ -98,7 +98,7 @@ void lh_progress(struct lh *t, int conn)
 	};
 
 	facts.unread = p.in_arrived - p.in_read;
-	facts.unacked = p.out_sent - p.out_acked;
+	facts.unacked = p.out_sent - p.out_acked + c->unseen;
 	ledger_progress(t->l, &p);
 	after(t);
 }

@@ -19,6 +19,7 @@ struct lh_conn {
 	uint64_t in_read, out_acked;	/* what the next progress says; UINT64_MAX: all */
 	uint64_t in_off, out_off;	/* DERP stream */
 	uint32_t notsent;
+	uint32_t unseen;		/* sent, not acknowledged, and told in no frame */
 	bool from_start, open, offline;
 	struct record_conn rec;		/* as told last */
 };

@@ -54,6 +54,10 @@ void ledger_conn_open(struct ledger *l, const struct capture_event *e)
 		return;
 	c->opened_ns = e->time_ns;
 	c->from_start = e->open.from_start;
+	/* What left on it before it was found was not seen. */
+	if (!c->from_start && e->time_ns > c->out_from_ns)
+		c->out_from_ns = e->time_ns;
+	ledger_conn_clean(c);
 	c->local = e->open.local;
 	c->remote = e->open.remote;
 	c->steps |= STEP_SYN;
@@ -123,9 +127,10 @@ bool ledger_conn_may_exit(const struct conn *c)
 		return false;
 	if (c->out_late)
 		return true;
+	/* As long as no frame was seen that says otherwise, what was missed may have been DERP. */
 	if (c->role == CAPTURE_DIALLED)
-		return c->kind == CONN_MESH_OUT && c->unsure;
-	return c->kind == CONN_CLIENT || c->kind == CONN_MESH_IN;
+		return c->kind == CONN_MESH_OUT ? c->unsure : c->gaps[0] || c->gaps[1];
+	return true;
 }
 
 void ledger_conn_close(struct ledger *l, const struct capture_event *e)

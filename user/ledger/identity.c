@@ -95,8 +95,14 @@ static void move_pairs(struct ledger *l, struct peer *from, struct peer *to)
 	}
 }
 
-static void set_peer(struct ledger *l, struct conn *c, struct peer *to, uint64_t time_ns)
+/*
+ * Who is known by its ClientInfo is here from then on. Who is known otherwise has been, for how long
+ * nobody saw: its packets may have left here ever since the connection was opened.
+ */
+static void set_peer(struct ledger *l, struct conn *c, struct peer *to, enum identity how,
+		     uint64_t time_ns)
 {
+	uint64_t since_ns = how == IDENTITY_FRAME ? time_ns : c->opened_ns;
 	struct peer *from = c->peer;
 
 	if (from == l->nobody)
@@ -104,7 +110,7 @@ static void set_peer(struct ledger *l, struct conn *c, struct peer *to, uint64_t
 	/* The old one is kept until all that refers to it has moved. */
 	ledger_peer_unregister(l, c);
 	c->peer = to;
-	ledger_peer_register(l, c, c->from_start ? time_ns : 0);
+	ledger_peer_register(l, c, c->from_start ? since_ns : 0, c->from_start ? time_ns : 0);
 	if (!from)
 		return;
 	repair_items(l, &l->entries, c, from, to);
@@ -139,7 +145,7 @@ void ledger_conn_identify(struct ledger *l, struct conn *c, const struct key *ke
 	to = ledger_peer_get(l, key);
 	c->claimed = how == IDENTITY_CLAIM;
 	c->contradictions = 0;
-	set_peer(l, c, to, time_ns);
+	set_peer(l, c, to, how, time_ns);
 }
 
 void ledger_conn_disown(struct ledger *l, struct conn *c)

@@ -343,7 +343,8 @@ static inline struct peer *peer_ref(struct peer *p)
 	return p;
 }
 void ledger_peer_put(struct ledger *l, struct peer *p);
-void ledger_peer_register(struct ledger *l, struct conn *c, uint64_t since_ns);
+/* Packets for its peer may leave on it since @since_ns, and no other change is known since @time_ns. */
+void ledger_peer_register(struct ledger *l, struct conn *c, uint64_t since_ns, uint64_t time_ns);
 void ledger_peer_unregister(struct ledger *l, struct conn *c);
 /* Its connections or presences have changed: where do its packets leave now? */
 void ledger_peer_reroute(struct ledger *l, struct peer *p, uint64_t time_ns);

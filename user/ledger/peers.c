@@ -102,7 +102,7 @@ static bool is_here(const struct peer *p)
 	return false;
 }
 
-void ledger_peer_register(struct ledger *l, struct conn *c, uint64_t since_ns)
+void ledger_peer_register(struct ledger *l, struct conn *c, uint64_t since_ns, uint64_t time_ns)
 {
 	struct peer *p = c->peer;
 
@@ -113,7 +113,7 @@ void ledger_peer_register(struct ledger *l, struct conn *c, uint64_t since_ns)
 	c->next_of_peer = p->conns;
 	p->conns = c;
 	peer_ref(p);
-	ledger_peer_reroute(l, p, since_ns);
+	ledger_peer_reroute(l, p, time_ns);
 }
 
 /* @c is let go. */
@@ -210,6 +210,9 @@ void ledger_peer_forwarded(struct ledger *l, struct peer *p, struct conn *c, uin
 	if (p->route.exit == c || p == l->nobody || c->shared)
 		return;
 	pr = presence_get(l, c, p);
+	/* Written before the relay had taken in that it is gone. */
+	if (pr && !pr->present && pr->gone_ns && time_ns < pr->gone_ns + SETTLE_NS)
+		return;
 	if (pr && !pr->present) {
 		pr->present = pr->seen = true;
 		ledger_peer_reroute(l, p, time_ns);

@@ -183,12 +183,14 @@ void ledger_segment(struct ledger *l, const struct capture_event *e)
 
 /*
  * Stuck: bytes wait to be sent, or what was sent at the tick before is not acknowledged yet and
- * nothing was since. The relay's writer may then be waiting, and its queue with it.
+ * nothing was since. The relay's writer may then be waiting, and its queue with it. So it is where
+ * more was sent than was seen: what that was is missed once it is acknowledged.
  */
 static void conn_tick(struct ledger *l, struct conn *c)
 {
-	bool stuck = c->notsent || (c->has_acked && c->out_acked < c->tick_sent &&
-				    c->out_acked == c->tick_acked);
+	bool unseen = c->has_acked && c->unacked > c->out_sent - c->out_acked;
+	bool stuck = c->notsent || unseen || (c->has_acked && c->out_acked < c->tick_sent &&
+					      c->out_acked == c->tick_acked);
 
 	c->tick_sent = c->out_sent;
 	c->tick_acked = c->out_acked;

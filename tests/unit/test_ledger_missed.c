@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/* What the tracer itself has missed proves no loss: who is where, and what left, may be in it. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "ledger_help.h"
+
+#define P(n) ((struct lh_packet){ .no = (n), .len = 100 })
+#define BOOKS(...) ((struct record_books){ __VA_ARGS__ })
+#define OUT 20	/* our connection to another node */
+
+static void check_books(struct lh *t, uint32_t src, uint32_t dst, struct record_books want)
+{
+	const struct record_books *b = &lh_pair(t, src, dst)->books;
+
+	assert_int_equal(b->entered, want.entered);
+	assert_int_equal(b->left, want.left);
+	assert_int_equal(b->in_flight, want.in_flight);
+	assert_int_equal(b->lost, want.lost);
+	assert_int_equal(b->untraced, want.untraced);
+}
+
+static struct lh *one_client(void)
+{
+	struct lh *t = lh_new(NULL);
+
+	lh_client(t, 1, 1);
+	lh_tick(t, 100);
+	return t;
+}
+
+static void claim(struct lh *t, int conn, uint32_t who)
+{
+	struct capture_event e = { .type = CAPTURE_PEER, .time_ns = t->now, .node = 3,
+				   .conn = conn, .peer = { .key = lh_key(who) } };
+
+	ledger_event(t->l, &e);
+	lh_check(t);
+}
+
+/* Seen from its first byte, but then nothing was: no key, no frame. */
+static void open_and_miss(struct lh *t, int conn, enum capture_role role)
+{
+	lh_open(t, conn, role, true);
+	lh_gap(t, conn, CAPTURE_IN, true);
+	lh_gap(t, conn, CAPTURE_OUT, true);
+}
+
+static void a_hello_was_missed(void **state)
+{
+	struct lh *t = one_client();
+
+	(void)state;
+	open_and_miss(t, 2, CAPTURE_ACCEPTED);
+	lh_send(t, 1, 2, P(1));
+	lh_wait(t, 1500);
+	check_books(t, 1, 2, BOOKS(1, 0, 0, 0, 1));
+	lh_free(t);
+}
+
+/* Memory names the peer long after it came; the packet was read only now. */
+static void a_hello_was_missed_and_the_peer_learnt_late(void **state)
+{
+	struct lh *t = one_client();
+
+	(void)state;
+	open_and_miss(t, 2, CAPTURE_ACCEPTED);
+	t->conns[1].in_read = t->conns[1].in_pos;
+	lh_send(t, 1, 2, P(1));
+	lh_wait(t, 6000);
+	claim(t, 2, 2);
+	t->conns[1].in_read = UINT64_MAX;
+	lh_wait(t, 2500);
+	check_books(t, 1, 2, BOOKS(1, 0, 0, 0, 1));
+	/* Understood again: what enters from now on is seen leaving, or does not. */
+	lh_gap(t, 2, CAPTURE_OUT, false);
+	lh_tick(t, 100);
+	lh_send(t, 1, 2, P(2));
+	lh_wait(t, 2500);
+	check_books(t, 1, 2, BOOKS(2, 0, 0, 1, 1));
+	lh_free(t);
+}
+
+static void a_dial_was_missed(void **state)
+{
+	struct lh *t = one_client();
+
+	(void)state;
+	open_and_miss(t, OUT, CAPTURE_DIALLED);
+	lh_send(t, 1, 8, P(1));
+	lh_wait(t, 1500);
+	check_books(t, 1, 8, BOOKS(1, 0, 0, 0, 1));
+	/* What the mesh brings does not leave there. */
+	lh_mesh_in(t, 21);
+	lh_forward(t, 21, CAPTURE_IN, 7, 8, P(2));
+	lh_wait(t, 1500);
+	check_books(t, 7, 8, BOOKS(1, 0, 0, 1, 0));
+	lh_free(t);
+}
+
+/* A connection of which nothing was seen is found among the sockets, later. */
+static void a_whole_connection_was_missed(void **state)
+{
+	struct lh *t = one_client();
+
+	(void)state;
+	lh_send(t, 1, 2, P(1));
+	lh_send(t, 1, 3, P(2));
+	lh_tick(t, 500);
+	lh_open(t, 2, CAPTURE_ACCEPTED, false);
+	lh_open(t, 3, CAPTURE_ACCEPTED, false);
+	claim(t, 3, 3);
+	lh_send(t, 1, 2, P(3));
+	lh_send(t, 1, 3, P(4));
+	lh_wait(t, 2500);
+	check_books(t, 1, 2, BOOKS(2, 0, 0, 1, 1));
+	check_books(t, 1, 3, BOOKS(2, 0, 0, 1, 1));
+	lh_free(t);
+}
+
+/* The last that was sent on a connection was not seen, and is known as a gap once it is acknowledged. */
+static void the_last_segment_was_missed(void **state)
+{
+	struct lh *t = one_client();
+
+	(void)state;
+	lh_client(t, 2, 2);
+	lh_tick(t, 100);
+	lh_send(t, 1, 2, P(1));
+	t->conns[2].unseen = 137;
+	lh_wait(t, 3000);
+	check_books(t, 1, 2, BOOKS(1, 0, 1, 0, 0));
+	t->conns[2].unseen = 0;
+	lh_gap(t, 2, CAPTURE_OUT, true);
+	lh_wait(t, 1500);
+	check_books(t, 1, 2, BOOKS(1, 0, 0, 0, 1));
+	lh_free(t);
+}
+
+static const struct CMUnitTest tests[] = {
+	cmocka_unit_test(a_hello_was_missed),
+	cmocka_unit_test(a_hello_was_missed_and_the_peer_learnt_late),
+	cmocka_unit_test(a_dial_was_missed),
+	cmocka_unit_test(a_whole_connection_was_missed),
+	cmocka_unit_test(the_last_segment_was_missed),
+};
+
+int main(void)
+{
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
