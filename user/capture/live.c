@@ -23,6 +23,8 @@
 #define RING_MAX	(1u << 30)
 #define POLL_NS		(20 * NSEC_PER_MSEC)	/* the ring is looked at so often without a wake-up */
 #define WARNINGS_MAX	(16u << 10)
+#define ASK_SHARE	20u	/* one part of it goes into asking all sockets, while segments are lost */
+#define ASK_PAUSE_NS	(500 * NSEC_PER_MSEC)	/* but so often they are asked */
 
 void live_warn(struct live *live, const char *format, ...)
 {
@@ -307,10 +309,42 @@ static int live_run(struct capture *capture, const struct capture_sink *sink)
 	return !live->nodes && live->options.filter.pid_count ? -ENODATA : 0;
 }
 
+static uint64_t segments_lost(const struct live *live)
+{
+	const struct abi_lost *lost = &live->skel->bss->lost;
+
+	return lost->segments + lost->unreadable + lost->marks;
+}
+
+/*
+ * Whose segments were lost nobody knows. Their sockets do: where one stands shows what of it was not
+ * seen, though nothing more ever passes on it; and some may not be known at all.
+ */
+static bool ask_after_loss(struct live *live, uint64_t now_ns)
+{
+	uint64_t segments = segments_lost(live);
+	struct live_node *node;
+
+	if (segments == live->asked_segments || now_ns < live->asked_loss_ns)
+		return false;
+	live->asked_segments = segments;
+	for (node = live->nodes; node; node = node->next)
+		node->dump = true;
+	return true;
+}
+
+/* Asking all of many sockets takes its time: not all of ours. */
+static void note_asked(struct live *live, uint64_t began_ns)
+{
+	uint64_t now_ns = clock_now_ns(), pause_ns = ASK_SHARE * (now_ns - began_ns);
+
+	live->asked_loss_ns = now_ns + (pause_ns < ASK_PAUSE_NS ? pause_ns : ASK_PAUSE_NS);
+}
+
 static void tell_lost(struct live *live)
 {
 	const struct abi_lost *lost = &live->skel->bss->lost;
-	uint64_t segments = lost->segments + lost->unreadable + lost->marks;
+	uint64_t segments = segments_lost(live);
 	uint64_t drops = lost->drops + live->unread_drops;
 	struct capture_event event = {
 		.type = CAPTURE_LOST, .time_ns = clock_now_ns(),
@@ -329,12 +363,16 @@ static int live_tick(struct capture *capture, const struct capture_sink *sink)
 	struct capture_event event = { .type = CAPTURE_TICK };
 	struct live *live = of(capture);
 	uint64_t now_ns;
+	bool asks;
 
 	live->sink = sink;
 	live_nodes_announce(live);
 	live_drain(live);
 	now_ns = clock_now_ns();
+	asks = ask_after_loss(live, now_ns);
 	live_nodes_watch(live, now_ns);
+	if (asks)
+		note_asked(live, now_ns);
 	live_nodes_announce(live);
 	live_ask_changing(live, now_ns);
 	/* What the answers cover is in the ring by now. */
