@@ -369,6 +369,24 @@ static void test_loopback(void **state)
 	assert_int_equal(pcap_seen_count(&seen, CAPTURE_CONN_OPEN), 2);
 }
 
+/* A scrape over loopback is the node's whose port it is; what else listens there is nobody. */
+static void test_loopback_beside(void **state)
+{
+	struct script_end c = end_of("10.0.0.9", 40000, 1), s = end_of("10.0.0.1", 443, 5);
+	struct script_end d = end_of("127.0.0.1", 40001, 1), t = end_of("127.0.0.1", 443, 5);
+	struct script_end e = end_of("127.0.0.1", 40002, 1), u = end_of("127.0.0.1", 8080, 5);
+
+	(void)state;
+	pcap_script_begin(&script, 1, false);
+	talk(&e, &u, 6);
+	talk(&c, &s, 7);
+	talk(&d, &t, 8);
+	pcap_script_run(&script, NULL, &seen);
+	assert_int_equal(pcap_seen_count(&seen, CAPTURE_NODE_UP), 1);
+	assert_int_equal(pcap_seen_count(&seen, CAPTURE_CONN_OPEN), 2);
+	assert_int_equal(opened(1)->event.node, opened(0)->event.node);
+}
+
 /* --- time --------------------------------------------------------------------------------- */
 
 static void test_time(void **state)
@@ -419,6 +437,7 @@ int main(void)
 		cmocka_unit_test(test_dual_stack),
 		cmocka_unit_test(test_link_address),
 		cmocka_unit_test(test_loopback),
+		cmocka_unit_test(test_loopback_beside),
 		cmocka_unit_test(test_time),
 	};
 

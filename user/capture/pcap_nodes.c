@@ -5,7 +5,7 @@
  * far mesh peer, of which a capture made on one host shows one connection. All endpoints of one
  * IP address are one node; what it dials comes from that address, too. So are those of an IPv4 and
  * an IPv6 address that clients call by the same name, or that alone stand behind one link address.
- * On loopback, where all share one address, each port is a node.
+ * On loopback, where all share one address, the port tells.
  *
  * In a file that derptrace wrote all this is known: an interface is a node.
  */
@@ -266,38 +266,70 @@ static bool none_visited(const struct finder *f)
 	const struct place *p;
 
 	for (p = f->endpoints; p; p = p->hh.next) {
-		if (p->visited)
+		if (p->visited && !addr_is_loopback(&p->addr))
 			return false;
 	}
 	return true;
 }
 
-/* Who owns the address of a node's endpoint: the IP address, or on loopback the endpoint itself. */
-static struct place *owner(struct finder *f, struct place *endpoint)
+static void add_endpoint(struct finder *f, struct place *p, uint32_t node)
 {
-	if (addr_is_loopback(&endpoint->addr))
-		return endpoint;
-	return get_host(f, endpoint->group, &endpoint->addr);
+	p->node = node;
+	if (node)
+		add_listener(f, node, &p->addr);
 }
 
-static void name_nodes(struct finder *f)
+/* All but loopback: the node is the IP address. */
+static void name_hosts(struct finder *f)
 {
 	/* Only servers speak to servers: then each of them is as good as any other. */
 	bool all = none_visited(f);
-	struct place *p, *o;
+	struct place *p, *host;
 
 	for (p = f->endpoints; p; p = p->hh.next) {
-		o = owner(f, p);
-		if (o && p->relay && (p->visited || all) && !o->node)
-			o->node = add_node(f, "");
+		host = get_host(f, p->group, &p->addr);
+		if (host && p->relay && (p->visited || all) && !host->node &&
+		    !addr_is_loopback(&p->addr))
+			host->node = add_node(f, "");
 	}
 	for (p = f->endpoints; p; p = p->hh.next) {
-		o = owner(f, p);
-		if (o && p->relay && o->node) {
-			p->node = o->node;
-			add_listener(f, o->node, &p->addr);
-		}
+		host = get_host(f, p->group, &p->addr);
+		if (host && p->relay && !addr_is_loopback(&p->addr))
+			add_endpoint(f, p, host->node);
 	}
+}
+
+#define MANY UINT32_MAX
+
+/*
+ * Loopback: the port tells which node of the host it is. Where no node is known by another address,
+ * each port is one; where some are, a port of its own is no relay's that serves anyone.
+ */
+static void name_loopback(struct finder *f)
+{
+	uint32_t *by_port = calloc(65536, sizeof(*by_port)), *at;
+	bool alone = !f->nodes->count;
+	struct place *p;
+
+	if (!by_port) {
+		f->failed = true;
+		return;
+	}
+	for (p = f->endpoints; p; p = p->hh.next) {
+		at = &by_port[p->addr.port];
+		if (p->node)
+			*at = *at && *at != p->node ? MANY : p->node;
+	}
+	for (p = f->endpoints; p; p = p->hh.next) {
+		if (!p->relay || !addr_is_loopback(&p->addr))
+			continue;
+		at = &by_port[p->addr.port];
+		if (alone)
+			add_endpoint(f, p, add_node(f, ""));
+		else if (*at != MANY)
+			add_endpoint(f, p, *at);
+	}
+	free(by_port);
 }
 
 static void set_nodes(struct finder *f, struct pcap_conn *c)
@@ -374,7 +406,8 @@ int pcap_nodes_find(struct pcap_nodes *n, struct pcap_conns *c, const struct pca
 	if (c->by_interface) {
 		nodes_from_interfaces(&f);
 	} else {
-		name_nodes(&f);
+		name_hosts(&f);
+		name_loopback(&f);
 		for (i = 0; i < c->count; i++)
 			set_nodes(&f, c->all[i]);
 	}
