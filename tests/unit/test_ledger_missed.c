@@ -141,12 +141,47 @@ static void the_last_segment_was_missed(void **state)
 	lh_free(t);
 }
 
+static uint64_t entered_of_nobody(struct lh *t, uint32_t dst)
+{
+	return lh_pair(t, 0, dst)->books.entered;
+}
+
+/*
+ * The entry of peer 1's packet was missed, and a connection whose peer is not known has brought one that
+ * is equal, as short ones are: it is still not peer 1's.
+ */
+static void short_packets_name_nobody(void **state)
+{
+	const struct lh_packet equal = { .no = 1, .len = 2 };
+	struct lh *t = one_client();
+
+	(void)state;
+	lh_client(t, 2, 2);
+	open_and_miss(t, 3, CAPTURE_ACCEPTED);
+	lh_tick(t, 100);
+	lh_send(t, 3, 2, P(5));
+	lh_send(t, 3, 2, equal);
+	t->now += 1000;
+	lh_recv(t, 2, 1, equal);
+	lh_wait(t, 500);
+	lh_snapshot(t, true);
+	assert_true(key_is_zero(&t->conns[3].rec.peer));
+	/* What came before it on that connection may leave yet. */
+	assert_int_equal(entered_of_nobody(t, 2), 2);
+	lh_recv(t, 2, 3, P(5));
+	lh_wait(t, 500);
+	lh_snapshot(t, true);
+	check_books(t, 3, 2, BOOKS(2, 2, 0, 0, 0));
+	lh_free(t);
+}
+
 static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(a_hello_was_missed),
 	cmocka_unit_test(a_hello_was_missed_and_the_peer_learnt_late),
 	cmocka_unit_test(a_dial_was_missed),
 	cmocka_unit_test(a_whole_connection_was_missed),
 	cmocka_unit_test(the_last_segment_was_missed),
+	cmocka_unit_test(short_packets_name_nobody),
 };
 
 int main(void)

@@ -9,6 +9,7 @@
 #define SEARCH_NEAR	64u	/* the same, once one was found */
 #define DROP_SEARCH_MAX	4096u	/* the same for a drop that names no source: there are few drops */
 #define CONTRADICTIONS	3	/* joins that take a claim from memory down */
+#define NAMED_LEN	16u	/* bytes that are not met twice by chance: an index and a counter */
 
 static struct item *item_at(struct ledger *l, uint32_t i)
 {
@@ -362,12 +363,18 @@ static bool learn(struct ledger *l, uint32_t wait)
 	i = only_candidate(l, &w, false, &several);
 	if (several)
 		l->ambiguous_ns = l->now_ns;
-	if (!i && !several)
+	if (!i && !several && w.len >= NAMED_LEN)
 		i = only_candidate(l, &w, true, &several);
 	if (!i)
 		return false;
 	e = *item_at(l, i);
 	if (e.conn->shared || (w.conn && w.conn->shared)) {
+		join_waiting(l, i, wait);
+		return true;
+	}
+	/* Most likely the one; but it may be another's, and then neither name nor order follow from it. */
+	if (w.len < NAMED_LEN) {
+		ledger_item_unpass(l, i);
 		join_waiting(l, i, wait);
 		return true;
 	}
