@@ -16,7 +16,7 @@
 #include "capture/capture.h"
 
 #define PCAP_MAX_INTERFACES	4096
-#define PCAP_MAX_CONNS		262144	/* 0.3 KiB each */
+#define PCAP_MAX_CONNS		131072	/* 0.5 KiB each */
 #define PCAP_MAX_SECRETS	524288	/* 0.1 KiB each */
 #define PCAP_MAX_NODES		1024
 #define PCAP_MAX_MACS		65536
