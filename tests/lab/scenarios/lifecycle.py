@@ -59,7 +59,7 @@ def test_node_killed_and_restarted():
         print("measured:", [(w["class"], w["reason"], w["count"]) for w in report["verdicts"]])
 
 
-@scenario(timeout=90)
+@scenario(long=True, timeout=90)
 def test_backlog():
     """Clients that had connected, and that the relay had not yet accepted, when the tracer came."""
     with Lab("backlog") as lab:
