@@ -166,7 +166,7 @@ class Wire:
         return 3 * len(self.flows)
 
 
-@scenario(timeout=90)
+@scenario(long=True, timeout=90)
 def test_forged_segments():
     """Segments that TCP throws away, in the middle of plain DERP: they look like packets sent, and are none."""
     with Lab("forged") as lab:
