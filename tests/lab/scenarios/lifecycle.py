@@ -8,7 +8,7 @@ from parts.staging import EVERYONE, all_is_well, among, meshed
 from parts.truth import Crowd, check_counters, counters, lost_where, node, rows, verdicts
 
 
-@scenario(slow=True, timeout=150)
+@scenario(slow=True, long=True, timeout=150)
 def test_node_killed_and_restarted():
     """The second dies under traffic and starts again: the trace picks the new process up, whose books start clean, and
     what was lost is the restart's. (Chosen by name: a pid would end with its process.)
@@ -17,13 +17,14 @@ def test_node_killed_and_restarted():
         comm = f"dt{os.getpid()}"
         relays = a, b = meshed(lab, comm=comm)
         old, before = b.pid, counters(relays)
-        trace = lab.derptrace("report", "--json", "--comm", comm, pids=())
+        trace = lab.derptrace("report", "--json", "-f", "--interval", "200ms", "--comm", comm, pids=())
         peers = Crowd(lab, lab.host("clients"), relays)
         lab.clients_settled(20)
         peers.load.command("pairs", "list", among(peers.names), "count=100000", "size=1-1400", "kind=mixed", "rate=20",
                            "id=background")
         peers.pairs("list", among(peers.names), "count=120", "size=1-1400", "kind=mixed", "rate=60", "burst=4")
         b.restart(signal.SIGKILL)
+        until(lambda: f'"pid":{b.pid},' in trace.text(), "the new process to be found")
         for name in peers.names[1::2]:
             peers.load.wait_event("down", peer=name)
             peers.load.command("peer", name, b.url)
