@@ -152,19 +152,16 @@ static void touch_ready_file(struct session *s)
 
 static void say_attached(struct session *s)
 {
-	uint32_t nodes = 0, connections = 0, n, c;
+	uint32_t nodes = 0;
 	int i;
 
 	for (i = 0; i < s->source_count; i++) {
-		if (!is_live(&s->sources[i]))
-			continue;
-		tracer_counts(s->sources[i].tracer, &n, &c);
-		nodes += n;
-		connections += c;
+		if (is_live(&s->sources[i]))
+			nodes += tracer_node_count(s->sources[i].tracer);
 	}
 	if (!s->hooks->quiet && nodes)
-		fprintf(stderr, "derptrace: attached to %u relay node%s with %u connection%s; nothing was restarted\n",
-			nodes, nodes == 1 ? "" : "s", connections, connections == 1 ? "" : "s");
+		fprintf(stderr, "derptrace: attached to %u relay node%s; nothing was restarted\n", nodes,
+			nodes == 1 ? "" : "s");
 }
 
 /* Ready when every live source is. */

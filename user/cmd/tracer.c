@@ -280,16 +280,13 @@ uint64_t tracer_ready_ns(const struct tracer *t)
 	return t->ready_ns;
 }
 
-void tracer_counts(const struct tracer *t, uint32_t *nodes, uint32_t *connections)
+uint32_t tracer_node_count(const struct tracer *t)
 {
-	struct stream_stats stats;
-	uint32_t i;
+	uint32_t i, nodes = 0;
 
-	streams_stats(t->streams, &stats);
-	*nodes = 0;
-	*connections = stats.connections;
 	for (i = 0; i < t->node_count; i++)
-		*nodes += t->nodes[i].ledger && !t->nodes[i].ended_ns;
+		nodes += t->nodes[i].ledger && !t->nodes[i].ended_ns;
+	return nodes;
 }
 
 bool tracer_has_older(const struct tracer *t, uint64_t before_ns)

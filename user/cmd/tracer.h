@@ -39,8 +39,8 @@ const char *tracer_complaints(struct tracer *t);
 int tracer_tick(struct tracer *t);
 bool tracer_is_ready(const struct tracer *t);
 uint64_t tracer_ready_ns(const struct tracer *t);
-/* Nodes found so far; connections open now; of them decrypted or plain. For what is said at start. */
-void tracer_counts(const struct tracer *t, uint32_t *nodes, uint32_t *connections);
+/* Nodes that are alive. */
+uint32_t tracer_node_count(const struct tracer *t);
 /* Is there a packet in flight in a node, alive or just ended, that entered before then? */
 bool tracer_has_older(const struct tracer *t, uint64_t before_ns);
 /* @final: the trace ends in order with this one. */
