@@ -32,9 +32,9 @@ static const struct option_row shared_rows[] = {
 	{ { "ring", required_argument, NULL, OPT_RING }, "SIZE",
 	  "ring buffer between kernel and tracer (default 16M)" },
 	{ { "max-connections", required_argument, NULL, OPT_MAX_CONNECTIONS }, "N",
-	  "bound of memory (default 65536, 1 KiB each)" },
+	  "bound of memory (default 65536)" },
 	{ { "max-pairs", required_argument, NULL, OPT_MAX_PAIRS }, "N",
-	  "bound of memory (default 262144, 128 B each); over it: an exact 'other' row" },
+	  "bound of memory (default 262144); over it: an exact 'other' row" },
 	{ { "help", no_argument, NULL, 'h' }, NULL, "this text" },
 	{ { 0 }, NULL, NULL },
 };
@@ -152,8 +152,8 @@ static void print_help(const struct verb *verb)
 	}
 	if (!verb->no_sources)
 		printf("\nSOURCE is live (default: every relay on this host), a .dtr file, a .pcap or .pcapng\n"
-		       "file, or - (records on standard input). Memory: 64 MiB + 1 KiB per connection +\n"
-		       "128 B per pair at most.\n\n"
+		       "file, or - (records on standard input). Memory: about 64 MiB, 20 KiB per open TLS\n"
+		       "connection and 2 KiB per pair; both are bounded.\n\n"
 		       "Exit status: 0 nothing found, 1 a verdict or a loss, 2 usage, 3 could not trace,\n"
 		       "or not all that was asked.\n");
 }
