@@ -405,6 +405,74 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(marks_at_both_ends),
 };
 
+/* The client resets as soon as it has sent: what the relay had read ahead went with its reader. */
+static void reset_behind_the_last_packet(void **state)
+{
+	struct lh *t = region();
+	struct capture_event e = { .type = CAPTURE_CONN_CLOSE, .node = 3, .conn = 1,
+				   .close = { .how = CAPTURE_CLOSED_RST_IN } };
+
+	(void)state;
+	lh_send(t, 1, 2, P(1));
+	lh_recv(t, 2, 1, P(1));
+	lh_wait(t, 2000);
+	lh_send(t, 1, 2, P(2));
+	lh_send(t, 1, 8, P(3));
+	lh_tick(t, 100);
+	e.time_ns = t->now;
+	ledger_event(t->l, &e);
+	lh_wait(t, 2500);
+	check_books(t, 1, 2, BOOKS(2, 1, 0, 1, 0));
+	check_books(t, 1, 8, BOOKS(1, 0, 0, 1, 0));
+	assert_int_equal(lh_lost(t, 1, 2, REASON_UNREAD), 1);
+	assert_int_equal(lh_lost(t, 1, 8, REASON_UNREAD), 1);
+	lh_free(t);
+}
+
+/* A forward that was under way when its destination's node said good-bye for it brings it not back. */
+static void forwarded_as_it_left(void **state)
+{
+	struct lh *t = region();
+
+	(void)state;
+	lh_send(t, 1, 8, P(1));
+	lh_present(t, OUT, 8, false);
+	lh_forward(t, OUT, CAPTURE_OUT, 1, 8, P(1));
+	lh_send(t, 1, 8, P(2));
+	lh_wait(t, 2500);
+	check_books(t, 1, 8, BOOKS(2, 1, 0, 1, 0));
+	assert_int_equal(lh_lost(t, 1, 8, REASON_NO_ROUTE), 1);
+	assert_false(t->presence.present);
+	lh_free(t);
+}
+
+/* Drops of equal packets: which of them left is not known, so it shows nobody else's loss. */
+static void equal_packets_overtake_nobody(void **state)
+{
+	struct lh *t = region();
+	int i;
+
+	(void)state;
+	lh_client(t, 3, 3);
+	t->conns[2].notsent = 800;
+	for (i = 0; i < 10; i++) {
+		lh_send(t, 1, 2, P(7));
+		if (i < 4)
+			lh_send(t, 3, 2, P(100 + i));
+		lh_tick(t, 100);
+	}
+	/* Four of either wait in the socket; what came after them was dropped. */
+	for (i = 0; i < 6; i++)
+		lh_drop(t, "queue_tail", 0, 2, P(7));
+	lh_wait(t, 300);
+	lh_recv(t, 2, 1, P(7));
+	lh_recv(t, 2, 3, P(100));
+	lh_wait(t, 2000);
+	check_books(t, 1, 2, BOOKS(10, 1, 3, 6, 0));
+	check_books(t, 3, 2, BOOKS(4, 1, 3, 0, 0));
+	lh_free(t);
+}
+
 int main(void)
 {
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -6,6 +6,7 @@
  */
 #include "ledger/internal.h"
 
+#define CLOSE_LATE_NS	(300 * MSEC_NS)	/* so long may it take until a connection's end is told */
 #define PASS_STEPS	1024u	/* packets of other connections in between */
 
 /* Since when @out has been the one exit, and no change of it can have been missed. */
@@ -195,11 +196,26 @@ static enum record_reason end_reason(struct conn *c, const struct item *e)
 	return size;
 }
 
+/*
+ * Its connection was reset before anything showed that the relay was through with it: the relay, whose
+ * own read or write failed by that, drops unhandled what it had read ahead, and no counter of it says so.
+ */
+static bool cut_off(const struct item *e)
+{
+	const struct conn *c = e->conn;
+
+	return !c->shared && c->closed_ns && e->pos + CLOSE_LATE_NS >= c->closed_ns &&
+	       (c->how == CAPTURE_CLOSED_RST_IN || c->how == CAPTURE_CLOSED_RST_OUT) &&
+	       !(c->has_done && (int32_t)(c->done_no - e->no) > 0);
+}
+
 static void lose(struct ledger *l, uint32_t i, const struct odds *o)
 {
 	struct item *e = &l->items[i];
 
-	if (o->open && o->open->kind != CONN_MESH_OUT)
+	if (cut_off(e))
+		ledger_item_lose(l, i, REASON_UNREAD, BASIS_INFERRED, NULL);
+	else if (o->open && o->open->kind != CONN_MESH_OUT)
 		ledger_item_lose(l, i, REASON_QUEUE, BASIS_INFERRED, o->open);
 	else if (o->closed)
 		ledger_item_lose(l, i, end_reason(o->closed, e), BASIS_INFERRED, o->closed);

@@ -46,9 +46,9 @@ static void join_exit(struct ledger *l, uint32_t i, const struct sight *s)
 	confirm(e.conn);
 	confirm(s->conn);
 	ledger_book_left(l, e.pair, s, e.time_ns);
-	if (e.time_ns > s->conn->left_entered_ns[e.disco])
+	if (e.time_ns > s->conn->left_entered_ns[e.disco] && !e.pair->doubtful)
 		s->conn->left_entered_ns[e.disco] = e.time_ns;
-	if (e.kind == ITEM_ENTRY && e.queued)
+	if (e.kind == ITEM_ENTRY && e.queued && !e.pair->doubtful)
 		ledger_pass(l, before, e.conn, e.dst, s->conn, s->time_ns);
 	ledger_item_del(l, i);
 }
@@ -131,7 +131,7 @@ static void join_waiting(struct ledger *l, uint32_t entry, uint32_t wait)
 static bool join_loose(struct ledger *l, uint32_t wait, bool passed)
 {
 	const struct item *w = item_at(l, wait);
-	uint32_t i = ledger_item_digest(l, w->len, w->digest), n, oldest = 0;
+	uint32_t i = ledger_item_digest(l, w->len, w->digest), n, oldest = 0, newest = 0;
 	uint32_t max = passed ? SEARCH_MAX : DROP_SEARCH_MAX;
 
 	for (n = 0; i && n < max; n++, i = item_at(l, i)->link[LINK_DIGEST].next) {
@@ -147,7 +147,11 @@ static bool join_loose(struct ledger *l, uint32_t wait, bool passed)
 			max = n + SEARCH_NEAR;
 		if (!oldest || it->time_ns < item_at(l, oldest)->time_ns)
 			oldest = i;
+		newest = i;
 	}
+	/* Which of equal packets it was is not known: the others' order proves nothing from here on. */
+	if (oldest != newest)
+		item_at(l, oldest)->pair->doubtful = item_at(l, newest)->pair->doubtful = true;
 	if (oldest)
 		join_waiting(l, oldest, wait);
 	return oldest;
