@@ -11,6 +11,7 @@
 #include <string.h>
 
 #define JUST_NOW_NS	NSEC_PER_SEC		/* a destination that was there so long ago still counts */
+#define END_TOLD_NS	(300 * NSEC_PER_MSEC)	/* so late is the end of a connection told */
 #define RECONNECT_NS	(2 * NSEC_PER_SEC)
 #define DEATH_NS	(3 * NSEC_PER_SEC)
 #define RECOVER_NS	(30 * NSEC_PER_SEC)	/* so long may the clients of a dead node take to come back */
@@ -100,6 +101,21 @@ static uint32_t died_with(const struct analysis *a, const struct loss_case *k)
 	       k->last_ns < end_ns + RECOVER_NS ? last->node : NONE;
 }
 
+/* A traced node's own connections say it to the moment; of another there is what it told its mesh. */
+static bool was_on(const struct analysis *a, uint32_t peer, uint32_t node, uint64_t at_ns)
+{
+	size_t count, i;
+	const struct stay *s = presence_stays(a, peer, &count);
+
+	if (!a->nodes[node].life)
+		return presence_at(a, peer, node, at_ns, at_ns, NULL);
+	for (i = 0; i < count; i++) {
+		if (s[i].node == node && s[i].opened_ns <= at_ns && at_ns <= s[i].closed_ns)
+			return true;
+	}
+	return false;
+}
+
 /* No connection here could take it: the destination is elsewhere, or nowhere. */
 static void judge_route(const struct analysis *a, struct loss_case *k)
 {
@@ -123,7 +139,15 @@ static void judge_route(const struct analysis *a, struct loss_case *k)
 	if (a->nodes[there].life && a->nodes[there].to_ns + JUST_NOW_NS < k->last_ns)
 		k->charge.basis = BASIS_UNKNOWN;
 	link = link_find(a, k->node, there);
-	if (link_was_up(a, link, k->first_ns) && link_was_up(a, link, k->last_ns))
+	/*
+	 * Over a link that is up the node knows who has left: it had no route because there was nobody.
+	 * Losses are told together: those that ran into another connection are of the time without one.
+	 */
+	if (link_was_up(a, link, k->first_ns) && link_was_up(a, link, k->last_ns) &&
+	    !(was_on(a, k->dst, there, k->first_ns) &&
+	      was_on(a, k->dst, there, k->last_ns + END_TOLD_NS)))
+		k->charge.class = VERDICT_PEER_ABSENT;
+	else if (link_was_up(a, link, k->first_ns) && link_was_up(a, link, k->last_ns))
 		set_link(k, VERDICT_STALE_ROUTE, k->node, there, k->charge.reason);
 	else if (link_ever_dialled(a, k->node, there))
 		set_link(k, VERDICT_LINK_DOWN, k->node, there, link_reason_at(a, link, k->last_ns));

@@ -109,7 +109,8 @@ static bool broke(const struct stay *s)
 {
 	const struct record_conn *rec = &s->conn->rec;
 
-	if (!rec->closed_ns)
+	/* One that was never let in has not been lost. */
+	if (!rec->closed_ns || ((rec->steps & STEP_CLIENT_INFO) && !(rec->steps & STEP_SERVER_INFO)))
 		return false;
 	return rec->how == CAPTURE_CLOSED_RST_IN || rec->how == CAPTURE_CLOSED_RST_OUT ||
 	       rec->how == CAPTURE_CLOSED_TIMEOUT ||

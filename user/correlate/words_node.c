@@ -16,7 +16,11 @@ void words_host_drop(struct words *w)
 
 	text_add(&w->summary, "%s had reached %s and were never read: their connection ended first",
 		 words_count(f->count, "packet").s, name(w, f->node));
-	words_line(w, "the kernel held them (arrived, not read) when the sender's connection was reset");
+	if (f->basis == BASIS_WIRE)
+		words_line(w, "the kernel held them (arrived, not read) when the sender's connection was reset");
+	else
+		words_line(w, "inferred: the sender's connection was reset as they arrived; %s neither sent nor "
+			   "dropped them", name(w, f->node));
 	words_pairs(w);
 	text_add(&w->fix, "the sender has to close in order (FIN, not RST); if %s closed it, its log says "
 		 "why: journalctl -u derper", name(w, f->node));
