@@ -3,7 +3,7 @@
 from lab import Lab, scenario, until
 from parts.staging import EVERYONE, knows, says
 from parts.truth import (Crowd, check_counters, check_pairs, check_verdicts, counters, expected, link, lost_where, node,
-                         only_verdicts, rows)
+                         only_verdicts, rows, verdicts)
 
 ACROSS = ",".join(f"p{i}>p{i + 1}" for i in range(0, 20, 2))
 BESIDE = ",".join(f"p{i}>p{(i + 2) % 20}" for i in range(0, 20, 2))
@@ -58,9 +58,9 @@ def test_blackhole_healed():
     with Lab("healed") as lab:
         s = Staged(lab)
         hole = s.blackhole()
-        s.peers.load.command("pairs", "list", ACROSS, "count=40", "size=1-400", "kind=mixed", "rate=10", "id=pairs")
+        s.peers.load.command("pairs", "list", ACROSS, "count=20", "size=1-400", "kind=mixed", "rate=10", "id=pairs")
         s.peers.load.wait_event("sent_all")
-        until(lambda: s.swallowed() == 400, "400 packets to be swallowed")
+        until(lambda: s.swallowed() == 200, "200 packets to be swallowed")
         hole.mend()
         s.peers.quiet(3000)
         truth = s.peers.truth()
@@ -125,10 +125,16 @@ def test_blackhole_past_the_write_deadline():
         assert s.swallowed() > 0 < grown[0].dropped("unknown_dest") == grown[0].lost()
         print("measured: swallowed", s.swallowed(), "without a route", grown[0].lost())
         report = settle(s, truth, [s.a])
+        # The link is up again a moment before it is told who is where: what comes then finds no route yet.
+        stale = verdicts(report, "stale-route")
+        early = sum(v["count"]["min"] for v in stale)
+        assert early <= 10, stale
+        report["verdicts"] = [v for v in report["verdicts"] if v not in stale]
         stalled, _ = check_verdicts(
             report,
             expected("link-stalled", s.swallowed(), "blackhole", link=(s.a, s.b), node=s.a, hop="mesh-out"),
-            expected("link-down", grown[0].lost(), "closed", link=(s.a, s.b), node=s.a, hop="client-in", basis="relay"))
+            expected("link-down", grown[0].lost() - early, "closed", link=(s.a, s.b), node=s.a, hop="client-in",
+                     basis="relay"))
         assert node(report, s.a)["unflushed"] > 0
         # Who waited behind it, though nothing of theirs went that way.
         assert any("wait" in line or "held" in line for line in stalled["evidence"]), stalled["evidence"]
