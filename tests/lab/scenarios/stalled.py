@@ -78,9 +78,9 @@ def test_blackhole_then_reset():
     with Lab("blackhole") as lab:
         s = Staged(lab)
         s.blackhole()
-        s.peers.load.command("pairs", "list", ACROSS, "count=40", "size=1-1400", "kind=mixed", "rate=20", "id=pairs")
+        s.peers.load.command("pairs", "list", ACROSS, "count=20", "size=1-400", "kind=mixed", "rate=20", "id=pairs")
         s.peers.load.wait_event("sent_all")
-        lost = 400
+        lost = 200
         until(lambda: s.swallowed() == lost, f"{lost} packets to be swallowed")
         lab.net.reset(s.a.host, s.b.host, s.b.port)
         says(s.a, "Recv: ")
