@@ -78,7 +78,7 @@ def test_blackhole_then_reset():
     with Lab("blackhole") as lab:
         s = Staged(lab)
         s.blackhole()
-        s.peers.load.command("pairs", "list", ACROSS, "count=20", "size=1-400", "kind=mixed", "rate=20", "id=pairs")
+        s.peers.load.command("pairs", "list", ACROSS, "count=20", "size=1-400", "kind=mixed", "rate=7", "id=pairs")
         s.peers.load.wait_event("sent_all")
         lost = 200
         until(lambda: s.swallowed() == lost, f"{lost} packets to be swallowed")
