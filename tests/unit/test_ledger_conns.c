@@ -391,20 +391,6 @@ static void marks_at_both_ends(void **state)
 	lh_free(b);
 }
 
-static const struct CMUnitTest tests[] = {
-	cmocka_unit_test(crosses_the_mesh),
-	cmocka_unit_test(mesh_blackhole),
-	cmocka_unit_test(mesh_connection_ends),
-	cmocka_unit_test(route_changes),
-	cmocka_unit_test(presence_is_told),
-	cmocka_unit_test(peers_are_learnt),
-	cmocka_unit_test(may_be_anywhere),
-	cmocka_unit_test(losses_of_the_unknown),
-	cmocka_unit_test(claims),
-	cmocka_unit_test(marks),
-	cmocka_unit_test(marks_at_both_ends),
-};
-
 /* The client resets as soon as it has sent: what the relay had read ahead went with its reader. */
 static void reset_behind_the_last_packet(void **state)
 {
@@ -437,7 +423,9 @@ static void forwarded_as_it_left(void **state)
 	(void)state;
 	lh_send(t, 1, 8, P(1));
 	lh_present(t, OUT, 8, false);
+	lh_tick(t, 10);
 	lh_forward(t, OUT, CAPTURE_OUT, 1, 8, P(1));
+	lh_tick(t, 100);
 	lh_send(t, 1, 8, P(2));
 	lh_wait(t, 2500);
 	check_books(t, 1, 8, BOOKS(2, 1, 0, 1, 0));
@@ -472,6 +460,23 @@ static void equal_packets_overtake_nobody(void **state)
 	check_books(t, 3, 2, BOOKS(4, 1, 3, 0, 0));
 	lh_free(t);
 }
+
+static const struct CMUnitTest tests[] = {
+	cmocka_unit_test(crosses_the_mesh),
+	cmocka_unit_test(mesh_blackhole),
+	cmocka_unit_test(mesh_connection_ends),
+	cmocka_unit_test(route_changes),
+	cmocka_unit_test(presence_is_told),
+	cmocka_unit_test(peers_are_learnt),
+	cmocka_unit_test(may_be_anywhere),
+	cmocka_unit_test(losses_of_the_unknown),
+	cmocka_unit_test(claims),
+	cmocka_unit_test(marks),
+	cmocka_unit_test(marks_at_both_ends),
+	cmocka_unit_test(reset_behind_the_last_packet),
+	cmocka_unit_test(forwarded_as_it_left),
+	cmocka_unit_test(equal_packets_overtake_nobody),
+};
 
 int main(void)
 {
