@@ -54,31 +54,6 @@ def test_clients_refused():
 
 
 @scenario(timeout=90)
-def test_sent_and_reset():
-    """Clients that send one packet and reset their connection: what the relay gave up with them was in no queue and
-    on no mesh link.
-    """
-    with Lab("reset") as lab:
-        relays = meshed(lab)
-        trace = lab.derptrace("report", "--json")
-        peers = Crowd(lab, lab.host("clients"), relays, count=1, prefix="to")
-        passing = Crowd(lab, lab.host("clients"), relays, count=60, prefix="p", args=("--seed", "2"))
-        lab.clients_settled(61)
-        for name in passing.names:
-            passing.load.command("send", name, peers.keys["to0"], "count=1", "size=200", "kind=wg")
-            time.sleep(0.003)
-            passing.load.command("close", name, "how=rst")
-        peers.quiet()
-        time.sleep(1.5)
-        arrived = sum(t["received"] for t in peers.truth().values())
-        report = trace.stop()
-        assert {v["class"] for v in report["verdicts"]} <= {"host-drop"}, report["verdicts"]
-        assert sum(p["delivered"] for p in report["pairs"]) == arrived
-        assert all(k["state"] == "up" for k in report["links"]), report["links"]
-        print("measured: of 60 packets", sum(p["entered"] for p in report["pairs"]), "entered,", arrived, "arrived")
-
-
-@scenario(timeout=90)
 def test_equal_packets_to_a_slow_client():
     """Packets of equal bytes, dropped from a queue whose socket holds older ones: each is lost once."""
     with Lab("equal") as lab:
