@@ -137,6 +137,22 @@ static void test_parse_refused(void **state)
 	}
 }
 
+/* A zero byte, wherever it stands: what follows it would be read with places that are wrong. */
+static void test_zero_byte(void **state)
+{
+	static const char number[] = "{\"Regions\":\n{\"1\": {\"RegionID\": 1\0}}}";
+	static const char first[] = "\0{}";
+	struct derpmap_error err;
+	struct derpmap *map = NULL;
+
+	(void)state;
+	assert_int_equal(derpmap_parse(number, sizeof(number) - 1, "map.json", &map, &err), -22);
+	assert_non_null(strstr(err.message, "map.json:2:21: a zero byte"));
+	assert_int_equal(derpmap_parse(first, sizeof(first) - 1, "map.json", &map, &err), -22);
+	assert_non_null(strstr(err.message, "map.json:1:1: a zero byte"));
+	assert_null(map);
+}
+
 /* A document of n copies of item between head and tail. */
 static char *repeat(const char *head, const char *item, size_t n, const char *tail)
 {
@@ -327,6 +343,7 @@ int main(void)
 		cmocka_unit_test(test_parse),
 		cmocka_unit_test(test_parse_like_go),
 		cmocka_unit_test(test_parse_refused),
+		cmocka_unit_test(test_zero_byte),
 		cmocka_unit_test(test_bounds),
 		cmocka_unit_test(test_escape),
 		cmocka_unit_test(test_class),

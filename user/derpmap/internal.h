@@ -57,6 +57,9 @@ void derpmap_walk_bracket(struct derpmap_walk *walk);
 /* Over one whole value. */
 void derpmap_walk_skip(struct derpmap_walk *walk);
 struct derpmap_place derpmap_walk_place(const struct derpmap_walk *walk);
+struct derpmap_place derpmap_place_of(const char *bytes, const char *at);
+/* The spaces before the first key, which are the file's indent; 2 where it has none. */
+unsigned int derpmap_indent(const char *bytes, size_t len);
 
 /* Growing text; a failed append sticks, so one look at the end is enough. */
 struct derpmap_text {

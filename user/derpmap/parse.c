@@ -442,17 +442,6 @@ static bool too_many_values(const char *bytes, size_t len)
 	return values > DERPMAP_MAX_VALUES;
 }
 
-/* The spaces before the first key, which are the file's indent; 2 where it has none. */
-static unsigned int find_indent(const char *bytes, size_t len)
-{
-	const char *at = memchr(bytes, '\n', len);
-	unsigned int spaces = 0;
-
-	while (at && ++at < bytes + len && *at == ' ')
-		spaces++;
-	return spaces >= 1 && spaces <= 8 ? spaces : 2;
-}
-
 static const char *syntax_hint(const json_error_t *json, const char *bytes, size_t len)
 {
 	static const struct { enum json_error_code code; const char *hint;
@@ -478,6 +467,17 @@ static const char *syntax_hint(const json_error_t *json, const char *bytes, size
 	return "a DERP map is JSON, without comments, without a comma before } or ]";
 }
 
+/* No JSON holds a zero byte; the library reads over one that stands right behind a number. */
+static int refuse_zero(struct parser *p, const char *bytes, size_t len)
+{
+	const char *zero = len ? memchr(bytes, '\0', len) : NULL;
+
+	if (!zero)
+		return 0;
+	return parse_fail(p, derpmap_place_of(bytes, zero),
+			  "a zero byte; a DERP map is JSON: is it the right file?");
+}
+
 static int parse_json(struct parser *p, const char *bytes, size_t len)
 {
 	struct derpmap_private *priv = p->map->priv;
@@ -492,6 +492,8 @@ static int parse_json(struct parser *p, const char *bytes, size_t len)
 			   DERPMAP_MAX_BYTES >> 20, DERPMAP_MAX_VALUES);
 		return -E2BIG;
 	}
+	if (refuse_zero(p, bytes, len))
+		return -EINVAL;
 	priv->root = json_loadb(bytes, len, JSON_REJECT_DUPLICATES, &json);
 	if (priv->root)
 		return 0;
@@ -535,7 +537,7 @@ int derpmap_parse(const char *bytes, size_t len, const char *name, struct derpma
 		goto cleanup;
 	derpmap_walk_init(&p.walk, bytes, len);
 	derpmap_walk_next(&p.walk);
-	p.map->priv->indent = find_indent(bytes, len);
+	p.map->priv->indent = derpmap_indent(bytes, len);
 	ret = find_map(&p, p.map->priv->root);
 	if (ret)
 		goto cleanup;

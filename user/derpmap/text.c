@@ -227,3 +227,27 @@ struct derpmap_place derpmap_walk_place(const struct derpmap_walk *walk)
 		.column = (unsigned int)(walk->at - walk->line_start) + 1,
 	};
 }
+
+struct derpmap_place derpmap_place_of(const char *bytes, const char *at)
+{
+	struct derpmap_place place = { .line = 1, .column = 1 };
+
+	for (; bytes < at; bytes++) {
+		place.column++;
+		if (*bytes == '\n') {
+			place.line++;
+			place.column = 1;
+		}
+	}
+	return place;
+}
+
+unsigned int derpmap_indent(const char *bytes, size_t len)
+{
+	const char *at = memchr(bytes, '\n', len);
+	unsigned int spaces = 0;
+
+	while (at && ++at < bytes + len && *at == ' ')
+		spaces++;
+	return spaces >= 1 && spaces <= 8 ? spaces : 2;
+}
