@@ -9,6 +9,7 @@
 
 #include "cmd/cmd.h"
 #include "cmd/session.h"
+#include "cmd/source.h"
 #include "view/pcapng.h"
 
 struct pcap_cmd {
@@ -124,6 +125,18 @@ static int open_output(struct pcap_cmd *cmd, const struct options *o)
 	return -1;
 }
 
+/* What would write nothing is not begun. */
+static const char *without_packets(const struct options *o)
+{
+	int i;
+
+	for (i = 0; i < o->source_count; i++) {
+		if (source_kind(o->sources[i]) == SOURCE_RECORDS)
+			return o->sources[i];
+	}
+	return NULL;
+}
+
 static int put(void *ctx, const struct record *r)
 {
 	(void)ctx;
@@ -188,6 +201,7 @@ int cmd_pcap(int argc, char **argv)
 	const struct session_hooks hooks = {
 		.verb = "pcap", .fd = -1, .sink = &sink, .taps = &taps, .interval = interval, .ctx = &cmd,
 	};
+	const char *records;
 	struct options o;
 	int status, fd;
 
@@ -196,6 +210,12 @@ int cmd_pcap(int argc, char **argv)
 		return status == 1 ? EXIT_NOTHING_FOUND : EXIT_USAGE;
 	if (!cmd.path || (!strcmp(cmd.path, "-") && isatty(STDOUT_FILENO))) {
 		fputs("derptrace pcap: name a file with -o, or a pipe with -o -\n", stderr);
+		return EXIT_USAGE;
+	}
+	records = without_packets(&o);
+	if (records) {
+		fprintf(stderr, "derptrace pcap: %s: records hold no packets; name a .pcap or .pcapng file, or "
+			"live\n", records);
 		return EXIT_USAGE;
 	}
 	fd = open_output(&cmd, &o);

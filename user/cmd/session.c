@@ -14,6 +14,7 @@
 
 #include "base/clock.h"
 #include "cmd/cmd.h"
+#include "cmd/source.h"
 
 #define TICK_NS		(100 * NSEC_PER_MSEC)
 #define SNAPSHOT_NS	(500 * NSEC_PER_MSEC)
@@ -52,13 +53,6 @@ static void complain(struct session *s, const char *what)
 {
 	fprintf(stderr, "derptrace %s: %s\n", s->hooks->verb, what);
 	s->status = EXIT_CANNOT;
-}
-
-static bool has_suffix(const char *name, const char *suffix)
-{
-	size_t n = strlen(name), m = strlen(suffix);
-
-	return n > m && !strcmp(name + n - m, suffix);
 }
 
 static void open_tracer(struct session *s, struct session_source *source, struct capture *capture)
@@ -116,16 +110,20 @@ static void open_source(struct session *s, const char *name)
 	struct capture *capture;
 
 	source->name = name;
-	if (!strcmp(name, "live")) {
+	switch (source_kind(name)) {
+	case SOURCE_LIVE:
 		open_live(s, source);
-	} else if (has_suffix(name, ".pcap") || has_suffix(name, ".pcapng")) {
+		break;
+	case SOURCE_CAPTURE:
 		capture = capture_file_open(name, s->options->keylog, &err);
 		if (!capture)
 			complain(s, err.text);
 		else
 			open_tracer(s, source, capture);
-	} else {
+		break;
+	case SOURCE_RECORDS:
 		open_records(s, source);
+		break;
 	}
 	if (source->tracer || source->reader)
 		s->source_count++;
