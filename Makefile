@@ -202,7 +202,7 @@ $(B)/fuzz/fuzz_%: $(B)/fuzz/obj/tests/fuzz/fuzz_%.o $(FUZZ_HELP) $(B)/fuzz/libro
 .PHONY: fuzz-bin fuzz fuzz-short
 fuzz-bin: $(FUZZ_BIN)
 fuzz: fuzz-bin					## fuzz each parser for FUZZ_SECONDS (600)
-	$(Q)FUZZ_SECONDS=$(or $(FUZZ_SECONDS),600) tests/run fuzz
+	$(Q)FUZZ_SEED=$(or $(FUZZ_SEED),0) FUZZ_SECONDS=$(or $(FUZZ_SECONDS),600) tests/run fuzz
 fuzz-short: fuzz-bin				## fuzz each parser for 20 s, print its coverage
 	$(Q)FUZZ_SECONDS=$(or $(FUZZ_SECONDS),20) tests/run fuzz
 
