@@ -10,6 +10,8 @@ import os
 import subprocess
 import tempfile
 
+import blocks
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 PROGRAM = f"{os.environ.get('DERPTRACE_BUILD', f'{ROOT}/build')}/derptrace"
@@ -92,3 +94,26 @@ def test_keylog():
         assert "keys.txt: line 2: " in said and said.count("\n") == 1, said
         _, said = report("--keylog", f"{d}/none", capture("meshed-plain.pcap"), code=3)
         assert "none: cannot read the key log" in said, said
+
+
+def test_begun_late():
+    """Begun when the mesh, and then every connection, was open: the secrets are tried on what has no ClientHello in the
+    file, before anything is called missing."""
+    whole = blocks.read(capture("meshed-tls.pcapng"))
+    with tempfile.TemporaryDirectory() as d:
+        for seconds in (2.0, 3.0, 3.0855):
+            blocks.write(f"{d}/late.pcapng", blocks.since(whole, seconds))
+            r, said = report(f"{d}/late.pcapng", code=0)
+            check(r, "meshed-tls.pcapng")
+            assert not said and [k["state"] for k in r["links"]] == ["up", "up"], (seconds, said, r["links"])
+
+
+def test_mesh_not_decrypted():
+    """What crosses a mesh connection that nobody can read enters once: it is the same at both nodes."""
+    late = blocks.since(blocks.read(capture("meshed-tls.pcapng")), 3.0)
+    packets = b"".join(b for kind, b in late if kind == blocks.PACKET)
+    with tempfile.TemporaryDirectory() as d:
+        blocks.write(f"{d}/late.pcapng", blocks.with_secrets_of(late, lambda random: random in packets))
+        r, _ = report(f"{d}/late.pcapng", code=0)
+        check(r, "meshed-tls.pcapng")
+        assert {k["state"] for k in r["links"]} == {"unknown"}, r["links"]

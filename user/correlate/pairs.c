@@ -27,12 +27,27 @@
  * sides: a packet untraced at a node, or on an edge, and one that is first seen behind it; a packet in
  * flight at a node by its snapshot and ahead of it on an edge. Last, what was delivered to a socket
  * that ended without acknowledging it moves from delivered to lost.
+ *
+ * A mesh connection that can be read at neither end is in no sum above: what crosses it stays in flight,
+ * or becomes untraced, at one node and is first seen at the other. Up to the lesser of the two these are
+ * the same packets: they are taken as having left on it (h), and arrived.
  */
 #include "correlate/analysis.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* Nodes joined by a connection that nobody can read. */
+struct hidden {
+	uint32_t from, to;
+};
+
+struct hiding {
+	struct hidden *v;
+	size_t count, cap;
+	struct books *books;	/* room for one pair's, by place */
+};
 
 /* A row of an edge, found by pair. */
 struct ref {
@@ -122,6 +137,7 @@ static struct ref *refs_make(const struct analysis *a, size_t *count)
 /* One node's books of the pair, and what its mesh connections counted of it. */
 struct books {
 	int64_t entered, left, in_flight, lost, untraced, first_seen, mesh_in, mesh_out, last_hop;
+	int64_t hidden_in, hidden_out;
 };
 
 static int64_t least(int64_t x, int64_t y)
@@ -133,7 +149,7 @@ static void node_add(const struct analysis *a, struct pair_sum *p, struct sum *s
 		     const struct books *b, const struct ref *refs, size_t count)
 {
 	int64_t told = 0, arrived = 0, seen_behind = 0, ahead = 0, missed_before = 0, same;
-	int64_t delivered = b->left - b->mesh_out;
+	int64_t delivered = b->left - b->mesh_out, from_mesh = b->mesh_in + b->hidden_in;
 	size_t i;
 
 	for (i = 0; i < count; i++) {
@@ -150,7 +166,7 @@ static void node_add(const struct analysis *a, struct pair_sum *p, struct sum *s
 			missed_before += row->untraced;
 		}
 	}
-	s->entered += b->entered - b->mesh_in;
+	s->entered += b->entered - from_mesh;
 	s->delivered += delivered - b->last_hop;
 	s->in_flight += b->in_flight;
 	s->lost += b->lost + b->last_hop;
@@ -172,9 +188,10 @@ static void node_add(const struct analysis *a, struct pair_sum *p, struct sum *s
 	s->in_flight -= same;
 
 	p->last_hop += b->last_hop;
-	p->across_delivered += least(delivered > 0 ? delivered : 0, b->mesh_in);
-	p->same_node |= delivered > b->mesh_in;
-	p->across |= b->mesh_in || b->mesh_out;
+	p->across_sent += b->hidden_out;
+	p->across_delivered += least(delivered > 0 ? delivered : 0, from_mesh);
+	p->same_node |= delivered > from_mesh;
+	p->across |= from_mesh || b->mesh_out || b->hidden_out;
 }
 
 static void edges_add(const struct analysis *a, struct pair_sum *p, struct sum *s,
@@ -231,24 +248,92 @@ static void pair_times(const struct analysis *a, struct pair_sum *p, const struc
 		p->last_ns = last;
 }
 
-static void pair_sum(const struct analysis *a, uint32_t pair, const struct ref *refs, size_t count)
+static struct books books_of(const struct pair_row *row)
+{
+	return (struct books){
+		.entered = row->books.entered, .left = row->books.left,
+		.in_flight = row->books.in_flight, .lost = row->books.lost,
+		.untraced = row->books.untraced, .first_seen = row->first_seen,
+		.mesh_in = row->frames[HOP_MESH_IN], .mesh_out = row->frames[HOP_MESH_OUT],
+		.last_hop = row->last_hop,
+	};
+}
+
+static bool was_read(const struct conn *conn)
+{
+	return conn->rec.last_type_in || conn->rec.last_type_out;
+}
+
+static int hiding_find(const struct analysis *a, struct hiding *h)
+{
+	size_t i;
+
+	h->books = calloc(a->traced_count + 1, sizeof(*h->books));
+	if (!h->books)
+		return -ENOMEM;
+	for (i = 0; i < a->edge_count; i++) {
+		const struct edge *e = &a->edges[i];
+
+		if (e->from == e->to || !e->out || !e->in || was_read(e->out) || was_read(e->in) ||
+		    !e->out->rec.out_bytes || !e->out->rec.in_bytes)
+			continue;
+		if (!VEC_ROOM(h->v, h->count, h->cap))
+			return -ENOMEM;
+		h->v[h->count++] = (struct hidden){ e->from, e->to };
+	}
+	return 0;
+}
+
+static struct books *books_at(const struct place *place, size_t places, uint32_t node,
+			      struct books *books)
+{
+	size_t i;
+
+	for (i = 0; i < places; i++) {
+		if (place[i].node == node)
+			return &books[i];
+	}
+	return NULL;
+}
+
+static void cross(int64_t *inside, struct books *from, struct books *to)
+{
+	int64_t same = least(*inside, to->first_seen);
+
+	*inside -= same;
+	from->hidden_out += same;
+	to->first_seen -= same;
+	to->hidden_in += same;
+}
+
+static void cross_hidden(const struct hiding *h, const struct place *place, size_t places)
+{
+	struct books *from, *to;
+	size_t i;
+
+	for (i = 0; i < h->count; i++) {
+		from = books_at(place, places, h->v[i].from, h->books);
+		to = books_at(place, places, h->v[i].to, h->books);
+		if (!from || !to)
+			continue;
+		cross(&from->untraced, from, to);
+		cross(&from->in_flight, from, to);
+	}
+}
+
+static void pair_sum(const struct analysis *a, uint32_t pair, const struct ref *refs, size_t count,
+		     const struct hiding *h)
 {
 	struct pair_sum *p = &a->sums[pair];
 	struct sum s = { 0 };
 	size_t places, i;
 	const struct place *place = pairs_places(a, pair, &places);
 
-	for (i = 0; i < places; i++) {
-		const struct pair_row *row = place[i].row;
-		struct books b = {
-			.entered = row->books.entered, .left = row->books.left,
-			.in_flight = row->books.in_flight, .lost = row->books.lost,
-			.untraced = row->books.untraced, .first_seen = row->first_seen,
-			.mesh_in = row->frames[HOP_MESH_IN], .mesh_out = row->frames[HOP_MESH_OUT],
-			.last_hop = row->last_hop,
-		};
-
-		node_add(a, p, &s, place[i].node, &b, refs, count);
+	for (i = 0; i < places && i < a->traced_count; i++)
+		h->books[i] = books_of(place[i].row);
+	cross_hidden(h, place, i);
+	for (i = 0; i < places && i < a->traced_count; i++) {
+		node_add(a, p, &s, place[i].node, &h->books[i], refs, count);
 		pair_times(a, p, &place[i]);
 	}
 	edges_add(a, p, &s, refs, count);
@@ -309,7 +394,11 @@ int pairs_sum(struct analysis *a)
 {
 	size_t count = 0, at, end, pair;
 	struct ref *refs = refs_make(a, &count);
+	struct hiding h = { 0 };
 	int err = refs ? places_fill(a) : -ENOMEM;
+
+	if (!err)
+		err = hiding_find(a, &h);
 
 	if (!err) {
 		a->sums = calloc(a->c->pair_count, sizeof(*a->sums));
@@ -322,9 +411,11 @@ int pairs_sum(struct analysis *a)
 		if (pair == OTHER_PAIR)
 			other_sum(a, refs + at, end - at);
 		else
-			pair_sum(a, pair, refs + at, end - at);
+			pair_sum(a, pair, refs + at, end - at, &h);
 		at = end;
 	}
+	free(h.books);
+	free(h.v);
 	free(refs);
 	return err;
 }

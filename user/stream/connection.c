@@ -476,6 +476,18 @@ static bool try_unbound(struct connection *c, uint64_t time_ns)
 	return true;
 }
 
+/* No secret comes later: all that there are, before anything is called missing. */
+static void try_all_unbound(struct connection *c, uint64_t time_ns)
+{
+	struct secret_set *set;
+
+	while (c->shared->trials && c->waiting_ns && !c->info.decrypted &&
+	       (set = secrets_unbound(&c->shared->secrets, c->node, c->tried))) {
+		c->tried = set->serial;
+		tls_try_secrets_far(c->tls, set, time_ns, &c->shared->trials);
+	}
+}
+
 void connection_tick(struct connection *c, uint64_t time_ns)
 {
 	int dir;
@@ -484,6 +496,7 @@ void connection_tick(struct connection *c, uint64_t time_ns)
 		return;
 	c->now_ns = time_ns;
 	tls_drain(c->tls, time_ns);
+	try_all_unbound(c, time_ns);
 	if (time_ns >= c->waiting_ns + c->shared->patience_ns / 2)
 		try_unbound(c, time_ns);
 	for (dir = 0; dir < 2; dir++) {
@@ -508,6 +521,7 @@ void connection_close(struct connection *c, uint64_t time_ns)
 	for (dir = 0; dir < 2; dir++)
 		reassemble_end(&c->dirs[dir], time_ns);
 	if (c->tls) {
+		try_all_unbound(c, time_ns);
 		while (tries-- && c->waiting_ns && try_unbound(c, time_ns))
 			;
 		tls_end(c->tls, time_ns);

@@ -18,6 +18,7 @@ struct connection_shared {
 	struct budget budget;
 	size_t connection_bytes;
 	uint64_t patience_ns;	/* what waits longer for a secret is called missing */
+	uint64_t trials;	/* so many are left for secrets that may be anybody's: a file has all at once */
 	struct stream_stats gone; /* sums of connections that have ended, and of all gaps */
 	uint8_t record[TLS_MAX_RECORD];
 	uint8_t unmasked[16384];

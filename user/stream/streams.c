@@ -10,6 +10,8 @@
 #define PATIENCE_NS	2000000000ULL
 #define CONNECTION_BYTES (256 << 10)
 #define TOTAL_BYTES	(32 << 20)
+/* With a file's key log, over all its connections whose beginning is not in the file: some seconds. */
+#define FILE_TRIALS	(8 << 20)
 /* Without a secret for so long, memory is worth a search; and so often at most. */
 #define SEARCH_AFTER_NS	2000000000ULL
 #define SEARCH_EVERY_NS	1000000000ULL
@@ -40,6 +42,7 @@ struct streams *streams_new(const struct stream_sink *sink, const struct stream_
 	s->shared.connection_bytes = limits && limits->connection_bytes ?
 					     limits->connection_bytes : CONNECTION_BYTES;
 	s->shared.patience_ns = limits && limits->secrets_first ? 0 : PATIENCE_NS;
+	s->shared.trials = limits && limits->secrets_first ? FILE_TRIALS : 0;
 	s->shared.budget.limit = limits && limits->total_bytes ? limits->total_bytes : TOTAL_BYTES;
 	return s;
 }

@@ -91,6 +91,9 @@ void tls_secrets(struct tls *t, const struct secret_set *secrets, uint64_t time_
 void tls_candidate(struct tls *t, const struct capture_candidate *c, uint64_t time_ns);
 /* Traffic secrets that may be this connection's. */
 void tls_try_secrets(struct tls *t, const struct secret_set *secrets, uint64_t time_ns);
+/* The same, for records of far higher numbers; what it costs comes off *trials. */
+void tls_try_secrets_far(struct tls *t, const struct secret_set *secrets, uint64_t time_ns,
+			 uint64_t *trials);
 
 /* Goes on with what waits, as far as the allowance of @time_ns goes. */
 void tls_drain(struct tls *t, uint64_t time_ns);
