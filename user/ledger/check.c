@@ -30,7 +30,7 @@ static uint64_t walk_queue(const struct ledger *l, const struct list *q)
 	uint32_t i;
 
 	for (i = q->head; i; i = l->items[i].link[LINK_QUEUE].next)
-		n++;
+		n += item_packets(&l->items[i]);
 	return n;
 }
 
@@ -41,7 +41,7 @@ static bool check_pair(const struct ledger *l, const struct pair *p, struct sums
 		.left = p->left,
 		.lost = p->lost,
 		.untraced = p->untraced,
-		.in_flight = p->count_id == l->count_id ? p->counted : 0,
+		.in_flight = p->count_id == l->count_id ? p->walked : 0,
 	};
 	int h;
 
@@ -100,8 +100,12 @@ bool ledger_check(struct ledger *l, char err[static 256])
 	if (memcmp(&s.books, &b, sizeof(b)))
 		return say(err, "node, against the sum of its pairs", &b);
 	for (i = l->entries.head; i; i = l->items[i].link[LINK_ALL].next, items++) {
-		passed += l->items[i].kind == ITEM_PASSED;
-		loose += l->items[i].kind == ITEM_ENTRY && !l->items[i].queued;
+		uint32_t packets = item_packets(&l->items[i]);
+
+		if (l->items[i].kind == ITEM_PASSED)
+			passed += packets;
+		else if (!l->items[i].queued)
+			loose += packets;
 	}
 	if (s.queued + passed + loose != b.in_flight || walk_queue(l, &l->passed) != passed)
 		return say(err, "queues, against what is in flight", &b);

@@ -175,7 +175,7 @@ static bool was_handled(const struct ledger *l, const struct item *e)
 /* The exit ended: what the kernel still held, what stood in the relay's writer, and the rest. */
 static enum record_reason end_reason(struct conn *c, const struct item *e)
 {
-	uint32_t size = DERP_HEADER_LEN + DERP_KEY_LEN + e->len;
+	uint32_t size = DERP_HEADER_LEN + DERP_KEY_LEN + item_bytes(e) / item_packets(e);
 
 	if (c->kind == CONN_MESH_OUT)
 		size += DERP_KEY_LEN;
@@ -209,6 +209,16 @@ static bool cut_off(const struct item *e)
 	       !(c->has_done && (int32_t)(c->done_no - e->no) > 0);
 }
 
+/* Packet by packet: each was somewhere else. */
+static void lose_inside(struct ledger *l, uint32_t i, struct conn *out)
+{
+	struct item *e = &l->items[i];
+	uint32_t n;
+
+	for (n = item_packets(e); n; n--)
+		ledger_item_lose_one(l, i, end_reason(out, e), BASIS_INFERRED, out);
+}
+
 static void lose(struct ledger *l, uint32_t i, const struct odds *o)
 {
 	struct item *e = &l->items[i];
@@ -218,7 +228,7 @@ static void lose(struct ledger *l, uint32_t i, const struct odds *o)
 	else if (o->open && o->open->kind != CONN_MESH_OUT)
 		ledger_item_lose(l, i, REASON_QUEUE, BASIS_INFERRED, o->open);
 	else if (o->closed)
-		ledger_item_lose(l, i, end_reason(o->closed, e), BASIS_INFERRED, o->closed);
+		lose_inside(l, i, o->closed);
 	else if (o->open)
 		ledger_item_lose(l, i, REASON_UNFLUSHED, BASIS_INFERRED, o->open);
 	else

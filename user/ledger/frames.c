@@ -113,7 +113,7 @@ static void on_forward(struct ledger *l, struct conn *c, const struct stream_fra
 	} else {
 		ledger_peer_forwarded(l, dst, c, f->time_ns);
 		ledger_exit(l, src, dst, &s);
-		ledger_conn_sent(c, f->tcp_end, f->time_ns, NULL);
+		ledger_conn_sent(c, &s, NULL);
 	}
 	ledger_peer_put(l, src);
 	ledger_peer_put(l, dst);
@@ -221,6 +221,47 @@ static void note_frame(struct ledger *l, struct conn *c, const struct stream_fra
 	if (!(f->derp_from_start && c->from_start) && f->time_ns > c->out_from_ns)
 		c->out_from_ns = f->time_ns;
 	ledger_conn_clean(c);
+}
+
+/* Packets that were counted: a client's, to it or from it. */
+void ledger_run(struct ledger *l, const struct stream_run *r)
+{
+	struct conn *c = ledger_conn_get(l, r->conn, r->time_ns);
+	bool in = r->dir == CAPTURE_IN;
+	uint64_t frames = r->frames, bytes = r->bytes;
+	struct peer *far, *own;
+
+	if (!c || !frames || r->type != (in ? DERP_SEND_PACKET : DERP_RECV_PACKET))
+		return;
+	if (r->time_ns > l->now_ns)
+		l->now_ns = r->time_ns;
+	c->dirty = true;
+	c->steps |= STEP_PACKET;
+	*(in ? &c->last_type_in : &c->last_type_out) = r->type;
+	own = peer_ref(ledger_conn_peer(l, c));
+	far = ledger_peer_get(l, &r->key);
+	while (frames) {
+		uint32_t n = frames < RUN_MAX ? (uint32_t)frames : RUN_MAX;
+		struct sight s = {
+			.conn = c,
+			.time_ns = r->time_ns,
+			.pos = r->tcp_end,
+			.run = n,
+			.bytes = n == frames ? bytes : bytes / frames * n,
+			.hop = in ? HOP_CLIENT_IN : HOP_CLIENT_OUT,
+			.disco = r->disco,
+			.wg = r->wg,
+		};
+
+		frames -= n;
+		bytes -= s.bytes;
+		if (in)
+			ledger_entry_run(l, own, far, &s);
+		else
+			ledger_exit_run(l, far, own, &s);
+	}
+	ledger_peer_put(l, far);
+	ledger_peer_put(l, own);
 }
 
 void ledger_frame(struct ledger *l, const struct stream_frame *f)

@@ -9,6 +9,7 @@
  *	peers.c		peers, where they are, and the one exit that leads to each
  *	items.c		packets in flight, and sightings that wait for their entry: lists and indexes
  *	joins.c		entry, exit and drop of one packet find each other
+ *	runs.c		the same for packets that were counted: by order and number
  *	fate.c		what time decides: what was passed, what nothing can hold any more
  *	pairs.c		rows, bounds, the other row; losses.c: lost packets until they are told
  *	links.c		ForwardPacket frames per mesh connection and pair, marks
@@ -75,6 +76,7 @@ struct unacked {
 	uint64_t time_ns;
 	struct pair *pair;	/* NULL on mesh connections */
 	uint32_t packets;
+	uint32_t each;		/* a run's: TCP bytes of one, on average */
 };
 
 struct ring {
@@ -193,9 +195,10 @@ struct pair {
 	uint32_t refs;
 	bool dirty, gone;
 	bool doubtful;		/* equal packets were dropped: which of them left is not known */
+	bool counted;		/* runs were told: not every packet of it has a name */
 	struct list queue[CLASSES]; /* of what entered and is neither left nor passed */
 	uint32_t in_flight;
-	uint32_t counted, count_id; /* in flight, as walked for the snapshot of this number */
+	uint32_t walked, count_id; /* in flight, as walked for the snapshot of this number */
 	uint64_t entered, left, lost, untraced, first_seen, disco;
 	uint64_t frames[HOP_COUNT], bytes[HOP_COUNT];
 	uint64_t first_ns, last_ns;
@@ -217,7 +220,8 @@ struct item {
 	struct pair *pair;	/* NULL: a drop that names no source */
 	struct peer *dst;
 	struct conn *conn;	/* of the entry, or of the exit; NULL: a drop */
-	uint64_t digest, time_ns;
+	uint64_t digest;	/* a run's: bytes of its packets */
+	uint64_t time_ns;	/* a run's: of its last packet */
 	uint64_t pos;		/* entry: TCP position behind it, or when it was handled; passed: when */
 	struct {
 		uint32_t next, prev;
@@ -225,8 +229,10 @@ struct item {
 	uint32_t bucket_next;	/* of the first of those that are the same */
 	uint32_t no;		/* entry: on its connection; drop: its reason; exit: WireGuard's type */
 	uint32_t stamp;		/* waiting, passed: tick that came after it; ghost: ms when it became one */
-	uint32_t len : 20, kind : 3, disco : 1, hop : 2, handled : 1, unclean : 1,
-		 first : 1, same : 1, queued : 1;
+	uint32_t len : 20,	/* a run's: how many packets it is */
+		 kind : 3, disco : 1, hop : 2, handled : 1, unclean : 1, first : 1, same : 1,
+		 queued : 1,
+		 run : 1;	/* packets that were counted, and have no names of their own */
 };
 
 _Static_assert(sizeof(struct item) == 96, "packets in flight are what fills memory");
@@ -289,11 +295,16 @@ struct ledger {
 	uint32_t loose;		/* drops without a source that wait */
 };
 
-/* A packet as it is seen at a hop. */
+#define RUN_MAX		((1u << 20) - 1)	/* packets of one */
+#define RUN_LEN		RUN_MAX		/* where a length goes into a name: no packet is so long */
+
+/* A packet as it is seen at a hop; or a run of them. */
 struct sight {
 	struct conn *conn;
 	uint64_t time_ns, digest, pos;
+	uint32_t run;		/* packets; 0: one, and @digest names it */
 	uint32_t len;
+	uint64_t bytes;		/* of a run */
 	enum record_hop hop;
 	bool disco;
 	uint8_t wg;		/* clear WireGuard type; 0: none */
@@ -316,7 +327,7 @@ void ledger_conns_sweep(struct ledger *l);
 void ledger_conn_free(struct ledger *l, struct conn *c);
 
 /* --- progress.c --- */
-void ledger_conn_sent(struct conn *c, uint64_t pos, uint64_t time_ns, struct pair *pair);
+void ledger_conn_sent(struct conn *c, const struct sight *s, struct pair *pair);
 void ledger_conn_acked(struct conn *c);
 /* Its end: what was not acknowledged never will be. */
 void ledger_conn_unacked(struct ledger *l, struct conn *c);
@@ -367,7 +378,7 @@ void ledger_pair_dirty(struct ledger *l, struct pair *p);
 struct pair_more *ledger_pair_more(struct pair *p);
 /* Moves all booked packets of @from, which has none in flight, to @to; @from is let go. */
 void ledger_pair_move(struct ledger *l, struct pair *from, struct pair *to);
-/* Moves one packet in flight that entered. */
+/* Moves one packet in flight that entered, or a run of them. */
 void ledger_pair_move_entry(struct ledger *l, struct item *e, struct pair *to);
 void ledger_pair_fill(const struct ledger *l, const struct pair *p, struct record_pair *r);
 void ledger_pair_free(struct ledger *l, struct pair *p);
@@ -377,8 +388,8 @@ void ledger_book_entered(struct ledger *l, struct pair *p, const struct item *i)
 void ledger_book_first_seen(struct ledger *l, struct pair *p, const struct item *i);
 /* @entered_ns 0: its entry was not seen. */
 void ledger_book_left(struct ledger *l, struct pair *p, const struct sight *s, uint64_t entered_ns);
-void ledger_book_untraced(struct ledger *l, struct pair *p);
-void ledger_book_lost(struct ledger *l, struct item *i, enum record_reason reason,
+void ledger_book_untraced(struct ledger *l, struct pair *p, uint32_t packets);
+void ledger_book_lost(struct ledger *l, const struct item *i, enum record_reason reason,
 		      enum record_basis basis, const struct conn *out);
 void ledger_rows_free(struct ledger *l);
 int ledger_losses_tell(struct ledger *l, struct record *r, const struct record_sink *sink);
@@ -400,10 +411,32 @@ static inline enum side item_side(const struct item *i)
 	return i->kind >= ITEM_EXIT ? SIDE_OUT : SIDE_IN;
 }
 
+static inline uint32_t item_packets(const struct item *i)
+{
+	return i->run ? i->len : 1;
+}
+
+static inline uint64_t item_bytes(const struct item *i)
+{
+	return i->run ? i->digest : i->len;
+}
+
+static inline uint32_t sight_packets(const struct sight *s)
+{
+	return s->run ? s->run : 1;
+}
+
+static inline uint64_t sight_bytes(const struct sight *s)
+{
+	return s->run ? s->bytes : s->len;
+}
+
 int ledger_items_init(struct ledger *l);
 /* Takes it into all lists and indexes of its kind; never fails: it makes room. */
 uint32_t ledger_item_add(struct ledger *l, const struct item *from);
 void ledger_item_del(struct ledger *l, uint32_t i);
+/* @packets of it, of @bytes in all, are dealt with; it is gone with the last one. */
+void ledger_item_shrink(struct ledger *l, uint32_t i, uint32_t packets, uint64_t bytes);
 /* A waiting exit or drop becomes a ghost. */
 void ledger_item_bury(struct ledger *l, uint32_t i);
 /* An entry becomes passed at @time_ns. */
@@ -415,8 +448,12 @@ void ledger_item_repair(struct ledger *l, uint32_t i, struct pair *to);
 /* The oldest that is the same; 0: none. */
 uint32_t ledger_item_same(const struct ledger *l, const struct pair *p, uint32_t len,
 			  uint64_t digest, enum side side);
+/* The oldest run. */
+uint32_t ledger_item_run(const struct ledger *l, const struct pair *p, bool disco, enum side side);
 /* The oldest of this length and digest, whatever its pair; the next ones hang on LINK_DIGEST. */
 uint32_t ledger_item_digest(const struct ledger *l, uint32_t len, uint64_t digest);
+/* The same for runs in flight to @dst. */
+uint32_t ledger_item_runs_to(const struct ledger *l, const struct peer *dst);
 
 /* --- joins.c --- */
 void ledger_entry(struct ledger *l, struct peer *src, struct peer *dst, const struct sight *s);
@@ -431,9 +468,31 @@ void ledger_wait_settle(struct ledger *l, uint32_t i);
 /* Those that wait too long get no entry; @all: at once. */
 void ledger_waiting_tick(struct ledger *l, bool all);
 
+/* The exit that waits, as it was seen. */
+struct sight ledger_sight(const struct item *x);
+/* What it entered on has been read up to it. */
+void ledger_conn_done(const struct item *e);
+/* The relay dropped it, or one packet of a run. */
+void ledger_join_drop(struct ledger *l, uint32_t i, enum record_reason reason);
+
+/* --- runs.c --- */
+void ledger_entry_run(struct ledger *l, struct peer *src, struct peer *dst, const struct sight *s);
+void ledger_exit_run(struct ledger *l, struct peer *src, struct peer *dst, const struct sight *s);
+/* One that is named leaves: was it counted when it entered? */
+bool ledger_run_exit_one(struct ledger *l, struct pair *p, const struct sight *s);
+/* Does what waits find its entries in what was counted, or in @any that is there? True: it is gone. */
+bool ledger_run_retry(struct ledger *l, uint32_t wait, bool any);
+/* A drop that names no source: is it to wait on, or gone? @all: it waits no longer. */
+bool ledger_run_loose(struct ledger *l, uint32_t wait, bool all);
+/* Takes the drops off it that may speak of it. True: it is gone. */
+bool ledger_run_dropped(struct ledger *l, uint32_t i);
+
 /* What an item in flight came to; it is gone then. */
 void ledger_item_lose(struct ledger *l, uint32_t i, enum record_reason reason,
 		      enum record_basis basis, const struct conn *out);
+/* One packet of it, where it is a run. */
+void ledger_item_lose_one(struct ledger *l, uint32_t i, enum record_reason reason,
+			  enum record_basis basis, const struct conn *out);
 void ledger_item_untrace(struct ledger *l, uint32_t i);
 
 /* --- fate.c --- */
@@ -453,7 +512,7 @@ int ledger_links_tell(struct ledger *l, struct record *r, bool all, const struct
 int ledger_marks_tell(struct ledger *l, struct record *r, const struct record_sink *sink);
 
 /* --- snapshot.c --- */
-/* Walks all that is in flight; each pair's share is in its counted. */
+/* Walks all that is in flight; each pair's share is in its walked. */
 uint64_t ledger_count_in_flight(struct ledger *l);
 
 #define EACH_CONN(l, c)                                                                         \

@@ -60,6 +60,25 @@ static uint32_t same_bucket(const struct ledger *l, const struct pair *p, uint32
 	       l->bucket_mask;
 }
 
+/*
+ * What names it among those of its pair, and among all. Runs of a pair and class are the same; among
+ * all they go by their destination.
+ */
+static uint32_t name_len(const struct item *it)
+{
+	return it->run ? RUN_LEN : it->len;
+}
+
+static uint64_t same_name(const struct item *it)
+{
+	return it->run ? it->disco : it->digest;
+}
+
+static uint64_t run_name(const struct peer *dst)
+{
+	return (uintptr_t)dst;
+}
+
 static struct list *digest_bucket(const struct ledger *l, uint32_t len, uint64_t digest)
 {
 	return &l->by_digest[hash_words(&l->seed, digest, len, 0) & l->bucket_mask];
@@ -74,7 +93,7 @@ static uint32_t same_first(const struct ledger *l, const struct pair *p, uint32_
 	for (; *from; from = &l->items[*from].bucket_next) {
 		const struct item *it = &l->items[*from];
 
-		if (it->digest == digest && it->pair == p && it->len == len &&
+		if (same_name(it) == digest && it->pair == p && name_len(it) == len &&
 		    item_side(it) == side)
 			break;
 	}
@@ -89,9 +108,24 @@ uint32_t ledger_item_same(const struct ledger *l, const struct pair *p, uint32_t
 	return same_first(l, p, len, digest, side, NULL);
 }
 
+uint32_t ledger_item_run(const struct ledger *l, const struct pair *p, bool disco, enum side side)
+{
+	return ledger_item_same(l, p, RUN_LEN, disco, side);
+}
+
 uint32_t ledger_item_digest(const struct ledger *l, uint32_t len, uint64_t digest)
 {
 	return digest_bucket(l, len, digest)->head;
+}
+
+uint32_t ledger_item_runs_to(const struct ledger *l, const struct peer *dst)
+{
+	return ledger_item_digest(l, RUN_LEN, run_name(dst));
+}
+
+static struct list *bucket_of(const struct ledger *l, const struct item *it)
+{
+	return digest_bucket(l, name_len(it), it->run ? run_name(it->dst) : it->digest);
 }
 
 /* The first one's prev is the last one, so that both ends are at hand. */
@@ -100,11 +134,12 @@ static void same_add(struct ledger *l, uint32_t i)
 	struct item *it = &l->items[i], *first;
 	uint32_t *at, f;
 
-	f = same_first(l, it->pair, it->len, it->digest, item_side(it), &at);
+	f = same_first(l, it->pair, name_len(it), same_name(it), item_side(it), &at);
 	it->same = true;
 	it->link[LINK_SAME].next = 0;
 	if (!f) {
-		at = &l->same[same_bucket(l, it->pair, it->len, it->digest, item_side(it))];
+		at = &l->same[same_bucket(l, it->pair, name_len(it), same_name(it),
+					  item_side(it))];
 		it->first = true;
 		it->link[LINK_SAME].prev = i;
 		it->bucket_next = *at;
@@ -126,7 +161,7 @@ static void same_del(struct ledger *l, uint32_t i)
 	if (!it->same)
 		return;
 	it->same = false;
-	f = same_first(l, it->pair, it->len, it->digest, item_side(it), &at);
+	f = same_first(l, it->pair, name_len(it), same_name(it), item_side(it), &at);
 	if (!it->first) {
 		l->items[it->link[LINK_SAME].prev].link[LINK_SAME].next = n;
 		l->items[n ? n : f].link[LINK_SAME].prev = it->link[LINK_SAME].prev;
@@ -155,7 +190,7 @@ static void index_add(struct ledger *l, uint32_t i)
 	if (it->pair)
 		same_add(l, i);
 	if (in_digests(it))
-		list_add(l, digest_bucket(l, it->len, it->digest), LINK_DIGEST, i);
+		list_add(l, bucket_of(l, it), LINK_DIGEST, i);
 }
 
 static void index_del(struct ledger *l, uint32_t i)
@@ -164,7 +199,7 @@ static void index_del(struct ledger *l, uint32_t i)
 
 	same_del(l, i);
 	if (in_digests(it))
-		list_del(l, digest_bucket(l, it->len, it->digest), LINK_DIGEST, i);
+		list_del(l, bucket_of(l, it), LINK_DIGEST, i);
 }
 
 static void index_all(struct ledger *l, const struct list *list)
@@ -272,7 +307,7 @@ uint32_t ledger_item_add(struct ledger *l, const struct item *from)
 	index_add(l, i);
 	if (it->kind == ITEM_ENTRY) {
 		queue_add(l, i);
-		it->pair->in_flight++;
+		it->pair->in_flight += item_packets(it);
 	}
 	if (it->kind == ITEM_DROP && !it->pair)
 		l->loose++;
@@ -287,7 +322,7 @@ void ledger_item_del(struct ledger *l, uint32_t i)
 	list_del(l, all_list(l, it->kind), LINK_ALL, i);
 	if (item_side(it) == SIDE_IN) {
 		queue_del(l, i);
-		it->pair->in_flight--;
+		it->pair->in_flight -= item_packets(it);
 	}
 	if (it->kind == ITEM_DROP && !it->pair)
 		l->loose--;
@@ -302,11 +337,25 @@ void ledger_item_del(struct ledger *l, uint32_t i)
 	l->item_count--;
 }
 
+void ledger_item_shrink(struct ledger *l, uint32_t i, uint32_t packets, uint64_t bytes)
+{
+	struct item *it = &l->items[i];
+
+	if (packets >= item_packets(it)) {
+		ledger_item_del(l, i);
+		return;
+	}
+	it->len -= packets;
+	it->digest -= bytes < it->digest ? bytes : it->digest;
+	if (item_side(it) == SIDE_IN)
+		it->pair->in_flight -= packets;
+}
+
 void ledger_item_bury(struct ledger *l, uint32_t i)
 {
 	struct item *it = &l->items[i];
 
-	if (!it->pair) {
+	if (!it->pair || it->run) {
 		ledger_item_del(l, i);
 		return;
 	}
@@ -348,8 +397,8 @@ void ledger_item_repair(struct ledger *l, uint32_t i, struct pair *to)
 	if (queued)
 		queue_del(l, i);
 	if (item_side(it) == SIDE_IN) {
-		it->pair->in_flight--;
-		to->in_flight++;
+		it->pair->in_flight -= item_packets(it);
+		to->in_flight += item_packets(it);
 	}
 	ledger_pair_put(it->pair);
 	to->refs++;

@@ -16,8 +16,7 @@ static struct item *item_at(struct ledger *l, uint32_t i)
 	return &l->items[i];
 }
 
-/* What it entered on has been read up to it. */
-static void note_done(const struct item *e)
+void ledger_conn_done(const struct item *e)
 {
 	struct conn *c = e->conn;
 
@@ -42,13 +41,14 @@ static void join_exit(struct ledger *l, uint32_t i, const struct sight *s)
 	/* A short one may be an equal one that was sent before: of what it passed nothing is known. */
 	uint32_t before = e.queued && e.len >= NAMED_LEN ? e.link[LINK_QUEUE].prev : 0;
 
-	note_done(&e);
+	ledger_conn_done(&e);
 	confirm(e.conn);
 	confirm(s->conn);
 	ledger_book_left(l, e.pair, s, e.time_ns);
 	if (e.time_ns > s->conn->left_entered_ns[e.disco] && !e.pair->doubtful)
 		s->conn->left_entered_ns[e.disco] = e.time_ns;
-	if (e.kind == ITEM_ENTRY && e.queued && !e.pair->doubtful)
+	/* What was counted may have left, and be told of later. */
+	if (e.kind == ITEM_ENTRY && e.queued && !e.pair->doubtful && !e.pair->counted)
 		ledger_pass(l, before, e.conn, e.dst, s->conn, s->time_ns);
 	ledger_item_del(l, i);
 }
@@ -74,9 +74,30 @@ void ledger_item_lose(struct ledger *l, uint32_t i, enum record_reason reason,
 	ledger_item_del(l, i);
 }
 
+void ledger_item_lose_one(struct ledger *l, uint32_t i, enum record_reason reason,
+			  enum record_basis basis, const struct conn *out)
+{
+	struct item e = *item_at(l, i);
+
+	if (!e.run || e.len == 1) {
+		ledger_item_lose(l, i, reason, basis, out);
+		return;
+	}
+	e.digest /= e.len;
+	e.len = 1;
+	if (e.pair->src->unknown && e.pair->src != l->nobody) {
+		struct pair *to = ledger_pair_get(l, l->nobody, e.dst);
+
+		ledger_pair_move_entry(l, &e, to);
+		e.pair = to;
+	}
+	ledger_book_lost(l, &e, reason, basis, out);
+	ledger_item_shrink(l, i, 1, e.digest);
+}
+
 void ledger_item_untrace(struct ledger *l, uint32_t i)
 {
-	ledger_book_untraced(l, item_at(l, i)->pair);
+	ledger_book_untraced(l, item_at(l, i)->pair, item_packets(item_at(l, i)));
 	ledger_item_del(l, i);
 }
 
@@ -89,22 +110,23 @@ static const struct conn *drop_place(const struct peer *dst, enum record_reason 
 	return dst->route.exit;
 }
 
-static void join_drop(struct ledger *l, uint32_t i, enum record_reason reason)
+void ledger_join_drop(struct ledger *l, uint32_t i, enum record_reason reason)
 {
 	struct item *e = item_at(l, i);
 
-	note_done(e);
-	ledger_item_lose(l, i, reason, BASIS_RELAY, drop_place(e->dst, reason));
+	ledger_conn_done(e);
+	ledger_item_lose_one(l, i, reason, BASIS_RELAY, drop_place(e->dst, reason));
 }
 
-/* The exit that waits, as it was seen. */
-static struct sight sight_of(const struct item *x)
+struct sight ledger_sight(const struct item *x)
 {
 	return (struct sight){
 		.conn = x->conn,
 		.time_ns = x->time_ns,
 		.digest = x->digest,
+		.run = x->run ? x->len : 0,
 		.len = x->len,
+		.bytes = x->digest,
 		.hop = x->hop,
 		.disco = x->disco,
 		.wg = x->no,
@@ -114,12 +136,12 @@ static struct sight sight_of(const struct item *x)
 static void join_waiting(struct ledger *l, uint32_t entry, uint32_t wait)
 {
 	struct item w = *item_at(l, wait);
-	struct sight s = sight_of(&w);
+	struct sight s = ledger_sight(&w);
 
 	if (w.kind == ITEM_EXIT)
 		join_exit(l, entry, &s);
 	else
-		join_drop(l, entry, w.no);
+		ledger_join_drop(l, entry, w.no);
 	ledger_item_del(l, wait);
 }
 
@@ -160,8 +182,11 @@ static bool join_loose(struct ledger *l, uint32_t wait, bool passed)
 bool ledger_item_dropped(struct ledger *l, uint32_t i)
 {
 	const struct item *e = item_at(l, i);
-	uint32_t w = l->loose ? ledger_item_digest(l, e->len, e->digest) : 0, n;
+	uint32_t w, n;
 
+	if (e->run)
+		return ledger_run_dropped(l, i);
+	w = l->loose ? ledger_item_digest(l, e->len, e->digest) : 0;
 	for (n = 0; w && n < SEARCH_MAX; n++, w = item_at(l, w)->link[LINK_DIGEST].next) {
 		const struct item *it = item_at(l, w);
 
@@ -181,10 +206,10 @@ bool ledger_wait_retry(struct ledger *l, uint32_t i)
 
 	if (!w->pair)
 		return false;
-	e = ledger_item_same(l, w->pair, w->len, w->digest, SIDE_IN);
+	e = w->run ? 0 : ledger_item_same(l, w->pair, w->len, w->digest, SIDE_IN);
 	if (e)
 		join_waiting(l, e, i);
-	return e;
+	return e || (w->pair->counted && ledger_run_retry(l, i, false));
 }
 
 /*
@@ -202,7 +227,7 @@ static bool join_ghost(struct ledger *l, struct pair *p, const struct item *e)
 	p->frames[e->hop]++;
 	p->bytes[e->hop] += e->len;
 	ledger_pair_dirty(l, p);
-	note_done(e);
+	ledger_conn_done(e);
 	ledger_item_del(l, g);
 	return true;
 }
@@ -230,7 +255,7 @@ void ledger_entry(struct ledger *l, struct peer *src, struct peer *dst, const st
 	ledger_book_entered(l, p, &e);
 	w = ledger_item_same(l, p, e.len, e.digest, SIDE_OUT);
 	if (!w && e.time_ns + GHOST_NS < l->now_ns) {
-		ledger_book_untraced(l, p);
+		ledger_book_untraced(l, p, 1);
 		return;
 	}
 	i = ledger_item_add(l, &e);
@@ -258,10 +283,10 @@ void ledger_exit(struct ledger *l, struct peer *src, struct peer *dst, const str
 
 	if (i)
 		join_exit(l, i, s);
-	else
+	else if (!p->counted || !ledger_run_exit_one(l, p, s))
 		ledger_item_add(l, &x);
 	if (s->hop == HOP_CLIENT_OUT)
-		ledger_conn_sent(s->conn, s->pos, s->time_ns, p);
+		ledger_conn_sent(s->conn, s, p);
 }
 
 static enum record_reason reason_of(const char *word)
@@ -297,9 +322,11 @@ void ledger_drop(struct ledger *l, const struct capture_event *e)
 		src = ledger_peer_get(l, &d->src);
 		x.pair = ledger_pair_get(l, src, dst);
 		i = ledger_item_same(l, x.pair, d->len, d->digest, SIDE_IN);
+		if (!i && x.pair->counted)
+			i = ledger_item_run(l, x.pair, d->disco, SIDE_IN);
 	}
 	if (i) {
-		join_drop(l, i, reason);
+		ledger_join_drop(l, i, reason);
 		goto cleanup;
 	}
 	i = ledger_item_add(l, &x);
@@ -363,7 +390,7 @@ static bool learn(struct ledger *l, uint32_t wait)
 	struct peer *src, *dst;
 	uint32_t i;
 
-	if (!w.pair || w.pair == l->other)
+	if (!w.pair || w.pair == l->other || w.run)
 		return false;
 	i = only_candidate(l, &w, false, &several);
 	if (several)
@@ -420,7 +447,7 @@ void ledger_wait_settle(struct ledger *l, uint32_t i)
 	if (!item_at(l, i)->pair)
 		i = adopt(l, i);
 	w = item_at(l, i);
-	s = sight_of(w);
+	s = ledger_sight(w);
 	ledger_book_first_seen(l, w->pair, w);
 	if (w->kind == ITEM_EXIT)
 		ledger_book_left(l, w->pair, &s, 0);
@@ -441,21 +468,26 @@ void ledger_waiting_tick(struct ledger *l, bool all)
 		struct item *w = item_at(l, i);
 
 		next = w->link[LINK_ALL].next;
+		if (w->pair && w->pair->counted && ledger_run_retry(l, i, false))
+			continue;
 		if (!all && !w->stamp && w->time_ns < l->now_ns) {
 			w->stamp = l->tick;
 			continue;
 		}
 		if (!all && (!w->stamp || w->stamp == l->tick))
 			continue;
-		if (!w->pair && join_loose(l, i, false))
+		if (!w->pair && (join_loose(l, i, false) || ledger_run_loose(l, i, all)))
 			continue;
 		if (!ledger_wait_retry(l, i) && learn(l, i)) {
 			/* Any of them may be gone. */
 			next = l->waiting.head;
 			continue;
 		}
-		if (item_side(w) == SIDE_OUT && w->kind != ITEM_FREE)
-			ledger_wait_settle(l, i);
+		if (item_side(w) != SIDE_OUT || w->kind == ITEM_FREE)
+			continue;
+		if (w->pair && w->pair->counted && ledger_run_retry(l, i, true))
+			continue;
+		ledger_wait_settle(l, i);
 	}
 	for (i = l->ghosts.head; i; i = next) {
 		next = item_at(l, i)->link[LINK_ALL].next;

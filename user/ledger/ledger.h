@@ -33,6 +33,12 @@
  *  to read there and no mesh connection is stuck: a sender's reader writes to the mesh itself.
  *
  *  in_flight	the rest of the in-flight list, counted one by one.
+ *
+ * Packets that the kernel counted have no digest. They come as runs, several of one pair and class
+ * that followed each other on one connection, and are joined by order and number: what leaves is the
+ * oldest of its pair and class. So a loss inside a run shows when its end does not leave; the relay's
+ * word of a drop takes one packet off, and one that names no source waits until only one sender's are
+ * left, or their fate is decided. Everything else holds for a run as for a packet.
  */
 #ifndef DT_LEDGER_H
 #define DT_LEDGER_H
@@ -61,6 +67,8 @@ void ledger_event(struct ledger *l, const struct capture_event *event);
 
 /* What stream makes of its connections. */
 void ledger_frame(struct ledger *l, const struct stream_frame *frame);
+/* Packets that the kernel counted, as often as they are read there; see runs.c. */
+void ledger_run(struct ledger *l, const struct stream_run *run);
 void ledger_progress(struct ledger *l, const struct stream_progress *progress);
 void ledger_gap(struct ledger *l, const struct stream_gap *gap);
 void ledger_info(struct ledger *l, uint64_t conn, const struct stream_info *info);

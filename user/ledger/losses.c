@@ -59,9 +59,10 @@ static struct loss *loss_get(struct ledger *l, struct record_loss *rec)
 	return loss;
 }
 
-void ledger_book_lost(struct ledger *l, struct item *i, enum record_reason reason,
+void ledger_book_lost(struct ledger *l, const struct item *i, enum record_reason reason,
 		      enum record_basis basis, const struct conn *out)
 {
+	uint32_t packets = item_packets(i);
 	struct pair *p = i->pair;
 	struct record_loss rec = {
 		.src = p->src->key,
@@ -75,16 +76,16 @@ void ledger_book_lost(struct ledger *l, struct item *i, enum record_reason reaso
 	};
 	struct loss *loss;
 
-	l->books.lost++;
-	l->unflushed += reason == REASON_UNFLUSHED;
+	l->books.lost += packets;
+	l->unflushed += reason == REASON_UNFLUSHED ? packets : 0;
 	l->node_dirty = true;
-	p->lost++;
+	p->lost += packets;
 	ledger_pair_dirty(l, p);
 	loss = loss_get(l, &rec);
 	if (!loss)
 		return;
-	loss->rec.count++;
-	loss->rec.bytes += i->len;
+	loss->rec.count += packets;
+	loss->rec.bytes += item_bytes(i);
 	if (i->time_ns < loss->rec.first_ns)
 		loss->rec.first_ns = i->time_ns;
 	if (i->time_ns > loss->rec.last_ns)

@@ -130,6 +130,7 @@ static void pair_add(struct pair *to, const struct pair *from)
 	to->lost += from->lost;
 	to->untraced += from->untraced;
 	to->first_seen += from->first_seen;
+	to->counted |= from->counted;
 	to->disco += from->disco;
 	for (h = 0; h < HOP_COUNT; h++) {
 		to->frames[h] += from->frames[h];
@@ -164,44 +165,48 @@ void ledger_pair_move(struct ledger *l, struct pair *from, struct pair *to)
 
 void ledger_pair_move_entry(struct ledger *l, struct item *e, struct pair *to)
 {
+	uint32_t packets = item_packets(e), disco = e->disco ? packets : 0;
+	uint64_t bytes = item_bytes(e);
 	struct pair *from = e->pair;
 
-	from->entered--;
-	from->disco -= e->disco;
-	from->frames[e->hop]--;
-	from->bytes[e->hop] -= e->len;
-	to->entered++;
-	to->disco += e->disco;
-	to->frames[e->hop]++;
-	to->bytes[e->hop] += e->len;
+	from->entered -= packets;
+	from->disco -= disco;
+	from->frames[e->hop] -= packets;
+	from->bytes[e->hop] -= bytes < from->bytes[e->hop] ? bytes : from->bytes[e->hop];
+	to->entered += packets;
+	to->disco += disco;
+	to->frames[e->hop] += packets;
+	to->bytes[e->hop] += bytes;
 	widen(&to->first_ns, &to->last_ns, e->time_ns, e->time_ns);
 	ledger_pair_dirty(l, from);
 	ledger_pair_dirty(l, to);
 }
 
-void ledger_book_entered(struct ledger *l, struct pair *p, const struct item *i)
+static void enter(struct ledger *l, struct pair *p, const struct item *i)
 {
-	l->books.entered++;
+	uint32_t packets = item_packets(i);
+
+	l->books.entered += packets;
 	l->node_dirty = true;
 	if (p == l->other)
-		l->info.other_frames++;
-	p->entered++;
-	p->disco += i->disco;
-	p->frames[i->hop]++;
-	p->bytes[i->hop] += i->len;
+		l->info.other_frames += packets;
+	p->entered += packets;
+	p->disco += i->disco ? packets : 0;
+}
+
+void ledger_book_entered(struct ledger *l, struct pair *p, const struct item *i)
+{
+	enter(l, p, i);
+	p->frames[i->hop] += item_packets(i);
+	p->bytes[i->hop] += item_bytes(i);
 	widen(&p->first_ns, &p->last_ns, i->time_ns, i->time_ns);
 	ledger_pair_dirty(l, p);
 }
 
 void ledger_book_first_seen(struct ledger *l, struct pair *p, const struct item *i)
 {
-	l->books.entered++;
-	l->node_dirty = true;
-	if (p == l->other)
-		l->info.other_frames++;
-	p->entered++;
-	p->first_seen++;
-	p->disco += i->disco;
+	enter(l, p, i);
+	p->first_seen += item_packets(i);
 	widen(&p->first_ns, &p->last_ns, i->time_ns, i->time_ns);
 	ledger_pair_dirty(l, p);
 }
@@ -250,11 +255,11 @@ static void wireguard_add(struct pair *p, uint8_t type, uint64_t time_ns)
 
 void ledger_book_left(struct ledger *l, struct pair *p, const struct sight *s, uint64_t entered_ns)
 {
-	l->books.left++;
+	l->books.left += sight_packets(s);
 	l->node_dirty = true;
-	p->left++;
-	p->frames[s->hop]++;
-	p->bytes[s->hop] += s->len;
+	p->left += sight_packets(s);
+	p->frames[s->hop] += sight_packets(s);
+	p->bytes[s->hop] += sight_bytes(s);
 	if (s->hop == HOP_CLIENT_OUT)
 		wireguard_add(p, s->wg, s->time_ns);
 	if (entered_ns)
@@ -264,11 +269,11 @@ void ledger_book_left(struct ledger *l, struct pair *p, const struct sight *s, u
 	ledger_pair_dirty(l, p);
 }
 
-void ledger_book_untraced(struct ledger *l, struct pair *p)
+void ledger_book_untraced(struct ledger *l, struct pair *p, uint32_t packets)
 {
-	l->books.untraced++;
+	l->books.untraced += packets;
 	l->node_dirty = true;
-	p->untraced++;
+	p->untraced += packets;
 	ledger_pair_dirty(l, p);
 }
 
@@ -283,7 +288,7 @@ void ledger_pair_fill(const struct ledger *l, const struct pair *p, struct recor
 	r->books.left += p->left;
 	r->books.lost += p->lost;
 	r->books.untraced += p->untraced;
-	r->books.in_flight += p->count_id == l->count_id ? p->counted : 0;
+	r->books.in_flight += p->count_id == l->count_id ? p->walked : 0;
 	for (h = 0; h < HOP_COUNT; h++) {
 		r->frames[h] += p->frames[h];
 		r->bytes[h] += p->bytes[h];

@@ -30,8 +30,9 @@ static bool ring_grow(struct ring *r)
 	return true;
 }
 
-void ledger_conn_sent(struct conn *c, uint64_t pos, uint64_t time_ns, struct pair *pair)
+void ledger_conn_sent(struct conn *c, const struct sight *s, struct pair *pair)
 {
+	const uint32_t head = DERP_HEADER_LEN + DERP_KEY_LEN;
 	struct ring *r = &c->ring;
 	struct unacked *u;
 
@@ -41,13 +42,17 @@ void ledger_conn_sent(struct conn *c, uint64_t pos, uint64_t time_ns, struct pai
 		if (!r->count)
 			return;
 		u = ring_at(r, r->count - 1);
-		u->pos = pos;
-		u->packets++;
+		u->pos = s->pos;
+		u->packets += sight_packets(s);
+		u->each = 0;
 		return;
 	}
 	if (pair)
 		pair->refs++;
-	*ring_at(r, r->count++) = (struct unacked){ pos, time_ns, pair, 1 };
+	*ring_at(r, r->count++) = (struct unacked){
+		s->pos, s->time_ns, pair, sight_packets(s),
+		s->run ? head + (uint32_t)(s->bytes / s->run) : 0,
+	};
 }
 
 void ledger_conn_acked(struct conn *c)
@@ -63,6 +68,14 @@ void ledger_conn_acked(struct conn *c)
 		r->first++;
 		r->count--;
 	}
+}
+
+/* Of a run a part may be acknowledged. */
+static uint32_t packets_behind(const struct unacked *u, uint64_t acked)
+{
+	uint64_t n = u->each ? (u->pos - acked + u->each - 1) / u->each : u->packets;
+
+	return n < u->packets ? (uint32_t)n : u->packets;
 }
 
 void ledger_conn_unacked(struct ledger *l, struct conn *c)
@@ -82,7 +95,7 @@ void ledger_conn_unacked(struct ledger *l, struct conn *c)
 		if (m) {
 			if (!m->last_hop)
 				m->last_hop_first_ns = u->time_ns;
-			m->last_hop += u->packets;
+			m->last_hop += packets_behind(u, c->out_acked);
 			if (u->time_ns > m->last_hop_last_ns)
 				m->last_hop_last_ns = u->time_ns;
 			ledger_pair_dirty(l, p);

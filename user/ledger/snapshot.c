@@ -49,13 +49,14 @@ uint64_t ledger_count_in_flight(struct ledger *l)
 	uint32_t i;
 
 	l->count_id++;
-	for (i = l->entries.head; i; i = l->items[i].link[LINK_ALL].next, n++) {
+	for (i = l->entries.head; i; i = l->items[i].link[LINK_ALL].next) {
 		struct pair *p = l->items[i].pair;
 
 		if (p->count_id != l->count_id)
-			p->counted = 0;
+			p->walked = 0;
 		p->count_id = l->count_id;
-		p->counted++;
+		p->walked += item_packets(&l->items[i]);
+		n += item_packets(&l->items[i]);
 	}
 	return n;
 }

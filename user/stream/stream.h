@@ -76,6 +76,24 @@ struct stream_frame {
 	bool derp_from_start;	/* derp_off counts from the stream's first frame; else from synchronisation */
 };
 
+/*
+ * Frames that the kernel counted: packets of one sender, or for one receiver, that were on one
+ * connection since it was last read there. Frames of other pairs may have been among them.
+ */
+struct stream_run {
+	uint32_t node;
+	uint64_t conn;
+	uint64_t first_ns, time_ns; /* of the first, at the earliest; of the last */
+	enum capture_dir dir;
+	uint8_t type;		/* DERP_SEND_PACKET in, DERP_RECV_PACKET out */
+	struct key key;		/* in them: the other end */
+	bool disco;
+	uint8_t wg;		/* clear WireGuard type of each of them; 0: none, or mixed */
+	uint64_t frames;
+	uint64_t bytes;		/* of their packets, without keys */
+	uint64_t tcp_end;	/* position behind the last one */
+};
+
 /* Where both directions of a connection stand. Told whenever capture's facts are. */
 struct stream_progress {
 	uint32_t node;
