@@ -308,18 +308,18 @@ static void test_frames(void **state)
 	tell_frame(5, 0x05, payload, 1000);
 	finish();
 	assert_int_equal(packet_count, 5);
-	assert_int_equal(packets[1].p.len, 60 + 5 + 1000);
-	assert_int_equal(packets[1].p.captured, 60 + 5 + (whole ? 1000 : 32 + 32));
-	assert_int_equal(packets[2].p.captured, 60 + 5 + (whole ? 1000 : 64 + 32));
-	assert_int_equal(packets[3].p.captured, 60 + 5 + 33);
-	assert_int_equal(packets[4].p.captured, 60 + 5 + (whole ? 1000 : 32 + 62));
+	assert_int_equal(packets[1].p.len, 136 + 5 + 1000);
+	assert_int_equal(packets[1].p.captured, 136 + 5 + (whole ? 1000 : 32 + 32));
+	assert_int_equal(packets[2].p.captured, 136 + 5 + (whole ? 1000 : 64 + 32));
+	assert_int_equal(packets[3].p.captured, 136 + 5 + 33);
+	assert_int_equal(packets[4].p.captured, 136 + 5 + (whole ? 1000 : 32 + 62));
 	assert_int_equal(packets[1].p.interface, 1);
 	assert_int_equal(interfaces[1].linktype, 147);
 	assert_string_equal(interfaces[1].name, "derper:7 frames");
 	d = packets[1].data;
-	assert_memory_equal(d, "\1\1\6\2\1\xbb\xc3\x50" "\0\0\0\1" "\0\0\0\0\0\0\0\1" "\0\0\0\0\0\0\0M", 28);
+	assert_memory_equal(d, "\2\1\6\2\1\xbb\xc3\x50" "\0\0\0\1" "\0\0\0\0\0\0\0\1" "\0\0\0\0\0\0\0M", 28);
 	assert_int_equal(d[28], 0xfd);
-	assert_int_equal(d[60], 0x04);
+	assert_int_equal(d[136], 0x04);
 	assert_int_equal(counts.as_frames, 1);
 }
 

@@ -11,21 +11,29 @@
 --
 -- It shows DERP wherever it stands: behind an HTTP upgrade, over TLS that the file's secrets (or a
 -- key log) open, over plain TCP, in WebSocket messages, after a fast start, and in the decrypted frames
--- that `derptrace pcap` writes with link type USER0. There a header of 60 bytes stands before each
+-- that `derptrace pcap` writes with link type USER0. There a header of 136 bytes stands before each
 -- frame, numbers in network order:
 --
---    0  version: 1                         8  node, 4 bytes
---    1  0: to the node, 1: from it        12  connection, 8 bytes
---    2  address family: 4, 6, 0           20  offset in the DERP stream, 8 bytes
---    3  0: who dialled is not known,      28  the node's IP address, 16 bytes (IPv4: the first four)
---       1: accepted, 2: dialled           44  the far end's
---    4  the node's port, 2 bytes          60  the frame: type, length (4 bytes), payload
---    6  the far end's
+--    0  version: 2                        60  digest of the packet that is relayed, 8 bytes; 0: none
+--    1  0: to the node, 1: from it        68  bits: 1: the offset counts from the stream's first frame,
+--    2  address family: 4, 6, 0               2: the far end is a relay
+--    3  0: who dialled is not known,      69  0, 3 bytes
+--       1: accepted, 2: dialled           72  the far end's key, 32 bytes; 0: not read from memory
+--    4  the node's port, 2 bytes         104  the node's own, likewise
+--    6  the far end's                    136  the frame: type, length (4 bytes), payload
+--    8  node, 4 bytes
+--   12  connection, 8 bytes
+--   20  offset in the DERP stream, 8 bytes
+--   28  the node's IP address, 16 bytes (IPv4: the first four)
+--   44  the far end's
+--
+-- In version 1 the frame begins at 60.
 
 local derp = Proto("derp", "Designated Encrypted Relay for Packets")
 local tap = Proto("derptrace", "derptrace decrypted frame")
 
-local HEADER, TAP_HEADER, KEY = 5, 60, 32
+local HEADER, KEY = 5, 32
+local TAP_HEADERS = { [1] = 60, [2] = 136 }
 local MAX_FRAME = 1048576
 local DISCO = "5453f09f92ac"
 
@@ -89,6 +97,11 @@ local t = {
 	ip6 = ProtoField.ipv6("derptrace.ip6", "Address of the node"),
 	far4 = ProtoField.ipv4("derptrace.far_ip", "Address of the far end"),
 	far6 = ProtoField.ipv6("derptrace.far_ip6", "Address of the far end"),
+	digest = ProtoField.uint64("derptrace.digest", "Digest of the packet", base.HEX),
+	from_start = ProtoField.bool("derptrace.from_start", "Offset counts from the stream's start", 8, nil, 1),
+	to_relay = ProtoField.bool("derptrace.to_relay", "Far end is a relay", 8, nil, 2),
+	peer = ProtoField.bytes("derptrace.peer", "Key of the far end"),
+	server = ProtoField.bytes("derptrace.server", "Key of the node"),
 }
 tap.fields = t
 
@@ -346,10 +359,11 @@ local function after_fast_start(buf, pinfo, root)
 end
 
 function tap.dissector(buf, pinfo, root)
-	if buf:captured_len() < TAP_HEADER + HEADER or buf(0, 1):uint() ~= 1 then
+	local header = buf:captured_len() > 0 and TAP_HEADERS[buf(0, 1):uint()]
+	if not header or buf:captured_len() < header + HEADER then
 		return 0
 	end
-	local tree = root:add(tap, buf(0, TAP_HEADER))
+	local tree = root:add(tap, buf(0, header))
 	local out, family = buf(1, 1):uint() == 1, buf(2, 1):uint()
 	tree:add(t.version, buf(0, 1))
 	tree:add(t.direction, buf(1, 1))
@@ -370,6 +384,13 @@ function tap.dissector(buf, pinfo, root)
 		tree:add(t.far6, buf(44, 16))
 		here, there = buf(28, 16):ipv6(), buf(44, 16):ipv6()
 	end
+	if header > 60 then
+		tree:add(t.digest, buf(60, 8))
+		tree:add(t.from_start, buf(68, 1))
+		tree:add(t.to_relay, buf(68, 1))
+		tree:add(t.peer, buf(72, KEY))
+		tree:add(t.server, buf(104, KEY))
+	end
 	if here then
 		pinfo.src, pinfo.dst = out and here or there, out and there or here
 	end
@@ -377,8 +398,7 @@ function tap.dissector(buf, pinfo, root)
 	pinfo.src_port, pinfo.dst_port = ports[out and 1 or 2], ports[out and 2 or 1]
 	pinfo.cols.info:clear()
 	-- The frame may be cut; its tvb knows how long it was.
-	frame(buf(TAP_HEADER, math.min(HEADER + buf(TAP_HEADER + 1, 4):uint(),
-				       buf:len() - TAP_HEADER)):tvb(), pinfo, root)
+	frame(buf(header, math.min(HEADER + buf(header + 1, 4):uint(), buf:len() - header)):tvb(), pinfo, root)
 	return buf:len()
 end
 

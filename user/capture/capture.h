@@ -59,6 +59,7 @@ enum capture_type {
 	CAPTURE_NODE_DOWN,	/* it has ended */
 	CAPTURE_CONN_OPEN,
 	CAPTURE_SEGMENT,
+	CAPTURE_FRAME,		/* a DERP frame that was decrypted when the file was made; see @framed */
 	CAPTURE_FACTS,		/* a socket was asked */
 	CAPTURE_CONN_CLOSE,
 	CAPTURE_SECRET,		/* TLS secret of a handshake, bound by client random */
@@ -87,6 +88,7 @@ struct capture_conn_open {
 	bool from_start;	/* its first byte in either direction will be seen; false for a dial
 				 * that is told before its answer */
 	uint32_t in_isn, out_isn; /* sequence numbers of the first payload bytes; valid with from_start */
+	bool framed;		/* its frames are told: its segments are not to be read */
 };
 
 enum capture_how {
@@ -115,6 +117,16 @@ struct capture_segment {
 	uint32_t seq;		/* of the first payload byte */
 	uint32_t len;		/* payload bytes on the wire */
 	uint32_t captured;	/* bytes at @data: all, or the start; the rest is a gap */
+	const uint8_t *data;	/* valid during the call only */
+};
+
+/* Told behind the segment that its last byte was in. */
+struct capture_frame {
+	enum capture_dir dir;
+	uint64_t offset;	/* in the DERP stream */
+	bool from_start;	/* @offset counts from the stream's first frame */
+	uint64_t digest;	/* of the packet in it; 0: not told */
+	uint32_t captured;	/* bytes at @data, header first: all, or the start */
 	const uint8_t *data;	/* valid during the call only */
 };
 
@@ -178,6 +190,7 @@ struct capture_event {
 		struct capture_node_up node_up;
 		struct capture_conn_open open;
 		struct capture_segment segment;
+		struct capture_frame frame;
 		struct capture_conn_close close;
 		struct capture_secret secret;
 		struct capture_candidate candidate;

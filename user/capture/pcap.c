@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/frame_header.h"
 #include "capture/pcap.h"
 
 /* A file's packets may stand so far from where they belong. */
@@ -32,7 +33,7 @@ struct pcap_capture {
 	char *path;
 	uint64_t packets;	/* that the first pass could read */
 	uint64_t done;		/* of them, by the current pass */
-	uint64_t cut, fragments, unreadable;
+	uint64_t cut, fragments, unreadable, bad_frames;
 	int unreadable_type;
 	bool begun, damaged;
 };
@@ -57,13 +58,8 @@ void pcap_complain(struct pcap_complaints *c, const char *format, ...)
 
 /* --- both passes -------------------------------------------------------------------------- */
 
-/* In the file of ours that has them, frames stand beside the segments that they were in. */
-#define LINKTYPE_USER0	147
-
 static void count_unread(struct pcap_capture *p, enum pcap_parse what, int linktype)
 {
-	if (linktype == LINKTYPE_USER0 && pcap_file_is_ours(p->file))
-		return;
 	p->cut += what == PCAP_IS_CUT;
 	p->fragments += what == PCAP_IS_FRAGMENT;
 	if (what == PCAP_IS_UNREADABLE) {
@@ -91,6 +87,12 @@ static int pull(struct pcap_capture *p, bool again)
 	interface = pcap_file_interface(p->file, packet.interface);
 	if (!interface)
 		return 1;
+	if (interface->linktype == PCAP_LINK_USER0 && pcap_file_is_ours(p->file)) {
+		if (pcap_frame_parse(&packet, p->file, &s))
+			return pcap_order_put(p->order, &s) ? -ENOMEM : 1;
+		p->bad_frames += !again;
+		return 1;
+	}
 	what = pcap_packet_parse(&packet, interface->linktype, &s);
 	if (what == PCAP_IS_TCP)
 		return pcap_order_put(p->order, &s) ? -ENOMEM : 1;
@@ -128,6 +130,38 @@ static void on_keylog(void *ctx, const char *text, size_t len, uint64_t offset)
 	pcap_keylog_text(&p->keylog, text, len, name, &p->complaints);
 }
 
+/* Its header says which end the node is, and who dialled. */
+static void note_frame(struct pcap_capture *p, const struct pcap_segment *s)
+{
+	struct frame_header h;
+	struct pcap_conn *c;
+	int side;
+
+	c = pcap_conns_peek(&p->conns, s, &side);
+	if (!c || !frame_header_get(s->data, s->captured, &h))
+		return;
+	c->framed = true;
+	c->local = h.out ? side : !side;
+	if (c->certain || !(h.accepted || h.dialled))
+		return;
+	c->certain = true;
+	c->server = h.accepted ? c->local : !c->local;
+}
+
+/* What can be read from the segments is: they have all of it. */
+static void choose_account(struct pcap_capture *p)
+{
+	struct pcap_conn *c;
+	uint32_t i;
+
+	for (i = 0; i < p->conns.count; i++) {
+		c = p->conns.all[i];
+		if (c->has_random ? pcap_keylog_has(&p->keylog, c->random) :
+				    c->track.sides[!c->server].talk == PCAP_TALK_CLIENT)
+			c->framed = false;
+	}
+}
+
 /* Where each interface is a node's, a packet's direction says which end the node is. */
 static void note_local(struct pcap_conn *c, const struct pcap_segment *s, int side)
 {
@@ -149,6 +183,10 @@ static int learn(struct pcap_capture *p, uint64_t *first_ns)
 		p->conns.by_interface = pcap_file_is_ours(p->file);
 		if (!*first_ns)
 			*first_ns = s.time_ns;
+		if (s.frame) {
+			note_frame(p, &s);
+			continue;
+		}
 		pcap_macs_note(&p->macs, &s);
 		c = pcap_conns_find(&p->conns, &s, &side, &replaced);
 		if (!c)
@@ -172,6 +210,10 @@ static void complain_unread(struct pcap_capture *p)
 	if (p->unreadable)
 		pcap_complain(&p->complaints, "%s: %llu packets of link type %d, which is not read",
 			      p->path, (unsigned long long)p->unreadable, p->unreadable_type);
+	if (p->bad_frames)
+		pcap_complain(&p->complaints,
+			      "%s: %llu decrypted frames have no header that is known here, or no node; "
+			      "they are left out", p->path, (unsigned long long)p->bad_frames);
 	if (p->conns.over)
 		pcap_complain(&p->complaints,
 			      "%s: more than %d connections; %llu packets of the rest were left out",
@@ -200,6 +242,7 @@ static int first_pass(struct pcap_capture *p, const char *keylog)
 	err = pcap_nodes_find(&p->nodes, &p->conns, &p->macs, p->file);
 	if (err)
 		return err;
+	choose_account(p);
 	complain_unread(p);
 	pcap_macs_free(&p->macs);
 	pcap_conns_rewind(&p->conns);
@@ -229,7 +272,9 @@ static int file_run(struct capture *c, const struct capture_sink *sink)
 	p->begun = true;
 	for (i = 0; i < RUN_SEGMENTS && n == 1 && p->teller.now_ns < until_ns; i++) {
 		n = next_segment(p, true, &s);
-		if (n == 1)
+		if (n == 1 && s.frame)
+			pcap_tell_frame(&p->teller, &s, sink);
+		else if (n == 1)
 			pcap_tell_segment(&p->teller, &s, sink);
 	}
 	if (n == 1)

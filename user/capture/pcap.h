@@ -93,7 +93,7 @@ const struct pcap_interface *pcap_blocks_interface(const struct pcap_blocks *b, 
 uint32_t pcap_blocks_interfaces(const struct pcap_blocks *b);
 bool pcap_blocks_are_ours(const struct pcap_blocks *b);
 
-/* --- pcap_packet.c: a packet's TCP segment ------------------------------------------------ */
+/* --- pcap_packet.c: a packet's TCP segment; pcap_frame.c: our own frames ---------------------- */
 
 #define PCAP_TCP_FIN	0x01
 #define PCAP_TCP_SYN	0x02
@@ -101,6 +101,7 @@ bool pcap_blocks_are_ours(const struct pcap_blocks *b);
 #define PCAP_TCP_ACK	0x10
 
 struct pcap_segment {
+	bool frame;		/* of our own file: @data is a frame's header, then the frame */
 	uint64_t time_ns;
 	uint32_t interface;
 	enum pcap_direction direction;
@@ -120,6 +121,15 @@ enum pcap_parse {
 	PCAP_IS_CUT,		/* too little was captured of its headers */
 	PCAP_IS_UNREADABLE,	/* a link type that is not known here */
 };
+
+#define PCAP_LINK_USER0	147
+
+/*
+ * A decrypted frame of our own file (base/frame_header.h); @s->interface becomes the one of its node's
+ * segments. False: it is none.
+ */
+bool pcap_frame_parse(const struct pcap_packet *p, const struct pcap_file *f,
+		      struct pcap_segment *s);
 
 /* @s->data points into @p->data. */
 enum pcap_parse pcap_packet_parse(const struct pcap_packet *p, int linktype,
@@ -203,12 +213,13 @@ struct pcap_conn {
 	bool started;		/* a SYN was seen */
 	bool certain;		/* who is the server was seen, not guessed */
 	bool foreign;		/* it speaks neither TLS nor HTTP */
+	bool framed;		/* its frames stand in the file, and are its best account */
 	bool talked;		/* payload passed */
 	uint8_t server;		/* side */
 	uint8_t local;		/* side of the node, where each interface is one */
 	uint32_t node[2];	/* by side; 0: none */
 	/* What the second pass has said. */
-	bool opened[2], closed;
+	bool opened[2], closed, named;
 	uint32_t listed;	/* place among those that are about to end, from 1 */
 	UT_hash_handle hh;	/* by key: the newest one of its addresses */
 };
@@ -229,6 +240,9 @@ struct pcap_conns {
  */
 struct pcap_conn *pcap_conns_find(struct pcap_conns *c, const struct pcap_segment *s, int *side,
 				  struct pcap_conn **replaced);
+/* The one that there is of its addresses; NULL: none. */
+struct pcap_conn *pcap_conns_peek(const struct pcap_conns *c, const struct pcap_segment *s,
+				  int *side);
 /* Takes note of @s. */
 void pcap_conn_follow(struct pcap_conn *conn, const struct pcap_segment *s, int side);
 /* The 64-bit sequence number of the payload of @s, which @side sends. */
@@ -241,6 +255,7 @@ void pcap_conns_free(struct pcap_conns *c);
 
 struct pcap_node {
 	char name[64];
+	bool named;		/* second pass: its key was told */
 	struct addr *listeners;
 	size_t listener_count;
 };
@@ -285,6 +300,7 @@ struct pcap_keylog {
 void pcap_keylog_text(struct pcap_keylog *k, const char *text, size_t len, const char *name,
 		      struct pcap_complaints *complaints);
 void pcap_keylog_file(struct pcap_keylog *k, const char *path, struct pcap_complaints *complaints);
+bool pcap_keylog_has(struct pcap_keylog *k, const uint8_t random[static 32]);
 /* Tells @sink the secrets of @random. */
 void pcap_keylog_tell(struct pcap_keylog *k, const uint8_t random[static 32], uint64_t time_ns,
 		      const struct capture_sink *sink);
@@ -309,6 +325,8 @@ struct pcap_teller {
 void pcap_tell_begin(struct pcap_teller *t, uint64_t time_ns, const struct capture_sink *sink);
 void pcap_tell_segment(struct pcap_teller *t, const struct pcap_segment *s,
 		       const struct capture_sink *sink);
+void pcap_tell_frame(struct pcap_teller *t, const struct pcap_segment *s,
+		     const struct capture_sink *sink);
 void pcap_tell_end(struct pcap_teller *t, const struct capture_sink *sink);
 
 #endif

@@ -137,6 +137,17 @@ struct pcap_conn *pcap_conns_find(struct pcap_conns *c, const struct pcap_segmen
 	return begin(c, key, group, s, *side, conn);
 }
 
+struct pcap_conn *pcap_conns_peek(const struct pcap_conns *c, const struct pcap_segment *s,
+				  int *side)
+{
+	uint8_t key[PCAP_KEY_LEN];
+	struct pcap_conn *conn;
+
+	*side = make_key(key, c->by_interface ? s->interface + 1 : 0, s);
+	HASH_FIND(hh, c->table, key, sizeof(key), conn);
+	return conn;
+}
+
 void pcap_conns_rewind(struct pcap_conns *c)
 {
 	struct pcap_conn *conn;

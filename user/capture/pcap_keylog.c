@@ -248,6 +248,15 @@ static size_t find(const struct pcap_keylog *k, const uint8_t *random)
 	return low;
 }
 
+bool pcap_keylog_has(struct pcap_keylog *k, const uint8_t random[static 32])
+{
+	size_t i;
+
+	sort(k);
+	i = find(k, random);
+	return i < k->count && !memcmp(k->secrets[i].random, random, 32);
+}
+
 static void tell(const struct pcap_secret *s, uint64_t time_ns, const struct capture_sink *sink)
 {
 	struct capture_event event = {

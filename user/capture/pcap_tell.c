@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/frame_header.h"
 #include "capture/pcap.h"
 
 #define TICK_NS		(100 * NSEC_PER_MSEC)
@@ -120,6 +121,7 @@ static void tell_open(const struct pcap_teller *t, struct pcap_conn *c, int side
 		.local = c->track.sides[side].addr, .remote = c->track.sides[!side].addr,
 		.from_start = c->started,
 		.in_isn = (uint32_t)c->first[!side], .out_isn = (uint32_t)c->first[side],
+		.framed = c->framed,
 	};
 	sink->event(sink->ctx, &e);
 }
@@ -333,6 +335,54 @@ void pcap_tell_segment(struct pcap_teller *t, const struct pcap_segment *s,
 	} else if (c->track.closed_ns || !c->track.answered) {
 		list(t, c);
 	}
+}
+
+/* --- frames ------------------------------------------------------------------------------- */
+
+/* What the relay's memory said when the file was made. */
+static void tell_keys(const struct pcap_teller *t, struct pcap_conn *c, int side,
+		      const struct frame_header *h, const struct capture_sink *sink)
+{
+	struct pcap_node *node = &t->nodes->nodes[c->node[side] - 1];
+	struct capture_event e;
+
+	if (!node->named && !key_is_zero(&h->server)) {
+		node->named = true;
+		e = event_of(t, c, side, CAPTURE_SERVER_KEY);
+		e.server_key = h->server;
+		sink->event(sink->ctx, &e);
+	}
+	if (!c->named && !key_is_zero(&h->peer)) {
+		c->named = true;
+		e = event_of(t, c, side, CAPTURE_PEER);
+		e.peer = (struct capture_peer){ .key = h->peer, .is_server = h->peer_is_server };
+		sink->event(sink->ctx, &e);
+	}
+}
+
+void pcap_tell_frame(struct pcap_teller *t, const struct pcap_segment *s,
+		     const struct capture_sink *sink)
+{
+	struct frame_header h;
+	struct pcap_conn *c;
+	struct capture_event e;
+	int sender, side;
+	size_t at;
+
+	pass_time(t, s->time_ns, sink);
+	c = pcap_conns_peek(t->conns, s, &sender);
+	at = frame_header_get(s->data, s->captured, &h);
+	side = h.out ? sender : !sender;
+	if (!c || !c->framed || c->closed || !at || !c->opened[side])
+		return;
+	tell_keys(t, c, side, &h, sink);
+	e = event_of(t, c, side, CAPTURE_FRAME);
+	e.frame = (struct capture_frame){
+		.dir = h.out ? CAPTURE_OUT : CAPTURE_IN, .offset = h.offset,
+		.from_start = h.from_start, .digest = h.digest,
+		.captured = s->captured - (uint32_t)at, .data = s->data + at,
+	};
+	sink->event(sink->ctx, &e);
 }
 
 void pcap_tell_begin(struct pcap_teller *t, uint64_t time_ns, const struct capture_sink *sink)

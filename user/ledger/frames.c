@@ -2,9 +2,7 @@
 /* DERP frames: which packets enter and leave, who is on a connection, who is behind the mesh. */
 #include "ledger/internal.h"
 
-#include <endian.h>
-
-#include "digest.h"
+#include "base/packet.h"
 
 #define DISCO_MIN_LEN	62	/* magic, key, nonce */
 
@@ -18,17 +16,6 @@ static const struct key *key_at(const struct stream_frame *f, size_t off)
 static bool has_bytes(const struct stream_frame *f, uint32_t n)
 {
 	return f->len >= n && f->head_len >= n;
-}
-
-static uint64_t digest_of(const uint8_t *bytes, size_t have, uint32_t len)
-{
-	unsigned long long words[DERP_DIGEST_LEN / 8] = { 0 };
-	int i;
-
-	memcpy(words, bytes, have < DERP_DIGEST_LEN ? have : DERP_DIGEST_LEN);
-	for (i = 0; i < DERP_DIGEST_LEN / 8; i++)
-		words[i] = le64toh(words[i]);
-	return digest_words(words, len);
 }
 
 /*
@@ -58,7 +45,7 @@ static bool packet_of(const struct stream_frame *f, struct conn *c, uint32_t key
 	*s = (struct sight){
 		.conn = c,
 		.time_ns = f->time_ns,
-		.digest = digest_of(bytes, have, f->len - keys),
+		.digest = f->digest ? f->digest : packet_digest(bytes, have, f->len - keys),
 		.pos = f->tcp_end,
 		.len = f->len - keys,
 		.hop = hop,

@@ -257,6 +257,29 @@ static void sniff(struct connection *c, struct derp_chunk *chunk, enum capture_d
 		start_derp(c, dir, false, false);
 }
 
+/* --- frames that are told ----------------------------------------------------------------- */
+
+void application_frame(struct connection *c, const struct capture_frame *f)
+{
+	struct connection_app *app = &c->apps[f->dir];
+	struct stream_frame frame = {
+		.time_ns = c->now_ns, .dir = f->dir, .type = f->data[0],
+		.len = walk_derp_len(f->data), .head = f->data + WALK_HEADER_LEN,
+		.digest = f->digest, .tcp_end = c->dirs[f->dir].next, .derp_off = f->offset,
+		.derp_from_start = f->from_start,
+	};
+	size_t captured = f->captured - WALK_HEADER_LEN;
+	uint64_t due = app->told ? app->told_off : 0;
+
+	frame.head_len = captured < frame.len ? (uint32_t)captured : frame.len;
+	/* Whoever made the file missed something, or the file did. */
+	if ((app->told || f->from_start) && f->offset != due)
+		application_begin_gap(c, f->dir, c->now_ns, f->offset > due ? f->offset - due : 0);
+	app->told = true;
+	app->told_off = f->offset + WALK_HEADER_LEN + frame.len;
+	on_frame(c, f->dir, &frame, f->data, WALK_HEADER_LEN + frame.head_len);
+}
+
 /* --- the door ----------------------------------------------------------------------------- */
 
 void application_feed(struct connection *c, struct derp_chunk *chunk, enum capture_dir dir)

@@ -48,7 +48,7 @@ static void on_records_lost(void *ctx, int side, uint64_t time_ns, uint64_t byte
 	struct connection *c = ctx;
 
 	/* A handshake that was never finished had no frames. */
-	if (!c->closing || c->info.stage >= STREAM_TLS_DONE)
+	if (!c->framed && (!c->closing || c->info.stage >= STREAM_TLS_DONE))
 		application_gap(c, dir_of(c, side), time_ns, 0, bytes, false);
 }
 
@@ -178,6 +178,8 @@ static void on_bytes(void *ctx, enum capture_dir dir, uint64_t pos, uint64_t tim
 	c->info.bytes[dir] += len;
 	if (c->layer != LAYER_NEW)
 		feed(c, dir, &chunk);
+	else if (c->midstream && c->framed)
+		c->layer = LAYER_FRAMES;
 	else if (c->midstream)
 		sniff_midstream(c, dir, &chunk);
 	else
@@ -191,6 +193,8 @@ static void on_gap(void *ctx, enum capture_dir dir, uint64_t pos, uint64_t time_
 	size_t kept = 0;
 
 	c->info.bytes[dir] += bytes;
+	if (c->framed)
+		return;
 	switch (c->layer) {
 	case LAYER_NEW:
 		c->midstream = true;
@@ -354,13 +358,10 @@ static void note_waiting(struct connection *c)
 		c->waiting_ns = since;
 }
 
-/* It carries nothing that is read here: its secrets and buffers go. */
-static void let_go(struct connection *c)
+/* Nothing of it is to be read any more: its secrets and buffers go. */
+static void stop_reading(struct connection *c, enum connection_layer layer)
 {
-	if (c->layer == LAYER_OTHER || c->apps[0].state != APP_IGNORED ||
-	    c->apps[1].state != APP_IGNORED)
-		return;
-	c->layer = LAYER_OTHER;
+	c->layer = layer;
 	if (c->tls) {
 		c->shared->gone.records += c->tls->opened;
 		c->shared->gone.records_failed += c->tls->failed;
@@ -369,6 +370,13 @@ static void let_go(struct connection *c)
 	c->tls = NULL;
 	secrets_leave(&c->shared->secrets, &c->user);
 	application_clear(c);
+}
+
+static void let_go(struct connection *c)
+{
+	if (c->layer != LAYER_OTHER && c->apps[0].state == APP_IGNORED &&
+	    c->apps[1].state == APP_IGNORED)
+		stop_reading(c, LAYER_OTHER);
 }
 
 /* --- the door ----------------------------------------------------------------------------- */
@@ -390,6 +398,7 @@ struct connection *connection_new(struct connection_shared *shared,
 				     .parent = &shared->budget };
 	c->user.owner = c;
 	c->midstream = !open->from_start;
+	c->framed = open->framed;
 	c->has_client = open->role != CAPTURE_ROLE_UNKNOWN;
 	c->client = open->role == CAPTURE_DIALLED ? CAPTURE_OUT : CAPTURE_IN;
 	for (dir = 0; dir < 2; dir++)
@@ -424,6 +433,17 @@ static void take_candidate(struct connection *c, const struct capture_event *eve
 		tls_candidate(c->tls, &event->candidate, event->time_ns);
 }
 
+static void take_frame(struct connection *c, const struct capture_frame *f)
+{
+	if (!c->framed || f->captured < WALK_HEADER_LEN || f->dir > CAPTURE_OUT)
+		return;
+	if (c->layer != LAYER_FRAMES || c->tls) {
+		stop_reading(c, LAYER_FRAMES);
+		c->info.decrypted = c->info.tls;
+	}
+	application_frame(c, f);
+}
+
 static void finish(struct connection *c, const struct capture_event *event)
 {
 	let_go(c);
@@ -445,6 +465,8 @@ void connection_event(struct connection *c, const struct capture_event *event)
 		reassemble_segment(r, seg, event->time_ns, event->facts);
 	else if (event->type == CAPTURE_CANDIDATE)
 		take_candidate(c, event);
+	else if (event->type == CAPTURE_FRAME)
+		take_frame(c, &event->frame);
 	if (seg)
 		settle(c, event->facts, event->time_ns);
 	finish(c, event);
@@ -492,7 +514,7 @@ void connection_tick(struct connection *c, uint64_t time_ns)
 {
 	int dir;
 
-	if (!c->tls || !c->waiting_ns)
+	if (!c->tls || !c->waiting_ns || c->framed)
 		return;
 	c->now_ns = time_ns;
 	tls_drain(c->tls, time_ns);
@@ -520,7 +542,7 @@ void connection_close(struct connection *c, uint64_t time_ns)
 	c->closing = true;
 	for (dir = 0; dir < 2; dir++)
 		reassemble_end(&c->dirs[dir], time_ns);
-	if (c->tls) {
+	if (c->tls && !c->framed) {
 		try_all_unbound(c, time_ns);
 		while (tries-- && c->waiting_ns && try_unbound(c, time_ns))
 			;

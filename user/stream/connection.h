@@ -28,6 +28,7 @@ enum connection_layer {
 	LAYER_NEW,		/* nothing told yet what it carries */
 	LAYER_TLS,
 	LAYER_PLAIN,
+	LAYER_FRAMES,		/* its frames are told, not read */
 	LAYER_OTHER,		/* nothing that is read here */
 };
 
@@ -43,6 +44,8 @@ struct connection_app {
 	struct derp derp;
 	struct websocket websocket;
 	bool websocket_lost;	/* the next frame's start is not known */
+	bool told;		/* frames were, up to @told_off */
+	uint64_t told_off;
 	bool lost;		/* bytes were, before it was known what it carries */
 	bool gap;		/* was told to begin */
 	uint64_t gap_bytes;
@@ -56,6 +59,7 @@ struct connection {
 	enum connection_layer layer;
 	bool midstream;		/* its first bytes were not seen */
 	bool has_client;	/* @client is known */
+	bool framed;		/* its frames are told */
 	bool closing;
 	bool told;		/* the sink has had its info, with @signature */
 	enum capture_dir client; /* the direction in which the client speaks */
@@ -81,7 +85,7 @@ struct connection *connection_new(struct connection_shared *shared,
 /* Says nothing more to the sink; see connection_close(). */
 void connection_free(struct connection *c);
 
-/* An event about this connection: SEGMENT, FACTS, CANDIDATE, CLOSE. */
+/* An event about this connection: SEGMENT, FRAME, FACTS, CANDIDATE, CLOSE. */
 void connection_event(struct connection *c, const struct capture_event *event);
 /* Its secrets have changed. */
 void connection_secrets(struct connection *c, uint64_t time_ns);
@@ -94,6 +98,8 @@ void connection_stats(const struct connection *c, uint64_t time_ns, struct strea
 
 /* --- application.c: HTTP, WebSocket, DERP ------------------------------------------------- */
 
+/* A frame that a file tells. */
+void application_frame(struct connection *c, const struct capture_frame *f);
 void application_feed(struct connection *c, struct derp_chunk *chunk, enum capture_dir dir);
 /* Bytes are missing; see derp_gap(). */
 void application_gap(struct connection *c, enum capture_dir dir, uint64_t time_ns, uint64_t pos,

@@ -4,6 +4,9 @@
  * WebSocket and DERP framing of each connection; it knows nothing of peers, pairs or nodes but the
  * number that capture gave them.
  *
+ * A file of ours may hold the frames of a connection that cannot be read in it: they come ready, and
+ * its bytes say no more than how far TCP came.
+ *
  * Inbound bytes are handed on only when TCP has accepted them (facts cover them: rcv_nxt), outbound
  * bytes when they first pass the hook. Both are trimmed of what came before.
  *
@@ -70,7 +73,9 @@ struct stream_frame {
 	uint32_t len;		/* payload bytes */
 	uint32_t head_len;	/* bytes at @head */
 	const uint8_t *head;	/* start of the payload: min(len, 2 keys + DERP_DIGEST_LEN) at least,
-				 * whole where the frame is no packet and shorter than 4 KiB */
+				 * whole where the frame is no packet and shorter than 4 KiB; from a
+				 * file's frames, what is there */
+	uint64_t digest;	/* of a packet, where a file that lacks its bytes told it; 0: see @head */
 	uint64_t tcp_end;	/* position behind the last TCP byte that it needs (its record's end) */
 	uint64_t derp_off;	/* of its header in the DERP stream after the upgrade; see derp_from_start */
 	bool derp_from_start;	/* derp_off counts from the stream's first frame; else from synchronisation */

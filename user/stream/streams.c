@@ -152,6 +152,7 @@ void streams_event(struct streams *s, const struct capture_event *event)
 		open_connection(s, event);
 		break;
 	case CAPTURE_SEGMENT:
+	case CAPTURE_FRAME:
 	case CAPTURE_FACTS:
 	case CAPTURE_CANDIDATE:
 		c = find(s, event->conn);

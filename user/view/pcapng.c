@@ -445,6 +445,7 @@ static void pass_time(struct pcapng *p, const struct capture_event *e)
 void pcapng_event(struct pcapng *p, uint64_t source, const struct capture_event *e)
 {
 	struct pcapng_conn *c;
+	struct pcapng_node *n;
 
 	forget_closed(p);
 	switch (e->type) {
@@ -464,6 +465,16 @@ void pcapng_event(struct pcapng *p, uint64_t source, const struct capture_event 
 		break;
 	case CAPTURE_CONN_CLOSE:
 		conn_close(p, source, e);
+		break;
+	case CAPTURE_PEER:
+		c = pcapng_conn_find(p, source, e->conn);
+		if (c)
+			c->peer = e->peer;
+		break;
+	case CAPTURE_SERVER_KEY:
+		n = find_node(p, source, e->node);
+		if (n)
+			n->key = e->server_key;
 		break;
 	case CAPTURE_SECRET:
 		if (p->options.secrets)

@@ -4,16 +4,8 @@
  * headers made anew, and, where no stock tool could read what is in them, a second interface with
  * the DERP frames that derptrace decrypted.
  *
- * Frames have link type USER0 (147). In front of each stands a header of 60 bytes, numbers in
- * network order:
- *
- *	 0  version: 1			 8  node, 4 bytes
- *	 1  0: to the node, 1: from it	12  connection, 8 bytes
- *	 2  address family: 4, 6, 0	20  offset in the DERP stream, 8 bytes
- *	 3  0: who dialled is not known,	28  the node's IP address, 16 bytes (IPv4: the first four)
- *	    1: accepted, 2: dialled	44  the far end's
- *	 4  the node's port, 2 bytes	60  the frame: type, length (4 bytes), payload
- *	 6  the far end's
+ * Frames have link type USER0 (147). In front of each stands the header of base/frame_header.h: what
+ * capture needs to read them back.
  *
  * Packets are held for a moment before they are written, so that a connection's secrets come first;
  * what is written is whole blocks, so that a file cut short can be read up to there.

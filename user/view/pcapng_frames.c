@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/frame_header.h"
+#include "base/packet.h"
 #include "view/pcapng_state.h"
 
 /* Secrets whose ClientHello has not passed yet. */
@@ -13,14 +15,15 @@
 #define TLS_HANDSHAKE	22
 #define HELLO_RANDOM	11
 
-#define FRAME_HEADER	60
 #define HEAD_LEN	32	/* WireGuard's type, indices, counter; what follows is sealed */
 #define HEAD_DISCO	62	/* magic, key, nonce */
 
-#define LAYOUT	"Link type USER0: DERP frames, decrypted, behind 60 bytes (network order): version 1; " \
+#define LAYOUT	"Link type USER0: DERP frames, decrypted, behind 136 bytes (network order): version 2; " \
 		"0 to the node, 1 from it; address family; 1 accepted, 2 dialled; node's port (2); " \
 		"far port (2); node (4); connection (8); offset in the DERP stream (8); node's IP " \
-		"(16); far IP (16). tools/wireshark/derp.lua shows them."
+		"(16); far IP (16); digest of the packet (8); bits: 1 offset from the stream's start, " \
+		"2 far end is a relay; 0 (3); far end's key (32); node's key (32). " \
+		"tools/wireshark/derp.lua shows them, derptrace report reads them."
 
 struct pcapng_secrets {
 	uint8_t random[32];
@@ -156,29 +159,37 @@ bool pcapng_conn_is_readable(struct pcapng *p, struct pcapng_conn *c)
 
 /* --- frames ------------------------------------------------------------------------------- */
 
-static void put_be(uint8_t *to, uint64_t v, int bytes)
+static const uint8_t *packet_in(const struct stream_frame *f, size_t *have, uint32_t *len)
 {
-	while (bytes--) {
-		to[bytes] = (uint8_t)v;
-		v >>= 8;
-	}
+	uint32_t keys = f->type == DERP_FORWARD_PACKET ? 2 * DERP_KEY_LEN : DERP_KEY_LEN;
+
+	if ((f->type != DERP_SEND_PACKET && f->type != DERP_RECV_PACKET &&
+	     f->type != DERP_FORWARD_PACKET) || f->head_len < keys)
+		return NULL;
+	*have = f->head_len - keys;
+	*len = f->len - keys;
+	return f->head + keys;
 }
 
-static void put_header(uint8_t to[static FRAME_HEADER], const struct pcapng_conn *c,
+static void put_header(uint8_t to[static FRAME_HEADER_LEN], const struct pcapng_conn *c,
 		       const struct stream_frame *f)
 {
-	memset(to, 0, FRAME_HEADER);
-	to[0] = 1;
-	to[1] = f->dir == CAPTURE_OUT;
-	to[2] = c->open.local.family;
-	to[3] = c->open.role == CAPTURE_ACCEPTED ? 1 : c->open.role == CAPTURE_DIALLED ? 2 : 0;
-	put_be(to + 4, c->open.local.port, 2);
-	put_be(to + 6, c->open.remote.port, 2);
-	put_be(to + 8, c->node->serial, 4);
-	put_be(to + 12, c->serial, 8);
-	put_be(to + 20, f->derp_off, 8);
-	memcpy(to + 28, c->open.local.ip, 16);
-	memcpy(to + 44, c->open.remote.ip, 16);
+	struct frame_header h = {
+		.out = f->dir == CAPTURE_OUT, .accepted = c->open.role == CAPTURE_ACCEPTED,
+		.dialled = c->open.role == CAPTURE_DIALLED,
+		.local = c->open.local, .remote = c->open.remote,
+		.node = c->node->serial, .conn = c->serial,
+		.offset = f->derp_off, .from_start = f->derp_from_start, .digest = f->digest,
+		.peer = c->peer.key, .peer_is_server = c->peer.is_server, .server = c->node->key,
+	};
+	const uint8_t *packet;
+	uint32_t len;
+	size_t have;
+
+	packet = packet_in(f, &have, &len);
+	if (packet && !h.digest)
+		h.digest = packet_digest(packet, have, len);
+	frame_header_put(to, &h);
 }
 
 /* How much of a frame tells who and what, and nothing of what peers say to each other. */
@@ -215,10 +226,10 @@ void pcapng_frame(struct pcapng *p, uint64_t source, const struct stream_frame *
 		  const uint8_t *bytes, size_t len)
 {
 	struct pcapng_conn *c = pcapng_conn_find(p, source, f->conn);
-	uint8_t header[FRAME_HEADER];
+	uint8_t header[FRAME_HEADER_LEN];
 	struct pcapng_packet packet = {
-		.time_ns = f->time_ns, .dir = f->dir, .head = header, .head_len = FRAME_HEADER,
-		.body = bytes, .len = FRAME_HEADER + len,
+		.time_ns = f->time_ns, .dir = f->dir, .head = header, .head_len = FRAME_HEADER_LEN,
+		.body = bytes, .len = FRAME_HEADER_LEN + DERP_HEADER_LEN + f->len,
 	};
 
 	if (!c || (p->options.secrets && pcapng_conn_is_readable(p, c)))

@@ -30,6 +30,7 @@ struct pcapng_node {
 	uint32_t serial;	/* over all sources, from 1 */
 	uint32_t interface, frames_interface;
 	struct pcapng_statistics segments, frames;
+	struct key key;		/* read from memory; zero: not known */
 	char name[112];
 	char description[256];
 	UT_hash_handle hh;
@@ -56,6 +57,7 @@ struct pcapng_conn {
 	bool has_frames;	/* that were written */
 	bool closed;
 	uint8_t random[32];
+	struct capture_peer peer; /* read from memory; zero: not known */
 	struct pcapng_conn *next_closed;
 	struct pcapng_conn *waits_next, *waits_prev;
 	UT_hash_handle hh;

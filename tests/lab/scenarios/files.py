@@ -7,7 +7,7 @@ import subprocess
 
 from lab import ROOT, Lab, LabError, scenario, tail, until
 from parts.proc import Proc
-from parts.truth import Crowd, check_pairs, rows
+from parts.truth import Crowd, check_pairs, rows, together
 
 COUNT = 100
 TRAFFIC = ("all", f"count={COUNT}", "size=1-1400", "kind=mixed", "rate=400", "burst=2")
@@ -165,7 +165,8 @@ def test_tcpdump_seed_case():
 @scenario(timeout=120)
 def test_open_connections():
     """Attached to open connections: theirs are decrypted frames with clear heads only, the new ones' secrets are
-    inside; without --with-secrets no secret is, and all are frames. Killed, what was written can be read."""
+    inside; without --with-secrets no secret is, and all are frames. A report reads both back. Killed, what was
+    written can be read."""
     with Lab("files-open") as lab:
         a = lab.relay("derp1", mesh_with=["derp2.lab"])
         b = lab.relay("derp2", mesh_with=["derp1.lab"])
@@ -195,7 +196,10 @@ def test_open_connections():
             assert got[4] == sent and got[0x0a] == 2 * forwarded, (path, got)
         longest = max(map(int, tshark(bare, "-Y", "frame.interface_name contains \"frames\"", "-T", "fields", "-e",
                                       "frame.cap_len").split()))
-        assert longest <= 60 + 5 + 182, longest
+        assert longest <= 136 + 5 + 182, longest
+        truth = together(old, new)
+        for path in (mixed, bare):
+            check_pairs(report_of(lab, path), truth)
 
 
 @scenario(timeout=60)
