@@ -211,30 +211,173 @@ static void test_no_secret(void **state)
 	dialog_free(&dialog);
 }
 
+/* --- secrets of nobody that is known ------------------------------------------------------ */
+
+/* Of connections that were never seen. */
+static void tell_strangers(struct streams *s, struct chance *chance, uint8_t len, size_t count)
+{
+	static const char *const labels[] = {
+		"CLIENT_HANDSHAKE_TRAFFIC_SECRET", "SERVER_HANDSHAKE_TRAFFIC_SECRET",
+		"CLIENT_TRAFFIC_SECRET_0", "SERVER_TRAFFIC_SECRET_0",
+	};
+	struct capture_event e = { .type = CAPTURE_SECRET, .time_ns = 2, .node = HELP_NODE };
+	size_t i, l, n;
+
+	for (i = 0; i < count; i++) {
+		for (n = 0; n < 32; n++)
+			e.secret.random[n] = (uint8_t)chance_next(chance);
+		for (l = 0; l < 4; l++) {
+			e.secret.label = labels[l];
+			e.secret.len = len;
+			for (n = 0; n < len; n++)
+				e.secret.secret[n] = (uint8_t)chance_next(chance);
+			streams_event(s, &e);
+		}
+	}
+}
+
+static void skip_flights(const struct dialog *dialog, struct replay_options *o, size_t count)
+{
+	size_t i;
+
+	for (i = 0; i < count; i++)
+		o->skip[dialog->flights[i].dir] = dialog->flights[i].at + dialog->flights[i].len;
+}
+
+/* Replays, among secrets of others, what comes behind o->skip. */
+static struct streams *among_strangers(const struct dialog *dialog, struct replay_options *o,
+				       struct seen *got)
+{
+	struct chance chance = { o->seed };
+	struct streams *s = seen_streams(got, NULL);
+
+	tell_strangers(s, &chance, dialog->secrets[0].len, 40);
+	replay_secrets(s, dialog, 0, dialog->secret_count);
+	tell_strangers(s, &chance, dialog->secrets[0].len, 40);
+	replay_open(s, o, dialog);
+	replay(s, dialog, o, false);
+	return s;
+}
+
+/* A connection in the backlog: all but the ClientHello passes. One record tells whose it is. */
 static void test_hello_not_seen(void **state)
 {
-	struct replay_options o = { .max_segment = 1448, .secrets = SECRETS_FIRST };
+	static const struct {
+		const char *suite;
+		int version;
+	} all[] = {
+		{ "TLS_AES_128_GCM_SHA256", V13 }, { "TLS_AES_256_GCM_SHA384", V13 },
+		{ "TLS_CHACHA20_POLY1305_SHA256", V13 },
+		{ NULL, TLS1_2_VERSION },
+	};
+	struct dialog dialog;
+	struct streams *s;
+	struct seen got;
+	int i;
+
+	(void)state;
+	for (i = 0; i < 16; i++) {
+		struct replay_options o = { .max_segment = 1448, .secrets = SECRETS_NEVER,
+					    .seed = 91 + (uint64_t)i, .midstream = i & 4 };
+
+		dialog_begin(&dialog, &(struct dialog_options){
+			.seed = 91 + (uint64_t)i, .tls = true, .version = all[i % 4].version,
+			.suite = all[i % 4].suite, .dialled = i & 8 });
+		dialog_talk(&dialog, 30, 1300);
+		skip_flights(&dialog, &o, 1);
+		s = among_strangers(&dialog, &o, &got);
+		assert_int_equal(got.count, dialog.want.count);
+		assert_true(got.frames[0].from_start);
+		/* Bytes that the ring lost are told; and of TLS 1.2 the client's key exchange. */
+		if (o.midstream && all[i % 4].version == V13)
+			assert_int_equal(got.gap_count, 0);
+		assert_false(got.gap_open[0] || got.gap_open[1]);
+		assert_true(got.info.has_client_random);
+		assert_memory_equal(got.info.client_random, dialog.secrets[0].random, 32);
+		streams_free(s);
+		seen_free(&got);
+		dialog_free(&dialog);
+	}
+}
+
+/* The client's Finished is the first that is seen; or not even that. */
+static void test_handshake_not_seen(void **state)
+{
+	struct replay_options o = { .max_segment = 1448, .secrets = SECRETS_NEVER,
+				    .midstream = true };
+	struct dialog dialog;
+	struct streams *s;
+	struct seen got;
+	size_t n;
+
+	(void)state;
+	dialog_begin(&dialog, &(struct dialog_options){ .seed = 93, .tls = true, .version = V13 });
+	dialog_talk(&dialog, 30, 1300);
+	for (n = 2; n < 5; n++) {
+		skip_flights(&dialog, &o, n);
+		s = among_strangers(&dialog, &o, &got);
+		assert_true(got.info.decrypted);
+		expect_tail(&dialog, &got, 25);
+		streams_free(s);
+		seen_free(&got);
+	}
+	dialog_free(&dialog);
+}
+
+/* ECH: the ClientHello that is seen has another random than the one inside. */
+static void test_hello_hides_another(void **state)
+{
+	struct replay_options o = { .max_segment = 1448, .secrets = SECRETS_NEVER };
+	struct dialog dialog;
+	struct streams *s;
+	struct seen got;
+	size_t i;
+
+	(void)state;
+	dialog_begin(&dialog, &(struct dialog_options){ .seed = 94, .tls = true, .version = V13 });
+	dialog_talk(&dialog, 30, 1300);
+	for (i = 0; i < dialog.secret_count; i++)
+		dialog.secrets[i].random[0] ^= 1;
+	s = among_strangers(&dialog, &o, &got);
+	/* The secrets by its own name may yet come. */
+	assert_int_equal(got.count, 0);
+	replay_tick(s, 1500000000);
+	assert_int_equal(got.count, dialog.want.count);
+	assert_int_equal(got.gap_count, 0);
+	streams_free(s);
+	seen_free(&got);
+	dialog_free(&dialog);
+}
+
+/* So much was missed that the record numbers are far from 0: all are tried, one after the other. */
+static void test_much_not_seen(void **state)
+{
+	struct replay_options o = { .max_segment = 1448, .secrets = SECRETS_NEVER,
+				    .midstream = true };
 	struct dialog dialog;
 	struct streams *s;
 	struct seen got;
 	uint64_t t;
 
 	(void)state;
-	dialog_begin(&dialog, &(struct dialog_options){ .seed = 91, .tls = true, .version = V13 });
-	dialog_talk(&dialog, 30, 1300);
-	o.skip[CAPTURE_IN] = dialog.flights[0].len;
+	dialog_begin(&dialog, &(struct dialog_options){ .seed = 95, .tls = true, .version = V13 });
+	dialog_talk(&dialog, 200, 300);
+	skip_flights(&dialog, &o, 100);
 	s = seen_streams(&got, NULL);
+	replay_secrets(s, &dialog, 0, dialog.secret_count);
 	replay_open(s, &o, &dialog);
 	replay(s, &dialog, &o, false);
 	assert_int_equal(got.count, 0);
 	for (t = 3; t < 8; t++)
 		replay_tick(s, t * 1000000000);
-	assert_int_equal(got.count, dialog.want.count);
-	assert_true(got.info.decrypted);
+	expect_tail(&dialog, &got, 20);
+	assert_true(got.info.has_client_random);
 	streams_free(s);
 	seen_free(&got);
 	dialog_free(&dialog);
 }
+
+/* --- connections that say little ---------------------------------------------------------- */
 
 /* A scan, a health check, a handshake that failed: nothing to be decrypted. */
 static void test_closed_in_handshake(void **state)
@@ -302,6 +445,9 @@ int main(void)
 		cmocka_unit_test(test_attach_idle),
 		cmocka_unit_test(test_no_secret),
 		cmocka_unit_test(test_hello_not_seen),
+		cmocka_unit_test(test_handshake_not_seen),
+		cmocka_unit_test(test_hello_hides_another),
+		cmocka_unit_test(test_much_not_seen),
 		cmocka_unit_test(test_closed_in_handshake),
 		cmocka_unit_test(test_one_way_without_secret),
 	};

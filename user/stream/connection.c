@@ -9,9 +9,6 @@
 #define STATES_FIN_OUT	(1 << 4 | 1 << 5 | 1 << 6 | 1 << 9 | 1 << 11) /* FIN_WAIT1 FIN_WAIT2 */
 #define STATES_FIN_ACKED (1 << 5 | 1 << 6)
 
-/* So many unbound secrets are tried when a connection ends unread. */
-#define LAST_TRIES	8
-
 static bool state_in(const struct capture_facts *f, unsigned int states)
 {
 	return f->tcp_state < 16 && states >> f->tcp_state & 1;
@@ -469,6 +466,8 @@ void connection_event(struct connection *c, const struct capture_event *event)
 		take_frame(c, &event->frame);
 	if (seg)
 		settle(c, event->facts, event->time_ns);
+	if (seg && !c->user.set)
+		unbound_fit(c, event->time_ns);
 	finish(c, event);
 }
 
@@ -483,44 +482,20 @@ void connection_secrets(struct connection *c, uint64_t time_ns)
 	tell_info(c);
 }
 
-/* A ClientHello that was not seen, or whose random is another one inside (ECH). */
-static bool try_unbound(struct connection *c, uint64_t time_ns)
-{
-	struct secret_set *set;
-
-	if (c->info.decrypted || !tls_stuck(c->tls))
-		return false;
-	set = secrets_unbound(&c->shared->secrets, c->node, c->tried);
-	if (!set)
-		return false;
-	c->tried = set->serial;
-	tls_try_secrets(c->tls, set, time_ns);
-	return true;
-}
-
-/* No secret comes later: all that there are, before anything is called missing. */
-static void try_all_unbound(struct connection *c, uint64_t time_ns)
-{
-	struct secret_set *set;
-
-	while (c->shared->trials && c->waiting_ns && !c->info.decrypted &&
-	       (set = secrets_unbound(&c->shared->secrets, c->node, c->tried))) {
-		c->tried = set->serial;
-		tls_try_secrets_far(c->tls, set, time_ns, &c->shared->trials);
-	}
-}
-
 void connection_tick(struct connection *c, uint64_t time_ns)
 {
+	bool late;
 	int dir;
 
 	if (!c->tls || !c->waiting_ns || c->framed)
 		return;
 	c->now_ns = time_ns;
 	tls_drain(c->tls, time_ns);
-	try_all_unbound(c, time_ns);
-	if (time_ns >= c->waiting_ns + c->shared->patience_ns / 2)
-		try_unbound(c, time_ns);
+	late = time_ns >= c->waiting_ns + c->shared->patience_ns / 2;
+	if (!c->user.set || late)
+		unbound_fit(c, time_ns);
+	if (late)
+		unbound_try(c, time_ns);
 	for (dir = 0; dir < 2; dir++) {
 		uint64_t since = waits_since(c, (enum capture_dir)dir);
 
@@ -535,7 +510,6 @@ void connection_tick(struct connection *c, uint64_t time_ns)
 
 void connection_close(struct connection *c, uint64_t time_ns)
 {
-	unsigned int tries = LAST_TRIES;
 	size_t kept;
 	int dir;
 
@@ -543,9 +517,8 @@ void connection_close(struct connection *c, uint64_t time_ns)
 	for (dir = 0; dir < 2; dir++)
 		reassemble_end(&c->dirs[dir], time_ns);
 	if (c->tls && !c->framed) {
-		try_all_unbound(c, time_ns);
-		while (tries-- && c->waiting_ns && try_unbound(c, time_ns))
-			;
+		if (c->waiting_ns)
+			unbound_try_last(c, time_ns);
 		tls_end(c->tls, time_ns);
 	}
 	for (dir = 0; dir < 2; dir++) {

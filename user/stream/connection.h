@@ -75,7 +75,7 @@ struct connection {
 	uint64_t in_read, out_acked, out_written;
 	uint64_t now_ns;	/* of the current event */
 	uint64_t waiting_ns;	/* since when it has waited for a secret; 0: it does not */
-	uint64_t tried;		/* serial number of the last unbound secrets that were tried */
+	uint64_t fitted, tried;	/* serial numbers of the last unbound secrets; see unbound.c */
 	struct connection *wait_next, *wait_prev; /* utlist, of those that wait */
 	UT_hash_handle hh;
 };
@@ -95,6 +95,15 @@ void connection_close(struct connection *c, uint64_t time_ns);
 
 /* Adds what a connection that is open counts for. */
 void connection_stats(const struct connection *c, uint64_t time_ns, struct stream_stats *stats);
+
+/* --- unbound.c: secrets of those whose ClientHello was not seen ---------------------------- */
+
+/* Binds those that are told to fit, if there are new ones. Costs a trial or two for each. */
+void unbound_fit(struct connection *c, uint64_t time_ns);
+/* Tries the next ones far and wide, unless something else is being tried. */
+void unbound_try(struct connection *c, uint64_t time_ns);
+/* Nothing comes any more. */
+void unbound_try_last(struct connection *c, uint64_t time_ns);
 
 /* --- application.c: HTTP, WebSocket, DERP ------------------------------------------------- */
 

@@ -8,6 +8,10 @@
 /* While scanning, bytes are looked at so many at a time. */
 #define SCAN_SLICE	16384
 #define MIN_SEALED	17
+/* A hello's first bytes: its type, its length, the version in it. */
+#define HELLO_HEAD	6
+#define HELLO_CLIENT	1
+#define HELLO_SERVER	2
 
 void records_init(struct records *r, int side, bool scanning, struct budget *budget,
 		  const struct records_sink *sink, void *ctx)
@@ -117,14 +121,55 @@ static size_t step(struct records *r, uint64_t pos, uint64_t time_ns, const uint
 	return n;
 }
 
+/* A hello: a record whose first message says of itself that it fits in. */
+static bool begins_hello(const uint8_t *p, size_t len, size_t body, bool *more)
+{
+	size_t message;
+
+	if (!p[2] || p[2] > 3 || body < HELLO_HEAD || body > TLS_MAX_RECORD)
+		return false;
+	if (len < WALK_HEADER_LEN + HELLO_HEAD) {
+		*more = true;
+		return true;
+	}
+	p += WALK_HEADER_LEN;
+	message = (size_t)p[1] << 16 | (size_t)p[2] << 8 | p[3];
+	return (p[0] == HELLO_CLIENT || p[0] == HELLO_SERVER) && 4 + message <= body &&
+	       p[4] == 3 && p[5] <= 3;
+}
+
+static bool begins_change(const uint8_t *p, size_t len, size_t body, bool *more)
+{
+	if (p[2] != 3 || body != 1)
+		return false;
+	*more = *more || len == WALK_HEADER_LEN;
+	return len == WALK_HEADER_LEN || p[WALK_HEADER_LEN] == 1;
+}
+
+/* Nothing but a record begins like that. */
+static bool begins(const uint8_t *p, size_t len, size_t body, bool *more)
+{
+	if (p[1] != 3)
+		return false;
+	switch (p[0]) {
+	case TLS_APPLICATION:
+		return p[2] == 3 && body >= MIN_SEALED && body <= TLS_MAX_RECORD;
+	case TLS_HANDSHAKE:
+		return begins_hello(p, len, body, more);
+	case TLS_CHANGE_CIPHER:
+		return begins_change(p, len, body, more);
+	default:
+		return false;
+	}
+}
+
 /* Is there a record at @p, as far as these bytes show? *more: they do not show it yet. */
 static bool plausible(const uint8_t *p, size_t len, bool *more)
 {
 	size_t body = (size_t)p[3] << 8 | p[4], rest;
 	const uint8_t *next;
 
-	if (p[0] != TLS_APPLICATION || p[1] != 3 || p[2] != 3 || body < MIN_SEALED ||
-	    body > TLS_MAX_RECORD)
+	if (!begins(p, len, body, more))
 		return false;
 	if (WALK_HEADER_LEN + body > len) {
 		*more = true;

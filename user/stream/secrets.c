@@ -21,8 +21,16 @@ static const struct {
 	{ "SERVER_TRAFFIC_SECRET_0", SECRET_SERVER_TRAFFIC },
 };
 
+static void unlist(struct secrets *t, struct secret_set *set)
+{
+	if (set->listed)
+		DL_DELETE(t->unbound, set);
+	set->listed = false;
+}
+
 static void remove_set(struct secrets *t, struct secret_set *set)
 {
+	unlist(t, set);
 	HASH_DEL(t->sets, set);
 	OPENSSL_cleanse(set, sizeof(*set));
 	free(set);
@@ -79,6 +87,11 @@ struct secret_set *secrets_add(struct secrets *t, uint32_t node, const struct ca
 	memcpy(secret->b, s->secret, s->len);
 	set->node = node;
 	set->serial = ++t->serial;
+	unlist(t, set);
+	if (!set->users) {
+		DL_APPEND(t->unbound, set);
+		set->listed = true;
+	}
 	return set;
 }
 
@@ -91,6 +104,7 @@ int secrets_join(struct secrets *t, const uint8_t random[static 32], struct secr
 	user->set = get_set(t, random);
 	if (!user->set)
 		return -ENOMEM;
+	unlist(t, user->set);
 	DL_APPEND(user->set->users, user);
 	return 0;
 }
@@ -107,17 +121,34 @@ void secrets_leave(struct secrets *t, struct secret_user *user)
 		remove_set(t, set);
 }
 
+static struct secret_set *older(const struct secrets *t, const struct secret_set *set)
+{
+	/* The head's previous one is the tail. */
+	return set == t->unbound ? NULL : set->prev;
+}
+
+static bool is_of(const struct secret_set *set, uint32_t node)
+{
+	return !set->node || set->node == node;
+}
+
+struct secret_set *secrets_unbound_before(struct secrets *t, uint32_t node, uint64_t after,
+					  const struct secret_set *newer)
+{
+	struct secret_set *set = newer ? older(t, newer) : t->unbound ? t->unbound->prev : NULL;
+
+	while (set && set->serial > after && !is_of(set, node))
+		set = older(t, set);
+	return set && set->serial > after ? set : NULL;
+}
+
 struct secret_set *secrets_unbound(struct secrets *t, uint32_t node, uint64_t after)
 {
-	struct secret_set *set, *next, *found = NULL;
+	struct secret_set *set = NULL, *oldest = NULL;
 
-	HASH_ITER(hh, t->sets, set, next) {
-		if (set->users || set->serial <= after || (set->node != node && set->node))
-			continue;
-		if (!found || set->serial < found->serial)
-			found = set;
-	}
-	return found;
+	while ((set = secrets_unbound_before(t, node, after, set)))
+		oldest = set;
+	return oldest;
 }
 
 void secrets_clear(struct secrets *t)

@@ -37,11 +37,14 @@ struct secret_set {
 	uint64_t serial;		/* counts up, over all sets of a table, as secrets come */
 	struct secret secrets[SECRET_KINDS];
 	struct secret_user *users;
+	struct secret_set *next, *prev;	/* while in secrets.unbound */
+	bool listed;			/* it is */
 	UT_hash_handle hh;
 };
 
 struct secrets {
 	struct secret_set *sets;	/* oldest first */
+	struct secret_set *unbound;	/* told, and joined by none: by serial number */
 	uint64_t serial;
 };
 
@@ -57,6 +60,9 @@ void secrets_leave(struct secrets *t, struct secret_user *user);
  * NULL: none.
  */
 struct secret_set *secrets_unbound(struct secrets *t, uint32_t node, uint64_t after);
+/* The same from the newest back: the one before @newer (NULL: the newest of all). */
+struct secret_set *secrets_unbound_before(struct secrets *t, uint32_t node, uint64_t after,
+					  const struct secret_set *newer);
 
 /* Wipes and frees all. */
 void secrets_clear(struct secrets *t);

@@ -39,11 +39,13 @@ static void change_cipher(struct tls *t, int side)
 	if (s->changed)
 		return;
 	s->changed = true;
-	/* Of TLS 1.3 it is only for show. */
-	if (t->facts.version == TLS_1_2) {
-		s->number = 0;
-		s->number_known = true;
-	}
+	if (s->sealed)
+		return;
+	/* Whatever was missed, nothing sealed was: this is before the first. */
+	s->low = s->high = s->guess = s->number = 0;
+	s->handshake_done = false;
+	/* Of TLS 1.3 it is only for show: no keys change here. */
+	s->number_known = t->facts.version == TLS_1_2;
 }
 
 /* An alert that nobody can read ends a handshake all the same. */
@@ -128,6 +130,15 @@ static struct tls_item *pop(struct tls *t, int side)
 	return item;
 }
 
+/* The first of the waiting records is none any more. */
+static void probe_shift(struct tls_probe *p)
+{
+	if (p->record)
+		p->record--;
+	else
+		p->step = 0;
+}
+
 /* Makes room by losing the oldest record that waits. False where none does. */
 static bool shed(struct tls *t, int side)
 {
@@ -136,10 +147,12 @@ static bool shed(struct tls *t, int side)
 	if (!t->sides[side].head)
 		return false;
 	item = pop(t, side);
-	if (item->kind == TLS_RECORD)
+	if (item->kind == TLS_RECORD) {
 		item->kind = TLS_LOST;
+		probe_shift(&t->sides[side].quick);
+		probe_shift(&t->sides[side].wide);
+	}
 	process_loss(t, side, item);
-	trial_rewind(&t->trial, side);
 	free(item);
 	return true;
 }
@@ -320,6 +333,16 @@ void tls_secrets(struct tls *t, const struct secret_set *secrets, uint64_t time_
 	tls_drain(t, time_ns);
 }
 
+void tls_bind(struct tls *t, const struct secret_set *secrets, uint64_t time_ns)
+{
+	/* What memory showed is not needed any more, and in the way of these. */
+	trial_clear(&t->trial);
+	t->slow = 0;
+	if (t->allowance < TRIAL_GRANT)
+		t->allowance = TRIAL_GRANT;
+	tls_secrets(t, secrets, time_ns);
+}
+
 static bool wants_keys(const struct tls *t)
 {
 	return !t->sides[0].traffic.ctx || !t->sides[1].traffic.ctx;
@@ -391,7 +414,7 @@ bool tls_stuck(const struct tls *t)
 
 	for (side = 0; side < 2; side++)
 		if (t->sides[side].head && t->allowance && t->trial.count &&
-		    t->sides[side].probe < TLS_MAX_PROBES)
+		    t->sides[side].wide.record < TLS_MAX_PROBES)
 			return false;
 	return true;
 }

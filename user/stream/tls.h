@@ -36,6 +36,12 @@ struct tls_sink {
 
 struct tls_item;
 
+/* Candidates are tried with the waiting records, one after the other. */
+struct tls_probe {
+	unsigned int record;	/* which of them */
+	uint64_t step;		/* how far with it; see trial_record() */
+};
+
 struct tls_side {
 	struct records records;
 	struct handshake_messages messages;
@@ -51,8 +57,8 @@ struct tls_side {
 	uint64_t step;		/* how many of them were tried with the current record */
 	uint64_t sealed;	/* sealed records so far */
 	uint64_t sealed_bytes;
-	unsigned int probe;	/* which of the waiting records is tried with candidates */
-	uint64_t probed;	/* generation of the candidates that were all tried */
+	struct tls_probe quick, wide;
+	uint64_t probed;	/* generation of the candidates that they are about */
 	unsigned int early_failures;
 	uint64_t foreign;	/* waiting records that are not under @traffic */
 };
@@ -88,6 +94,15 @@ void tls_gap(struct tls *t, int side, uint64_t time_ns, uint64_t bytes);
 
 /* The set bound to this connection is there, or has more in it. */
 void tls_secrets(struct tls *t, const struct secret_set *secrets, uint64_t time_ns);
+/*
+ * Is @set this connection's? The first sealed record of a side tells, where its handshake was seen:
+ * else numbers near 0 are tried, and false may mean that it is too late for them.
+ */
+bool tls_fits(struct tls *t, const struct secret_set *set);
+/* As tls_secrets(), where it was tls_fits() that told. */
+void tls_bind(struct tls *t, const struct secret_set *secrets, uint64_t time_ns);
+/* Did a trial show that it is this set's? */
+bool tls_uses(const struct tls *t, const struct secret_set *set);
 void tls_candidate(struct tls *t, const struct capture_candidate *c, uint64_t time_ns);
 /* Traffic secrets that may be this connection's. */
 void tls_try_secrets(struct tls *t, const struct secret_set *secrets, uint64_t time_ns);

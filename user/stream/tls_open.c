@@ -253,7 +253,6 @@ static void take_found(struct tls *t, int side, struct trial_found *f, uint64_t 
 	s->foreign = f->number < index ? index - f->number : 0;
 	s->number = f->number - (index - s->foreign);
 	s->number_known = true;
-	s->probe = 0;
 	t->slow = 0;
 	t->info->tls_version = s->traffic.suite->version;
 	if (f->other.ctx) {
@@ -273,10 +272,12 @@ static void take_found(struct tls *t, int side, struct trial_found *f, uint64_t 
 }
 
 /* One of the waiting records, or this one where none waits. NULL: there is no such record. */
-static const struct tls_item *probe_item(const struct tls_side *s, const struct tls_item *first)
+static const struct tls_item *probe_item(const struct tls_probe *p, const struct tls_item *first)
 {
-	unsigned int n = s->probe;
+	unsigned int n = p->record;
 
+	if (n >= TLS_MAX_PROBES)
+		return NULL;
 	while (first && (n || first->kind != TLS_RECORD)) {
 		if (first->kind == TLS_RECORD)
 			n--;
@@ -285,36 +286,59 @@ static const struct tls_item *probe_item(const struct tls_side *s, const struct 
 	return first;
 }
 
-/* Keys and number are both to be found. */
+static enum trial_result probe_record(struct tls *t, int side, struct tls_probe *p,
+				      const struct tls_item *item, struct trial_found *found)
+{
+	bool quick = p == &t->sides[side].quick;
+	const struct trial_record r = {
+		.index = item->index, .header = item->record,
+		.body = item->record + WALK_HEADER_LEN, .len = item->bytes - WALK_HEADER_LEN,
+	};
+	enum trial_result result = trial_record(&t->trial, side, &r, quick, &p->step,
+						&t->allowance, t->scratch, found);
+
+	if (result != TRIAL_NOTHING)
+		return result;
+	p->record++;
+	p->step = 0;
+	if (!quick && t->slow < MAX_SLOW)
+		t->slow++;
+	return result;
+}
+
+/*
+ * Keys and number are both to be found. Where the number is near 0, it is looked for there first, in
+ * all records: to look far and wide in the wrong one costs the most.
+ */
 static enum tls_outcome search_keys(struct tls *t, int side, const struct tls_item *item)
 {
 	struct tls_side *s = &t->sides[side];
 	const struct tls_item *tried;
 	struct trial_found found;
-	struct trial_record r;
 	enum trial_result result;
+	struct tls_probe *p;
 
 	prepare_blind(t);
 	if (s->probed != t->trial.generation) {
-		s->probe = 0;
+		s->quick = s->wide = (struct tls_probe){ 0 };
 		s->probed = t->trial.generation;
 	}
-	while (t->trial.count && s->probe < TLS_MAX_PROBES && (tried = probe_item(s, item))) {
-		r.index = tried->index;
-		r.header = tried->record;
-		r.body = tried->record + WALK_HEADER_LEN;
-		r.len = tried->bytes - WALK_HEADER_LEN;
-		result = trial_record(&t->trial, side, &r, &t->allowance, t->scratch, &found);
+	while (t->trial.count) {
+		p = &s->quick;
+		tried = trial_was_told(&t->trial) ? probe_item(p, item) : NULL;
+		if (!tried) {
+			p = &s->wide;
+			tried = probe_item(p, item);
+		}
+		if (!tried)
+			break;
+		result = probe_record(t, side, p, tried, &found);
 		if (result == TRIAL_LATER)
 			return TLS_WAITS;
 		if (result == TRIAL_FOUND) {
 			take_found(t, side, &found, tried->index, item->index);
 			return TLS_READ;
 		}
-		s->probe++;
-		trial_rewind(&t->trial, side);
-		if (t->slow < MAX_SLOW)
-			t->slow++;
 	}
 	return TLS_WAITS;
 }

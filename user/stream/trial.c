@@ -17,7 +17,6 @@ static struct trial_variant *new_variant(struct trial *t)
 	if (!t->variants || t->count == TRIAL_VARIANTS)
 		return NULL;
 	t->generation++;
-	t->step[0] = t->step[1] = 0;
 	memset(&t->variants[t->count], 0, sizeof(t->variants[0]));
 	return &t->variants[t->count];
 }
@@ -29,7 +28,6 @@ static void remove_variant(struct trial *t, unsigned int i)
 	t->count--;
 	memmove(&t->variants[i], &t->variants[i + 1], (t->count - i) * sizeof(*t->variants));
 	memset(&t->variants[t->count], 0, sizeof(*t->variants));
-	t->step[0] = t->step[1] = 0;
 	t->generation++;
 }
 
@@ -186,8 +184,9 @@ static void take_variant(struct trial *t, unsigned int i, int side, struct trial
 	remove_variant(t, i);
 }
 
-enum trial_result trial_record(struct trial *t, int side, const struct trial_record *r,
-			       uint64_t *allowance, uint8_t *scratch, struct trial_found *found)
+enum trial_result trial_record(struct trial *t, int side, const struct trial_record *r, bool quick,
+			       uint64_t *step, uint64_t *allowance, uint8_t *scratch,
+			       struct trial_found *found)
 {
 	uint64_t rounds = 0;
 	unsigned int i;
@@ -195,12 +194,14 @@ enum trial_result trial_record(struct trial *t, int side, const struct trial_rec
 	for (i = 0; i < t->count; i++)
 		if (t->variants[i].window + TRIAL_BELOW + 1 > rounds)
 			rounds = t->variants[i].window + TRIAL_BELOW + 1;
-	for (; t->step[side] < rounds * t->count; t->step[side]++) {
+	if (quick)
+		rounds = TRIAL_QUICK;
+	for (; *step < rounds * t->count; ++*step) {
 		if (!*allowance)
 			return TRIAL_LATER;
-		i = (unsigned int)(t->step[side] % t->count);
-		if (try_variant(&t->variants[i], side, r, t->step[side] / t->count, allowance,
-				scratch, &found->number)) {
+		i = (unsigned int)(*step % t->count);
+		if (try_variant(&t->variants[i], side, r, *step / t->count, allowance, scratch,
+				&found->number)) {
 			take_variant(t, i, side, found);
 			return TRIAL_FOUND;
 		}
@@ -208,9 +209,13 @@ enum trial_result trial_record(struct trial *t, int side, const struct trial_rec
 	return TRIAL_NOTHING;
 }
 
-void trial_rewind(struct trial *t, int side)
+bool trial_was_told(const struct trial *t)
 {
-	t->step[side] = 0;
+	unsigned int i;
+
+	for (i = 0; i < t->count && !t->variants[i].from_memory; i++)
+		;
+	return i == t->count;
 }
 
 void trial_clear(struct trial *t)
@@ -224,6 +229,5 @@ void trial_clear(struct trial *t)
 	free(t->variants);
 	t->variants = NULL;
 	t->count = 0;
-	t->step[0] = t->step[1] = 0;
 	t->generation++;
 }

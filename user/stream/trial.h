@@ -17,6 +17,8 @@
  */
 #define TRIAL_BELOW	300
 #define TRIAL_ABOVE	4096
+/* Of secrets that were told, one of the first records is mostly among those that were seen. */
+#define TRIAL_QUICK	16
 
 /* A record to be tried. */
 struct trial_record {
@@ -38,8 +40,7 @@ struct trial_variant {
 struct trial {
 	struct trial_variant *variants;	/* NULL: none */
 	unsigned int count;
-	uint64_t step[2];	/* by side: how far the current record's trials got */
-	uint64_t generation;	/* changes as candidates come and go */
+	uint64_t generation;	/* changes as candidates come and go: steps begin anew */
 };
 
 enum trial_result {
@@ -65,14 +66,16 @@ struct trial_found {
 };
 
 /*
- * Tries @r, a record of @side, with what is left of *allowance trials. @scratch has room for the
- * record. *found is written where the result is TRIAL_FOUND.
+ * Tries @r, a record of @side, with what is left of *allowance trials. *step: how far its trials got,
+ * 0 with a new record. @quick: numbers near the hint only. @scratch has room for the record. *found
+ * is written where the result is TRIAL_FOUND.
  */
-enum trial_result trial_record(struct trial *t, int side, const struct trial_record *r,
-			       uint64_t *allowance, uint8_t *scratch, struct trial_found *found);
+enum trial_result trial_record(struct trial *t, int side, const struct trial_record *r, bool quick,
+			       uint64_t *step, uint64_t *allowance, uint8_t *scratch,
+			       struct trial_found *found);
 
-/* Start over for @side, with another record. */
-void trial_rewind(struct trial *t, int side);
+/* Is none of them from memory? */
+bool trial_was_told(const struct trial *t);
 /* Wipes and frees all candidates. */
 void trial_clear(struct trial *t);
 
