@@ -102,6 +102,11 @@ void ledger_conn_kind(struct ledger *l, struct conn *c, enum record_conn_kind ki
 {
 	bool first = c->kind == CONN_UNKNOWN || c->kind == CONN_OTHER;
 
+	/* It was taken for something else: its frames are not read, though it has some. */
+	if (kind != CONN_OTHER && c->misread && !c->out_seen && !c->shared) {
+		c->out_late = true;
+		ledger_conn_clean(c);
+	}
 	if (c->kind == kind || c->shared || (c->kind == CONN_MESH_IN && kind == CONN_CLIENT))
 		return;
 	c->kind = kind;
@@ -242,11 +247,18 @@ static uint32_t stage_steps(enum stream_stage stage)
 /* Data that is not understood yet: its frames come later, or never. */
 static bool is_late(const struct conn *c, const struct stream_info *info)
 {
-	if (c->out_seen || info->stage == STREAM_OTHER)
+	if (c->out_seen)
 		return false;
+	if (info->stage == STREAM_OTHER)
+		return c->kind != CONN_UNKNOWN && c->kind != CONN_OTHER;
 	if (info->secret_missing || info->unsynchronised)
 		return true;
-	if (!info->tls || info->decrypted || !info->bytes[CAPTURE_OUT])
+	if (!info->bytes[CAPTURE_OUT])
+		return false;
+	/* DERP by what the other direction says, or by the upgrade. */
+	if (info->stage >= STREAM_UPGRADED)
+		return true;
+	if (!info->tls || info->decrypted)
 		return false;
 	return info->stage >= STREAM_TLS_DONE || (info->stage == STREAM_TLS && !c->from_start);
 }
@@ -303,6 +315,7 @@ void ledger_info(struct ledger *l, uint64_t conn, const struct stream_info *info
 	c->secret_missing = info->secret_missing;
 	c->unsynchronised = info->unsynchronised;
 	c->decrypted = info->decrypted;
+	c->misread = info->stage == STREAM_OTHER;
 	c->http_status = info->http_status;
 	c->tls_alert = info->tls_alert;
 	c->tls_alert_out = info->tls_alert && info->tls_alert_dir == CAPTURE_OUT;
@@ -315,7 +328,7 @@ void ledger_info(struct ledger *l, uint64_t conn, const struct stream_info *info
 		ledger_conn_kind(l, c, CONN_OTHER);
 	if (is_late(c, info))
 		c->out_late = true;
-	else if (c->from_start || info->stage == STREAM_OTHER)
+	else if ((c->from_start && !c->out_seen) || info->stage == STREAM_OTHER)
 		c->out_late = false;
 	ledger_conn_clean(c);
 	note_names(l, c, info);

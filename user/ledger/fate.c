@@ -52,6 +52,15 @@ static const struct conn *passed_at(const struct ledger *l, const struct item *e
 	return NULL;
 }
 
+/*
+ * It was told so late that what left in its time is in the books already, under its sender's name,
+ * which is not known: it may be one of those.
+ */
+static bool is_nameless(const struct item *e)
+{
+	return e->late && e->pair->src->unknown;
+}
+
 void ledger_passed_tick(struct ledger *l, bool all)
 {
 	uint32_t i, next;
@@ -72,7 +81,9 @@ void ledger_passed_tick(struct ledger *l, bool all)
 			ledger_item_unpass(l, i);
 		else if (ledger_item_dropped(l, i))
 			continue;
-		else if (e->unclean)
+		else if (is_nameless(e) && !all && e->time_ns + LATE_NS >= l->now_ns)
+			continue;
+		else if (e->unclean || is_nameless(e))
 			ledger_item_untrace(l, i);
 		else
 			ledger_item_lose(l, i, REASON_QUEUE, BASIS_INFERRED, out);
@@ -106,7 +117,7 @@ static void weigh(const struct ledger *l, const struct item *e, struct conn *c, 
 		return;
 	if (e->time_ns < c->out_clean_ns) {
 		o->unclean = true;
-		o->late |= c->out_late && !c->closed_ns;
+		o->late |= c->out_late && !c->misread && !c->closed_ns;
 	}
 	if (c->closed_ns) {
 		o->busy |= c->closed_ns + SETTLE_NS > l->now_ns;
@@ -264,6 +275,8 @@ static void judge(struct ledger *l, uint32_t i, bool all)
 	weigh_all(l, e, &o);
 	if (!o.here)
 		weigh_anywhere(l, e, &o);
+	o.late |= is_nameless(e);
+	o.unclean |= is_nameless(e);
 	if ((o.busy && !all) || ledger_item_dropped(l, i))
 		return;
 	if (!o.unclean)

@@ -190,6 +190,16 @@ static void note_role(struct conn *c, const struct stream_frame *f)
 	}
 }
 
+/* What it sent is read up to there. */
+static void note_told(struct conn *c, uint64_t pos)
+{
+	c->out_told = pos;
+	if (!c->out_late)
+		return;
+	c->out_late = false;
+	ledger_conn_clean(c);
+}
+
 static void note_frame(struct ledger *l, struct conn *c, const struct stream_frame *f)
 {
 	if (f->time_ns > l->now_ns)
@@ -200,10 +210,10 @@ static void note_frame(struct ledger *l, struct conn *c, const struct stream_fra
 		return;
 	}
 	c->last_type_out = f->type;
+	note_told(c, f->tcp_end);
 	if (c->out_seen)
 		return;
 	c->out_seen = true;
-	c->out_late = false;
 	/* What came before the first frame that was understood was not. */
 	if (!(f->derp_from_start && c->from_start) && f->time_ns > c->out_from_ns)
 		c->out_from_ns = f->time_ns;
@@ -225,6 +235,8 @@ void ledger_run(struct ledger *l, const struct stream_run *r)
 	c->dirty = true;
 	c->steps |= STEP_PACKET;
 	*(in ? &c->last_type_in : &c->last_type_out) = r->type;
+	if (!in)
+		note_told(c, r->tcp_end);
 	own = peer_ref(ledger_conn_peer(l, c));
 	far = ledger_peer_get(l, &r->key);
 	while (frames) {

@@ -45,6 +45,9 @@ static void repair_items(struct ledger *l, const struct list *list, struct conn 
 			it->dst = to;
 		}
 		ledger_item_repair(l, i, p);
+		/* What it is may have left, or been dropped, before it was told. */
+		if (item_side(it) == SIDE_IN && l->ghosts.head)
+			ledger_ghost_item(l, i);
 	}
 }
 
@@ -58,27 +61,13 @@ static void retry_waiting(struct ledger *l)
 	}
 }
 
-/* Ghosts of @p are of no use any more, and nothing else may refer to the pair by name. */
-static void forget_ghosts(struct ledger *l, const struct peer *peer)
-{
-	uint32_t i, next;
-
-	for (i = l->ghosts.head; i; i = next) {
-		const struct item *it = &l->items[i];
-
-		next = it->link[LINK_ALL].next;
-		if (it->pair->src == peer || it->pair->dst == peer || it->dst == peer)
-			ledger_item_del(l, i);
-	}
-}
-
 static void move_pairs(struct ledger *l, struct peer *from, struct peer *to)
 {
 	struct chain *at, *next;
 	struct pair *p, *q;
 	size_t mask;
 
-	forget_ghosts(l, from);
+	ledger_ghosts_move(l, from, to);
 	for (at = ledger_table_first(&l->unknown_pairs); at; at = next) {
 		next = ledger_table_next(&l->unknown_pairs, at);
 		p = ITEM_OF(at, struct pair, chain);

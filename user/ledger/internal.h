@@ -10,6 +10,7 @@
  *	items.c		packets in flight, and sightings that wait for their entry: lists and indexes
  *	joins.c		entry, exit and drop of one packet find each other
  *	runs.c		the same for packets that were counted: by order and number
+ *	ghosts.c	what was booked without its entry, and entries that are told later still
  *	fate.c		what time decides: what was passed, what nothing can hold any more
  *	pairs.c		rows, bounds, the other row; losses.c: lost packets until they are told
  *	links.c		ForwardPacket frames per mesh connection and pair, marks
@@ -30,6 +31,8 @@
 #define GHOST_NS	(5 * SECOND_NS)	/* so long is a sighting without entry remembered */
 #define KEEP_NS		(5 * SECOND_NS)	/* so long is a closed connection kept */
 #define IDLE_NS		(60 * SECOND_NS)
+#define NAMED_LEN	16u	/* bytes that are not met twice by chance: an index and a counter */
+#define SEARCH_MAX	256u	/* packets of one digest that are looked at */
 #define LEDGER_HEAD_MARKS 32	/* frames that are marked one by one */
 #define LEDGER_BUFFER_BYTES 2048u	/* of a client's writer in the relay */
 
@@ -107,7 +110,8 @@ struct conn {
 
 	/* the way out: what may have been missed, what may be stuck */
 	bool out_gap, out_late;	/* frames pass unseen; or not yet: their secret is looked for */
-	bool out_seen;
+	bool out_seen, misread;	/* misread: it is no DERP, as far as its bytes were understood */
+	uint64_t out_told;	/* position behind the last frame that was told */
 	uint64_t out_from_ns;	/* behind the last gap, or where frames were first understood */
 	uint64_t out_clean_ns;	/* since then every frame out was seen; NEVER: not now */
 	uint64_t quiet_ns;	/* since then nothing is stuck in its socket; NEVER: something is */
@@ -229,9 +233,10 @@ struct item {
 	uint32_t bucket_next;	/* of the first of those that are the same */
 	uint32_t no;		/* entry: on its connection; drop: its reason; exit: WireGuard's type */
 	uint32_t stamp;		/* waiting, passed: tick that came after it; ghost: ms when it became one */
-	uint32_t len : 20,	/* a run's: how many packets it is */
+	uint32_t len : 19,	/* a run's: how many packets it is */
 		 kind : 3, disco : 1, hop : 2, handled : 1, unclean : 1, first : 1, same : 1,
 		 queued : 1,
+		 late : 1,	/* entry: what left in its time may be in the books without it */
 		 run : 1;	/* packets that were counted, and have no names of their own */
 };
 
@@ -258,6 +263,7 @@ struct ledger {
 	struct ledger_limits limits;
 	uint64_t now_ns, start_ns;
 	uint32_t tick;
+	uint64_t tick_ns, tick_before_ns; /* the last one, and the one before */
 	uint64_t swept_ns;
 	bool down;
 
@@ -295,7 +301,7 @@ struct ledger {
 	uint32_t loose;		/* drops without a source that wait */
 };
 
-#define RUN_MAX		((1u << 20) - 1)	/* packets of one */
+#define RUN_MAX		((1u << 19) - 1)	/* packets of one */
 #define RUN_LEN		RUN_MAX		/* where a length goes into a name: no packet is so long */
 
 /* A packet as it is seen at a hop; or a run of them. */
@@ -378,6 +384,9 @@ void ledger_pair_dirty(struct ledger *l, struct pair *p);
 struct pair_more *ledger_pair_more(struct pair *p);
 /* Moves all booked packets of @from, which has none in flight, to @to; @from is let go. */
 void ledger_pair_move(struct ledger *l, struct pair *from, struct pair *to);
+/* Moves one lost packet that was first seen when it was dropped. */
+void ledger_pair_move_lost(struct ledger *l, struct pair *from, struct pair *to,
+			   const struct item *i);
 /* Moves one packet in flight that entered, or a run of them. */
 void ledger_pair_move_entry(struct ledger *l, struct item *e, struct pair *to);
 void ledger_pair_fill(const struct ledger *l, const struct pair *p, struct record_pair *r);
@@ -388,6 +397,10 @@ void ledger_book_entered(struct ledger *l, struct pair *p, const struct item *i)
 void ledger_book_first_seen(struct ledger *l, struct pair *p, const struct item *i);
 /* @entered_ns 0: its entry was not seen. */
 void ledger_book_left(struct ledger *l, struct pair *p, const struct sight *s, uint64_t entered_ns);
+/* Takes back that it entered. */
+void ledger_book_unentered(struct ledger *l, struct pair *p, const struct item *i);
+/* It was no new one: it had been first seen on its way out. */
+void ledger_book_again(struct ledger *l, struct pair *p, const struct item *i);
 void ledger_book_untraced(struct ledger *l, struct pair *p, uint32_t packets);
 void ledger_book_lost(struct ledger *l, const struct item *i, enum record_reason reason,
 		      enum record_basis basis, const struct conn *out);
@@ -494,6 +507,18 @@ void ledger_item_lose(struct ledger *l, uint32_t i, enum record_reason reason,
 void ledger_item_lose_one(struct ledger *l, uint32_t i, enum record_reason reason,
 			  enum record_basis basis, const struct conn *out);
 void ledger_item_untrace(struct ledger *l, uint32_t i);
+
+/* --- ghosts.c --- */
+/*
+ * Was @e, which is told late, booked when it left or was dropped? Then it is no new packet. Who sent
+ * it may be learnt by that: its pair is then another one.
+ */
+bool ledger_ghost_entry(struct ledger *l, struct item *e);
+/* The same for one that is in flight and whose sender was learnt: true: it is gone. */
+bool ledger_ghost_item(struct ledger *l, uint32_t i);
+/* A peer's name was learnt: what is remembered of @from is of @to. */
+void ledger_ghosts_move(struct ledger *l, const struct peer *from, struct peer *to);
+void ledger_ghosts_tick(struct ledger *l);
 
 /* --- fate.c --- */
 /* A packet of @conn left for @dst on @out: those before it, from @from backwards, did not. */

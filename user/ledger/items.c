@@ -7,7 +7,7 @@
  *	LINK_QUEUE	entries: of one pair and class; passed ones: of the ledger
  *	LINK_SAME	same pair, length and digest, first in first out; its first one is in a bucket
  *	LINK_DIGEST	same bucket by length and digest alone, oldest first: for drops that name no
- *			source, and for connections whose peer is not known
+ *			source, and for connections whose peer is not known (ghosts too)
  *
  * Packets may all be equal: those that are the same cost one step in their bucket together.
  */
@@ -180,7 +180,7 @@ static void same_del(struct ledger *l, uint32_t i)
 
 static bool in_digests(const struct item *it)
 {
-	return item_side(it) == SIDE_IN || (it->kind == ITEM_DROP && !it->pair);
+	return item_side(it) != SIDE_OUT || (it->kind == ITEM_DROP && !it->pair);
 }
 
 static void index_add(struct ledger *l, uint32_t i)

@@ -5,11 +5,9 @@
  */
 #include "ledger/internal.h"
 
-#define SEARCH_MAX	256u	/* packets of one digest that are looked at */
 #define SEARCH_NEAR	64u	/* the same, once one was found */
 #define DROP_SEARCH_MAX	4096u	/* the same for a drop that names no source: there are few drops */
 #define CONTRADICTIONS	3	/* joins that take a claim from memory down */
-#define NAMED_LEN	16u	/* bytes that are not met twice by chance: an index and a counter */
 
 static struct item *item_at(struct ledger *l, uint32_t i)
 {
@@ -212,26 +210,6 @@ bool ledger_wait_retry(struct ledger *l, uint32_t i)
 	return e || (w->pair->counted && ledger_run_retry(l, i, false));
 }
 
-/*
- * It was told so late that its exit was booked without it: then it is no new one. An entry whose
- * exit would have been forgotten by now cannot be followed.
- */
-static bool join_ghost(struct ledger *l, struct pair *p, const struct item *e)
-{
-	uint32_t g = ledger_item_same(l, p, e->len, e->digest, SIDE_GHOST);
-	struct item *ghost = g ? item_at(l, g) : NULL;
-
-	if (!ghost || ghost->time_ns < e->time_ns)
-		return false;
-	p->first_seen--;
-	p->frames[e->hop]++;
-	p->bytes[e->hop] += e->len;
-	ledger_pair_dirty(l, p);
-	ledger_conn_done(e);
-	ledger_item_del(l, g);
-	return true;
-}
-
 void ledger_entry(struct ledger *l, struct peer *src, struct peer *dst, const struct sight *s)
 {
 	struct pair *p = ledger_pair_get(l, src, dst);
@@ -250,8 +228,10 @@ void ledger_entry(struct ledger *l, struct peer *src, struct peer *dst, const st
 	};
 	uint32_t i, w;
 
-	if (l->ghosts.head && join_ghost(l, p, &e))
+	e.late = e.time_ns < l->tick_before_ns;
+	if (l->ghosts.head && ledger_ghost_entry(l, &e))
 		return;
+	p = e.pair;
 	ledger_book_entered(l, p, &e);
 	w = ledger_item_same(l, p, e.len, e.digest, SIDE_OUT);
 	if (!w && e.time_ns + GHOST_NS < l->now_ns) {
@@ -264,10 +244,29 @@ void ledger_entry(struct ledger *l, struct peer *src, struct peer *dst, const st
 		join_waiting(l, i, w);
 }
 
+/*
+ * Of equal packets in flight, the one that left. Of a short one that entered before a gap of its exit
+ * ended another equal one may be seen leaving: that one may have left unseen, what entered later
+ * cannot.
+ */
+static uint32_t entry_of(struct ledger *l, const struct pair *p, const struct sight *s)
+{
+	uint32_t first = ledger_item_same(l, p, s->len, s->digest, SIDE_IN), i = first, n;
+
+	for (n = 0; i && s->len < NAMED_LEN && n < SEARCH_NEAR; n++) {
+		const struct item *it = item_at(l, i);
+
+		if (it->time_ns >= s->conn->out_clean_ns && it->time_ns <= s->time_ns)
+			return i;
+		i = it->link[LINK_SAME].next;
+	}
+	return first;
+}
+
 void ledger_exit(struct ledger *l, struct peer *src, struct peer *dst, const struct sight *s)
 {
 	struct pair *p = ledger_pair_get(l, src, dst);
-	uint32_t i = ledger_item_same(l, p, s->len, s->digest, SIDE_IN);
+	uint32_t i = entry_of(l, p, s);
 	struct item x = {
 		.pair = p,
 		.dst = dst,
@@ -489,10 +488,5 @@ void ledger_waiting_tick(struct ledger *l, bool all)
 			continue;
 		ledger_wait_settle(l, i);
 	}
-	for (i = l->ghosts.head; i; i = next) {
-		next = item_at(l, i)->link[LINK_ALL].next;
-		if (l->start_ns + item_at(l, i)->stamp * MSEC_NS + GHOST_NS >= l->now_ns)
-			break;
-		ledger_item_del(l, i);
-	}
+	ledger_ghosts_tick(l);
 }

@@ -224,6 +224,8 @@ void ledger_tick(struct ledger *l, uint64_t now_ns)
 	if (now_ns > l->now_ns)
 		l->now_ns = now_ns;
 	l->tick++;
+	l->tick_before_ns = l->tick_ns;
+	l->tick_ns = l->now_ns;
 	ledger_conns_tick(l);
 	ledger_waiting_tick(l, false);
 	ledger_fate_tick(l, l->down);

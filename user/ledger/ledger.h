@@ -17,6 +17,8 @@
  *		into the mesh. Entry and exit are joined by (pair, length, digest), first in first out.
  *		Either may be told first: an inbound frame is known only when TCP has confirmed it. An
  *		exit without an entry waits until the tick after which its entry must have been told.
+ *		One told later still (its connection's secret was found late) finds its exit in the books
+ *		for five seconds, under its sender's name, and is no new packet.
  *  lost	- the relay said so (ledger_drop), joined in the same way;
  *		- passed: a later packet of the same entry connection, pair, class and exit left, and the
  *		  exit was the only one all the while (no second connection of the destination, no change
@@ -29,6 +31,8 @@
  *		- its entry connection ended with it unread; its exit's connection ended with it inside.
  *  untraced	in flight, and its exit may have been missed: the exit's stream had a gap, or could not be
  *		read, at some moment since it entered, and a later packet has left or a second has passed.
+ *		An exit of which more bytes went out than frames were told is not read, or not yet. Who
+ *		sent it is not known, and it was told so late that its exit may be in the books already.
  *  handled: read, and a later packet of its entry connection is known to be through, or nothing is left
  *  to read there and no mesh connection is stuck: a sender's reader writes to the mesh itself.
  *

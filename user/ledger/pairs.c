@@ -182,6 +182,22 @@ void ledger_pair_move_entry(struct ledger *l, struct item *e, struct pair *to)
 	ledger_pair_dirty(l, to);
 }
 
+void ledger_pair_move_lost(struct ledger *l, struct pair *from, struct pair *to,
+			   const struct item *i)
+{
+	from->entered--;
+	from->first_seen--;
+	from->disco -= i->disco;
+	from->lost--;
+	to->entered++;
+	to->first_seen++;
+	to->disco += i->disco;
+	to->lost++;
+	widen(&to->first_ns, &to->last_ns, i->time_ns, i->time_ns);
+	ledger_pair_dirty(l, from);
+	ledger_pair_dirty(l, to);
+}
+
 static void enter(struct ledger *l, struct pair *p, const struct item *i)
 {
 	uint32_t packets = item_packets(i);
@@ -203,10 +219,32 @@ void ledger_book_entered(struct ledger *l, struct pair *p, const struct item *i)
 	ledger_pair_dirty(l, p);
 }
 
+void ledger_book_unentered(struct ledger *l, struct pair *p, const struct item *i)
+{
+	l->books.entered--;
+	l->node_dirty = true;
+	if (p == l->other)
+		l->info.other_frames--;
+	p->entered--;
+	p->disco -= i->disco;
+	p->frames[i->hop]--;
+	p->bytes[i->hop] -= i->len;
+	ledger_pair_dirty(l, p);
+}
+
 void ledger_book_first_seen(struct ledger *l, struct pair *p, const struct item *i)
 {
 	enter(l, p, i);
 	p->first_seen += item_packets(i);
+	widen(&p->first_ns, &p->last_ns, i->time_ns, i->time_ns);
+	ledger_pair_dirty(l, p);
+}
+
+void ledger_book_again(struct ledger *l, struct pair *p, const struct item *i)
+{
+	p->first_seen--;
+	p->frames[i->hop]++;
+	p->bytes[i->hop] += i->len;
 	widen(&p->first_ns, &p->last_ns, i->time_ns, i->time_ns);
 	ledger_pair_dirty(l, p);
 }

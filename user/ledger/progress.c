@@ -6,6 +6,7 @@
 
 #include <stdlib.h>
 
+#define MIN_PACKET_BYTES (DERP_HEADER_LEN + DERP_KEY_LEN + 1) /* what may be a packet on its way out */
 #define RING_FIRST	16u
 #define RING_MAX	65536u	/* beyond, neighbours are taken together */
 
@@ -205,6 +206,11 @@ static void conn_tick(struct ledger *l, struct conn *c)
 	bool stuck = c->notsent || unseen || (c->has_acked && c->out_acked < c->tick_sent &&
 					      c->out_acked == c->tick_acked);
 
+	/* More was sent than any frame that was told explains: it is not read, or not yet. */
+	if (c->out_seen && !c->out_late && c->out_sent >= c->out_told + MIN_PACKET_BYTES) {
+		c->out_late = true;
+		ledger_conn_clean(c);
+	}
 	c->tick_sent = c->out_sent;
 	c->tick_acked = c->out_acked;
 	if (stuck)
@@ -217,7 +223,7 @@ static void note_anywhere(const struct ledger *l, struct anywhere *any, const st
 {
 	if (c->out_clean_ns > any->clean_ns)
 		any->clean_ns = c->out_clean_ns;
-	any->late |= c->out_late;
+	any->late |= c->out_late && !c->misread;
 	any->busy |= c->quiet_ns == NEVER || c->quiet_ns + SETTLE_NS > l->now_ns;
 }
 
