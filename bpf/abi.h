@@ -63,6 +63,17 @@ enum abi_dir {
 #define ABI_ALL_FACTS	0x40	/* copied_seq, rcv_wnd, write_seq and snd_wnd too */
 #define ABI_UNREADABLE	0x20	/* the bytes that follow could not be copied and are none of its */
 
+/*
+ * What is known of an inbound segment's TCP checksum. It passes the hook before TCP has looked at
+ * the payload; with a wrong sum it is thrown away after that.
+ */
+enum abi_check {
+	ABI_CHECK_NONE,		/* nothing: it goes out, has no payload, was never summed up */
+	ABI_CHECK_HOLDS,	/* the kernel, or the card, has looked: TCP will not */
+	ABI_CHECK_PENDING,	/* TCP will look: abi_segment.sum and the payload say what it finds */
+	ABI_CHECK_UNTOLD,	/* as above, but the kernel does not tell whether TCP will look */
+};
+
 /* A segment, or a piece of it; @captured payload bytes follow. The last piece ends at @len. */
 struct abi_segment {
 	__u8 type;		/* ABI_SEGMENT */
@@ -72,7 +83,7 @@ struct abi_segment {
 	__u8 ip;		/* 4, 6 */
 	__u8 role;		/* enum abi_role */
 	__u8 tcp_state;
-	__u8 zero;
+	__u8 check;		/* enum abi_check */
 	__u64 time_ns;		/* CLOCK_MONOTONIC */
 	__u64 cookie;		/* of the socket; with ABI_LISTENING the listener's */
 	__u32 slot;
@@ -86,8 +97,14 @@ struct abi_segment {
 	__u32 snd_una, snd_nxt, write_seq, snd_wnd;
 	__u32 bytes_received, bytes_acked; /* low halves: rcv_nxt and snd_una count with them */
 	__u32 ack;		/* of the packet */
+	/*
+	 * One's complement sum of the pseudo-header and the TCP header, as 16-bit words of memory; with
+	 * the payload's added it is 0xffff where the checksum is right.
+	 */
+	__u16 sum;
+	__u8 zero[6];
 };
-_Static_assert(sizeof(struct abi_segment) == 120, "abi_segment");
+_Static_assert(sizeof(struct abi_segment) == 128, "abi_segment");
 
 #define ABI_LABEL_LEN	40
 #define ABI_SECRET_LEN	48

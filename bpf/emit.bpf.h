@@ -10,6 +10,7 @@
 #define DT_EMIT_BPF_H
 
 #define EMIT_CHUNK	4096
+#define EMIT_WHOLE	16384	/* in one piece, so that its checksum can be told: a jumbo frame's */
 #define EMIT_BLOCK	32768
 #define EMIT_BLOCKS	20	/* of a segment: 640 KiB, more than BIG TCP makes */
 
@@ -98,6 +99,12 @@ static __noinline int emit_rest(struct __sk_buff *skb, const struct abi_segment 
 	return emit_class(skb, head, payload_off, offset, n, EMIT_CHUNK);
 }
 
+static __noinline int emit_whole(struct __sk_buff *skb, const struct abi_segment *head,
+				 __u32 payload_off)
+{
+	return emit_class(skb, head, payload_off, 0, head->len, EMIT_WHOLE);
+}
+
 /* A segment without payload. */
 static __always_inline void emit_bare(const struct abi_segment *head)
 {
@@ -111,15 +118,19 @@ static __always_inline void emit_bare(const struct abi_segment *head)
 	emit_submit(r);
 }
 
-/* All payload of a segment; head->len is set. */
+/* All payload of a segment; head->len is set. @whole: in one piece, it fits EMIT_WHOLE. */
 static __always_inline void emit_segment(struct __sk_buff *skb, const struct abi_segment *head,
-					 __u32 payload_off)
+					 __u32 payload_off, __u32 whole)
 {
 	__u32 blocks = head->len / EMIT_BLOCK, chunks = head->len % EMIT_BLOCK / EMIT_CHUNK;
 	__u32 i;
 
 	if (!head->len) {
 		emit_bare(head);
+		return;
+	}
+	if (whole) {
+		emit_whole(skb, head, payload_off);
 		return;
 	}
 	for (i = 0; i < EMIT_BLOCKS && i < blocks; i++)

@@ -13,6 +13,7 @@ struct packet {
 	__u8 flags;		/* ABI_TCP_* and others */
 	__u16 sport, dport;
 	__u32 seq, ack;
+	__u32 tcp_off;
 	__u32 payload_off;
 	__u32 payload_len;
 };
@@ -81,6 +82,7 @@ static __always_inline bool packet_parse(struct __sk_buff *skb, struct packet *p
 	p->dport = bpf_ntohs(tcp->dest);
 	p->seq = bpf_ntohl(tcp->seq);
 	p->ack = bpf_ntohl(tcp->ack_seq);
+	p->tcp_off = off;
 	p->payload_off = off + tcp->doff * 4;
 	if (p->payload_off > skb->len)
 		return false;

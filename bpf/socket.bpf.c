@@ -16,6 +16,7 @@
 #include "maps.bpf.h"
 #include "packet.bpf.h"
 #include "emit.bpf.h"
+#include "check.bpf.h"
 #include "relay.bpf.h"
 
 #define SOCK_STREAM_TYPE	1
@@ -155,6 +156,7 @@ static __always_inline int socket_packet(struct __sk_buff *skb, __u8 dir)
 	struct bpf_sock *sk = skb->sk;
 	struct abi_mark *mark;
 	struct packet p;
+	__u32 whole = 0;
 	bool bare;
 
 	if (!sk || !packet_parse(skb, &p))
@@ -194,13 +196,15 @@ static __always_inline int socket_packet(struct __sk_buff *skb, __u8 dir)
 	s.ack = p.ack;
 	s.len = p.payload_len;
 	packet_addresses(skb, &p, s.saddr, s.daddr);
+	if (dir == ABI_IN)
+		whole = check_segment(skb, &p, &s);
 	if (!(s.has & ABI_LISTENING)) {
 		if (kernel_types)
 			socket_facts(sk, &s);
 		else
 			socket_few_facts(sk, &s);
 	}
-	emit_segment(skb, &s, p.payload_off);
+	emit_segment(skb, &s, p.payload_off, whole);
 	return 1;
 }
 

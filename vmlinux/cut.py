@@ -21,6 +21,7 @@ PARTIAL = {
     "inet_connection_sock": ["icsk_inet"],
     "inet_sock": ["sk"],
     "sock": ["__sk_common"],
+    "sk_buff": ["ip_summed", "csum_valid", "csum_start", "transport_header"],
     "sock_common": ["skc_family", "skc_state", "skc_num", "skc_cookie"],
     "task_struct": ["pid", "tgid", "group_leader", "thread_pid", "nsproxy"],
     "pid": ["level", "numbers"],
@@ -61,7 +62,7 @@ def members(body):
             if member.endswith("};") and "{" in member:
                 yield from members(member[member.index("{") + 1:member.rindex("}")])
                 continue
-            name = re.search(r"(\w+)(?:\[\w*\])*(?: : \d+)?;$", member)
+            name = re.search(r"(\w+)(?:\[\w*\])*(?: ?: \d+)?;$", member)
             if name:
                 yield name.group(1), member
 

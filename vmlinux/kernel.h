@@ -641,6 +641,13 @@ struct tcp_sock {
 	u32 mss_cache;
 };
 
+struct sk_buff {
+	__u8 ip_summed: 2;
+	__u8 csum_valid: 1;
+	__u16 csum_start;
+	__u16 transport_header;
+};
+
 typedef int __kernel_pid_t;
 
 typedef __kernel_pid_t pid_t;

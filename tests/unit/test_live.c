@@ -165,6 +165,94 @@ static void test_facts_grow(void **state)
 	assert_int_equal(facts.write_seq, (uint32_t)(base + 90));
 }
 
+/* --- checksums ------------------------------------------------------------------------------- */
+
+/* As RFC 1071 has it: big-endian words. */
+static uint16_t checksum(const uint8_t *bytes, size_t len)
+{
+	uint32_t sum = 0;
+	size_t i;
+
+	for (i = 0; i < len; i++)
+		sum += (uint32_t)bytes[i] << (i & 1 ? 0 : 8);
+	while (sum >> 16)
+		sum = (sum & 0xffff) + (sum >> 16);
+	return (uint16_t)~sum;
+}
+
+/* What the kernel adds up: pseudo-header and header, in words of memory. */
+static uint16_t header_sum(const uint8_t *bytes, size_t len)
+{
+	uint32_t sum = 0;
+	uint16_t word;
+	size_t i;
+
+	for (i = 0; i < len; i += sizeof(word)) {
+		memcpy(&word, bytes + i, sizeof(word));
+		sum += word;
+	}
+	while (sum >> 16)
+		sum = (sum & 0xffff) + (sum >> 16);
+	return (uint16_t)sum;
+}
+
+#define HEADERS	(12 + 32)	/* IPv4 pseudo-header, TCP header with timestamps */
+
+static void test_checksum(void **state)
+{
+	uint8_t packet[HEADERS + 1500], *payload = packet + HEADERS;
+	struct abi_segment s = { .check = ABI_CHECK_PENDING };
+	uint16_t check;
+	size_t i, len;
+
+	(void)state;
+	for (len = 1; len <= 1500; len += 1 + len / 7) {
+		for (i = 0; i < sizeof(packet); i++)
+			packet[i] = (uint8_t)(i * i + 7 * len);
+		packet[12 + 16] = packet[12 + 17] = 0;
+		check = checksum(packet, HEADERS + len);
+		packet[12 + 16] = (uint8_t)(check >> 8);
+		packet[12 + 17] = (uint8_t)check;
+		s.len = s.captured = (uint32_t)len;
+		s.sum = header_sum(packet, HEADERS);
+		assert_int_equal(live_check_sum(&s, payload), CAPTURE_SUM_RIGHT);
+		assert_false(live_check_refuses(&s, CAPTURE_SUM_RIGHT));
+		payload[len - 1] ^= 0x10;
+		assert_int_equal(live_check_sum(&s, payload), CAPTURE_SUM_WRONG);
+		/* The sum tells nothing of a part, or of what could not be copied. */
+		s.len++;
+		assert_int_equal(live_check_sum(&s, payload), CAPTURE_SUM_UNKNOWN);
+		s.len--;
+		s.has = ABI_UNREADABLE;
+		assert_int_equal(live_check_sum(&s, payload), CAPTURE_SUM_UNKNOWN);
+		s.has = 0;
+	}
+}
+
+/* Only where the kernel says that TCP will look is it certain what TCP will do. */
+static void test_checksum_refuses(void **state)
+{
+	static const struct {
+		enum abi_check check;
+		enum capture_sum sum;
+		bool refuses;
+	} rows[] = {
+		{ ABI_CHECK_NONE, CAPTURE_SUM_UNKNOWN, false },
+		{ ABI_CHECK_HOLDS, CAPTURE_SUM_RIGHT, false },
+		{ ABI_CHECK_PENDING, CAPTURE_SUM_WRONG, true },
+		{ ABI_CHECK_UNTOLD, CAPTURE_SUM_WRONG, false },
+	};
+	struct abi_segment s = { .sum = 1, .len = 3, .captured = 3 };
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < COUNT(rows); i++) {
+		s.check = (uint8_t)rows[i].check;
+		assert_int_equal(live_check_sum(&s, (const uint8_t *)"abc"), rows[i].sum);
+		assert_int_equal(live_check_refuses(&s, rows[i].sum), rows[i].refuses);
+	}
+}
+
 /* --- the ring -------------------------------------------------------------------------------- */
 
 #define RING	256
@@ -228,6 +316,8 @@ int main(void)
 		cmocka_unit_test(test_inodes),
 		cmocka_unit_test(test_handed),
 		cmocka_unit_test(test_facts_grow),
+		cmocka_unit_test(test_checksum),
+		cmocka_unit_test(test_checksum_refuses),
 		cmocka_unit_test(test_ring),
 	};
 

@@ -84,6 +84,16 @@ static void segment(struct lab *l, uint32_t seq, const char *text, const struct 
 	reassemble_segment(&l->r, &seg, ++l->time_ns, f);
 }
 
+static void summed(struct lab *l, uint32_t seq, const char *text, enum capture_sum sum,
+		   const struct capture_facts *f)
+{
+	struct capture_segment seg = { .dir = l->r.dir, .seq = seq, .len = (uint32_t)strlen(text),
+				       .captured = (uint32_t)strlen(text), .sum = sum,
+				       .data = (const uint8_t *)text };
+
+	reassemble_segment(&l->r, &seg, ++l->time_ns, f);
+}
+
 static void expect(const struct lab *l, const char *text)
 {
 	assert_int_equal(l->got.len, strlen(text));
@@ -160,6 +170,56 @@ static void test_in_forged(void **state)
 	reassemble_settle(&l.r, 108, false, 1);
 	expect(&l, "abcdefgh");
 	assert_int_equal(l.got.gaps, 0);
+	teardown(&l);
+}
+
+/* Two claim the same bytes before TCP took either: the checksum decides, in whatever order. */
+static void test_in_contest(void **state)
+{
+	static const struct {
+		enum capture_sum forged, genuine;
+	} rows[] = {
+		{ CAPTURE_SUM_WRONG, CAPTURE_SUM_RIGHT },
+		{ CAPTURE_SUM_WRONG, CAPTURE_SUM_UNKNOWN },
+		{ CAPTURE_SUM_UNKNOWN, CAPTURE_SUM_RIGHT },
+	};
+	struct capture_facts f = at(100);
+	struct lab l;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		/* Before it, longer: of its tail nothing stays. */
+		setup(&l, CAPTURE_IN, 100);
+		summed(&l, 100, "XXXXXXXX", rows[i].forged, &f);
+		summed(&l, 100, "abc", rows[i].genuine, &f);
+		reassemble_settle(&l.r, 105, false, 1);
+		expect(&l, "abc_");
+		teardown(&l);
+		/* Behind it, and over two of which one is not contradicted. */
+		setup(&l, CAPTURE_IN, 100);
+		summed(&l, 100, "abc", rows[i].genuine, &f);
+		summed(&l, 103, "def", rows[i].genuine, &f);
+		summed(&l, 99, "ZZZZdefYYY", rows[i].forged, &f);
+		summed(&l, 106, "gh", rows[i].genuine, &f);
+		reassemble_settle(&l.r, 108, false, 1);
+		expect(&l, "abcdefgh");
+		teardown(&l);
+		/* In two parts of one that was thrown away. */
+		setup(&l, CAPTURE_IN, 100);
+		summed(&l, 101, "XXXXXXXX", rows[i].forged, &f);
+		summed(&l, 104, "efg", rows[i].genuine, &f);
+		summed(&l, 100, "abcd", rows[i].genuine, &f);
+		reassemble_settle(&l.r, 107, false, 1);
+		expect(&l, "abcdefg");
+		teardown(&l);
+	}
+	/* Nothing tells them apart: TCP would have taken the first by the time the second came. */
+	setup(&l, CAPTURE_IN, 100);
+	summed(&l, 100, "QQQ", CAPTURE_SUM_RIGHT, &f);
+	summed(&l, 100, "abc", CAPTURE_SUM_RIGHT, &f);
+	reassemble_settle(&l.r, 103, false, 1);
+	expect(&l, "abc");
 	teardown(&l);
 }
 
@@ -393,6 +453,7 @@ int main(void)
 		cmocka_unit_test(test_in_waits_for_tcp),
 		cmocka_unit_test(test_in_holes),
 		cmocka_unit_test(test_in_forged),
+		cmocka_unit_test(test_in_contest),
 		cmocka_unit_test(test_in_facts_count_the_segment),
 		cmocka_unit_test(test_fin_has_no_place),
 		cmocka_unit_test(test_out_once),

@@ -110,9 +110,23 @@ struct capture_conn_close {
 #define CAPTURE_FIN	2
 #define CAPTURE_RST	4
 
-/* A TCP segment as it passed the hook: retransmissions, overlaps and forgeries included. */
+/*
+ * What an inbound segment's TCP checksum is, the better the greater. Of two that contradict each
+ * other the worse is none of the stream's.
+ */
+enum capture_sum {
+	CAPTURE_SUM_WRONG = -1,	/* TCP throws it away, unless a card had said otherwise */
+	CAPTURE_SUM_UNKNOWN,
+	CAPTURE_SUM_RIGHT,
+};
+
+/*
+ * A TCP segment as it passed the hook: retransmissions, overlaps and forgeries included, but for
+ * those that TCP is known to throw away for their checksum.
+ */
 struct capture_segment {
 	enum capture_dir dir;
+	enum capture_sum sum;
 	uint8_t flags;		/* CAPTURE_SYN ... */
 	uint32_t seq;		/* of the first payload byte */
 	uint32_t len;		/* payload bytes on the wire */

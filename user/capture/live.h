@@ -11,6 +11,7 @@
  * live_probe.c		probes in a relay's code
  * live_conn.c		connections: from the first sign to the close
  * live_record.c	records to events
+ * live_check.c		checksums of segments
  * live_ring.c		the ring
  * live_cgroup.c	where the programs are attached
  * live_ask.c		asking sockets
@@ -301,6 +302,13 @@ void live_record_addresses(const struct abi_segment *s, struct addr *local, stru
 void live_record_handed(struct live_conn *conn, uint32_t seq, uint32_t end);
 /* Newer facts into older ones: positions only grow. */
 void live_facts_merge(struct capture_facts *facts, const struct capture_facts *newer);
+
+/* --- live_check.c ---------------------------------------------------------------------------- */
+
+/* @data: the captured bytes, as behind a record. */
+enum capture_sum live_check_sum(const struct abi_segment *s, const uint8_t *data);
+/* Is it certain that TCP throws it away? @sum: as told above. */
+bool live_check_refuses(const struct abi_segment *s, enum capture_sum sum);
 
 /* --- live_ask.c ------------------------------------------------------------------------------ */
 

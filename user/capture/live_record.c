@@ -7,7 +7,9 @@
  * anything else is heard of that connection. The first reading notes how far each connection's
  * rcv_nxt comes within the batch; connections that say nothing more of themselves are asked. The
  * second reading hands over, and behind a segment says what of it was accepted, as it is known by
- * then: so a packet's arrival is confirmed before the packet that the relay makes of it.
+ * then: so a packet's arrival is confirmed before the packet that the relay makes of it. What TCP
+ * will throw away for its checksum is not handed over: rcv_nxt may come to cover it, when the true
+ * one has taken its place, and must not confirm it.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -285,7 +287,8 @@ static void segment_note(struct live *live, const struct abi_segment *s, const u
 	struct live_conn *conn;
 
 	if (s->has & ABI_LISTENING) {
-		live_early_keep(live, s, data);
+		if (!live_check_refuses(s, live_check_sum(s, data)))
+			live_early_keep(live, s, data);
 		return;
 	}
 	conn = live_conn_find(live, s->cookie);
@@ -332,11 +335,12 @@ static uint8_t segment_flags(const struct abi_segment *s)
 /* The second reading. */
 static void segment_tell(struct live *live, const struct abi_segment *s, const uint8_t *data)
 {
+	const enum capture_sum sum = live_check_sum(s, data);
 	struct capture_event event;
 	struct live_conn *conn;
 	uint64_t time_ns;
 
-	if (s->has & ABI_LISTENING)
+	if (s->has & ABI_LISTENING || live_check_refuses(s, sum))
 		return;
 	conn = live_conn_find(live, s->cookie);
 	if (!conn || conn->closed)
@@ -354,7 +358,7 @@ static void segment_tell(struct live *live, const struct abi_segment *s, const u
 		event.facts = NULL;
 	event.segment = (struct capture_segment){
 		.dir = s->dir == ABI_IN ? CAPTURE_IN : CAPTURE_OUT,
-		.flags = segment_flags(s), .seq = s->seq + s->offset,
+		.sum = sum, .flags = segment_flags(s), .seq = s->seq + s->offset,
 		.len = s->captured, .captured = s->has & ABI_UNREADABLE ? 0 : s->captured,
 		.data = data,
 	};

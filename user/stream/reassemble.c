@@ -11,11 +11,17 @@
 /* Where the receive window is not known, or closed: a probe may lie so far ahead. */
 #define CLOSED_WINDOW	65536
 
+/* The segment that bytes came with. */
+struct arrival {
+	uint64_t time_ns;
+	enum capture_sum sum;
+};
+
 struct reassemble_held {
 	struct reassemble_held *next, *prev;
 	uint64_t pos, end;	/* of the bytes at @data */
 	uint64_t wire_end;	/* what passed the hook may be longer than what was captured */
-	uint64_t time_ns;
+	struct arrival by;
 	size_t cost;
 	uint8_t data[];
 };
@@ -96,7 +102,7 @@ static void deliver(struct reassemble *r, uint64_t data_end, uint64_t hole_end, 
 		end = h->end < data_end ? h->end : data_end;
 		if (end > from) {
 			r->next = end;
-			r->sink->bytes(r->ctx, r->dir, from, h->time_ns, h->data + (from - h->pos),
+			r->sink->bytes(r->ctx, r->dir, from, h->by.time_ns, h->data + (from - h->pos),
 				       end - from);
 		}
 		if (h->end > data_end)
@@ -122,7 +128,7 @@ static void advance(struct reassemble *r, uint64_t time_ns)
 
 /* Puts [pos, end) before @before (NULL: last). False where there is no memory for it. */
 static bool hold(struct reassemble *r, struct reassemble_held *before, uint64_t pos, uint64_t end,
-		 uint64_t wire_end, uint64_t time_ns, const uint8_t *data)
+		 uint64_t wire_end, const struct arrival *by, const uint8_t *data)
 {
 	size_t cost = sizeof(struct reassemble_held) + (end - pos);
 	struct reassemble_held *h;
@@ -137,7 +143,7 @@ static bool hold(struct reassemble *r, struct reassemble_held *before, uint64_t 
 	h->pos = pos;
 	h->end = end;
 	h->wire_end = wire_end;
-	h->time_ns = time_ns;
+	h->by = *by;
 	h->cost = cost;
 	memcpy(h->data, data, end - pos);
 	h->next = before;
@@ -147,18 +153,14 @@ static bool hold(struct reassemble *r, struct reassemble_held *before, uint64_t 
 	return true;
 }
 
-static bool differs(const struct reassemble *r, uint64_t pos, uint64_t end, const uint8_t *data)
+/* Does it overlap [pos, end) and hold other bytes there? */
+static bool contradicts(const struct reassemble_held *h, uint64_t pos, uint64_t end,
+			const uint8_t *data)
 {
-	const struct reassemble_held *h;
+	uint64_t from = h->pos > pos ? h->pos : pos;
+	uint64_t to = h->end < end ? h->end : end;
 
-	for (h = r->head; h && h->pos < end; h = h->next) {
-		uint64_t from = h->pos > pos ? h->pos : pos;
-		uint64_t to = h->end < end ? h->end : end;
-
-		if (from < to && memcmp(h->data + (from - h->pos), data + (from - pos), to - from))
-			return true;
-	}
-	return false;
+	return from < to && memcmp(h->data + (from - h->pos), data + (from - pos), to - from);
 }
 
 /* Forgets what is held of [pos, end). */
@@ -172,7 +174,7 @@ static void forget(struct reassemble *r, uint64_t pos, uint64_t end)
 			continue;
 		/* No memory for its tail: the tail is a hole then, as if it had not been seen. */
 		if (h->end > end)
-			hold(r, next, end, h->end, h->wire_end, h->time_ns, h->data + (end - h->pos));
+			hold(r, next, end, h->end, h->wire_end, &h->by, h->data + (end - h->pos));
 		if (h->pos < pos) {
 			h->end = h->wire_end = pos;
 			continue;
@@ -182,30 +184,60 @@ static void forget(struct reassemble *r, uint64_t pos, uint64_t end)
 	}
 }
 
-/* Holds those parts of [pos, end) that are not held yet. */
+/*
+ * Two that contradict each other, and TCP has taken neither so far: the one whose checksum is worse
+ * was thrown away, whole. Of equals it is the first, or the sender would not have sent the second.
+ * False where it is the new one.
+ */
+static bool settle_contest(struct reassemble *r, uint64_t pos, uint64_t end,
+			   enum capture_sum sum, const uint8_t *data)
+{
+	struct reassemble_held *h, *next;
+	bool equals = false;
+
+	for (h = r->head; h && h->pos < end; h = h->next) {
+		if (h->by.sum > sum && contradicts(h, pos, end, data))
+			return false;
+	}
+	for (h = r->head; h && h->pos < end; h = next) {
+		next = h->next;
+		if (!contradicts(h, pos, end, data))
+			continue;
+		if (h->by.sum == sum) {
+			equals = true;
+			continue;
+		}
+		unlink_held(r, h);
+		free_held(r, h);
+	}
+	if (equals)
+		forget(r, pos, end);
+	return true;
+}
+
+/*
+ * Holds those parts of [pos, end) that are not held yet. False where there is no memory for it; what
+ * is known to be no part of the stream is left out.
+ */
 static bool insert(struct reassemble *r, uint64_t pos, uint64_t end, uint64_t wire_end,
-		   uint64_t time_ns, const uint8_t *data)
+		   const struct arrival *by, const uint8_t *data)
 {
 	struct reassemble_held *h = r->tail;
 	uint64_t at = pos;
 
 	if (!h || h->end <= pos)
-		return hold(r, NULL, pos, end, wire_end, time_ns, data);
-	/*
-	 * Two that contradict each other, and TCP has taken neither so far: the first was thrown
-	 * away (a bad checksum), or the sender would not have sent the second.
-	 */
-	if (r->dir == CAPTURE_IN && differs(r, pos, end, data))
-		forget(r, pos, end);
+		return hold(r, NULL, pos, end, wire_end, by, data);
+	if (r->dir == CAPTURE_IN && !settle_contest(r, pos, end, by->sum, data))
+		return true;
 	for (h = r->head; h && at < end; h = h->next) {
 		uint64_t to = h->pos < end ? h->pos : end;
 
-		if (at < to && !hold(r, h, at, to, to, time_ns, data + (at - pos)))
+		if (at < to && !hold(r, h, at, to, to, by, data + (at - pos)))
 			return false;
 		if (h->end > at)
 			at = h->end;
 	}
-	return at >= end || hold(r, NULL, at, end, wire_end, time_ns, data + (at - pos));
+	return at >= end || hold(r, NULL, at, end, wire_end, by, data + (at - pos));
 }
 
 /*
@@ -215,6 +247,7 @@ static bool insert(struct reassemble *r, uint64_t pos, uint64_t end, uint64_t wi
 static void segment_in(struct reassemble *r, int64_t pos, const struct capture_segment *seg,
 		       uint64_t time_ns, const struct capture_facts *facts)
 {
+	const struct arrival by = { .time_ns = time_ns, .sum = seg->sum };
 	int64_t end = pos + (int64_t)seg->captured;
 	const uint8_t *data = seg->data;
 
@@ -240,13 +273,14 @@ static void segment_in(struct reassemble *r, int64_t pos, const struct capture_s
 	}
 	/* Where there is no room it is not held, and a gap once TCP has taken it. */
 	if (pos < end)
-		insert(r, (uint64_t)pos, (uint64_t)end, (uint64_t)end, time_ns, data);
+		insert(r, (uint64_t)pos, (uint64_t)end, (uint64_t)end, &by, data);
 	advance(r, time_ns);
 }
 
 static void segment_out(struct reassemble *r, int64_t pos, const struct capture_segment *seg,
 			uint64_t time_ns)
 {
+	const struct arrival by = { .time_ns = time_ns };
 	int64_t end = pos + (int64_t)seg->captured, wire_end = pos + (int64_t)seg->len;
 	uint64_t from = r->next;
 
@@ -258,7 +292,7 @@ static void segment_out(struct reassemble *r, int64_t pos, const struct capture_
 		return;
 	if (pos > (int64_t)r->next) {
 		if (seg->captured && insert(r, (uint64_t)pos, (uint64_t)end, (uint64_t)wire_end,
-					    time_ns, seg->data))
+					    &by, seg->data))
 			return;
 		/* No room to wait for what is missing. */
 		deliver(r, UINT64_MAX, (uint64_t)pos, time_ns);
@@ -310,7 +344,7 @@ void reassemble_segment(struct reassemble *r, const struct capture_segment *seg,
 		return;
 	}
 	segment_out(r, pos, seg, time_ns);
-	if (r->head && time_ns > r->head->time_ns + HOLE_AGE_NS)
+	if (r->head && time_ns > r->head->by.time_ns + HOLE_AGE_NS)
 		deliver(r, UINT64_MAX, r->head->pos, time_ns);
 }
 
