@@ -85,7 +85,9 @@ USER_OBJ  := $(USER_SRC:%.c=$(B)/obj/%.o)
 MAIN_OBJ  := $(B)/obj/user/main.o
 BPF_SRC   := $(wildcard bpf/*.bpf.c)
 BPF_OBJ   := $(BPF_SRC:bpf/%.c=$(B)/bpf/%.o)
-SKEL      := $(if $(BPF_SRC),$(B)/derptrace.skel.h)
+# Loaded once per network namespace, so it is an object of its own.
+WIRE_OBJ  := $(B)/bpf/wire.bpf.o
+SKEL      := $(if $(BPF_SRC),$(B)/derptrace.skel.h $(B)/wire.skel.h)
 PROTO     := $(wildcard user/record/record.proto)
 PB_C      := $(if $(PROTO),$(B)/record/record.pb-c.c)
 PB_H      := $(PB_C:.c=.h)
@@ -116,13 +118,17 @@ $(B)/bpf/%.bpf.o: bpf/%.bpf.c $(B)/flags | $(B)/bpf/
 	$(call say,BPF,$@)
 	$(Q)$(CLANG) $(BPF_CFLAGS) $(DEPFLAGS) -c $< -o $@
 
-$(B)/derptrace.bpf.o: $(BPF_OBJ)
+$(B)/derptrace.bpf.o: $(filter-out $(WIRE_OBJ),$(BPF_OBJ))
 	$(call say,BPFLINK,$@)
-	$(Q)$(BPFTOOL) gen object $@ $(BPF_OBJ)
+	$(Q)$(BPFTOOL) gen object $@ $^
 
 $(B)/derptrace.skel.h: $(B)/derptrace.bpf.o
 	$(call say,SKEL,$@)
 	$(Q)$(BPFTOOL) gen skeleton $< name derptrace_bpf > $@
+
+$(B)/wire.skel.h: $(WIRE_OBJ)
+	$(call say,SKEL,$@)
+	$(Q)$(BPFTOOL) gen skeleton $< name wire_bpf > $@
 
 $(B)/record/record.pb-c.c: user/record/record.proto | $(B)/record/
 	$(call say,PROTO,$@)

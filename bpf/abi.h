@@ -150,4 +150,52 @@ struct abi_lost {
 	__u64 marks;		/* packets that had no memory for their socket's mark */
 };
 
+/* --- XDP: what reached a network card --------------------------------------------------------- */
+
+#define ABI_WIRE_NODES		64	/* in one network namespace */
+#define ABI_WIRE_ENDPOINTS	4096	/* their addresses and ports */
+#define ABI_WIRE_FLOWS		65536	/* the least recently heard ones give way */
+
+/* One of a node's own addresses and ports: the key; its value is the node's number there. */
+struct abi_wire_endpoint {
+	__u8 ip[16];		/* network order; IPv4 in the first four, the rest zero */
+	__u16 port;
+	__u8 proto;		/* 6 TCP, 17 UDP */
+	__u8 family;		/* 4, 6 */
+};
+_Static_assert(sizeof(struct abi_wire_endpoint) == 20, "abi_wire_endpoint");
+
+/* Of one node, since load. Packets as the card hands them over: several may have been made one. */
+struct abi_wire_totals {
+	__u64 packets;		/* TCP */
+	__u64 bytes;		/* of their payload, those that came again included */
+	__u64 syn, rst, fin;
+	__u64 duplicates;	/* packets with payload, none of it above what had been seen */
+	__u64 stun;		/* requests that a relay answers */
+	__u64 partial;		/* packets whose payload could not be measured */
+};
+
+struct abi_wire_key {
+	__u8 saddr[16], daddr[16];
+	__u16 sport, dport;
+};
+_Static_assert(sizeof(struct abi_wire_key) == 36, "abi_wire_key");
+
+/* One TCP connection, towards the node. */
+struct abi_wire_flow {
+	__u64 first_ns, last_ns; /* CLOCK_MONOTONIC */
+	__u64 syn_ns;		/* of the first SYN of this attempt */
+	__u64 packets, bytes;
+	__u32 syn, rst, fin, duplicates; /* SYN: of this attempt */
+	__u32 syn_seq;
+	/* Bytes [base, next) have all arrived; so have [island, island_end). */
+	__u32 base, next, island, island_end;
+	__u32 highest;
+	__u32 node;
+	__u8 followed;
+	__u8 family;
+	__u8 zero[2];
+};
+_Static_assert(sizeof(struct abi_wire_flow) == 88, "abi_wire_flow");
+
 #endif

@@ -27,6 +27,7 @@
 #include "abi.h"
 #include "capture/live_load.h"
 #include "derptrace.skel.h"
+#include "wire.skel.h"
 
 #define PROGRAMS_MAX	64
 #define STATS_BYTES	(64u << 10)
@@ -39,11 +40,21 @@
 struct variant {
 	const char *name;
 	bool nested;		/* in a pid namespace */
+	bool wire;		/* the network card's programs, which are an object of their own */
 };
 
 static const struct variant variants[] = {
 	{ .name = "plain" },
 	{ .name = "nested", .nested = true },
+	{ .name = "wire", .wire = true },
+};
+
+/* What is opened: one of the two. */
+struct subject {
+	struct derptrace_bpf *skel;
+	struct wire_bpf *wire;
+	struct bpf_object *obj;
+	int types_fd;
 };
 
 static char *logs[PROGRAMS_MAX];
@@ -53,17 +64,22 @@ static int say(enum libbpf_print_level level, const char *format, va_list args)
 	return level == LIBBPF_WARN ? vfprintf(stderr, format, args) : 0;
 }
 
-static struct derptrace_bpf *open_programs(const struct variant *v, int log_level, size_t bytes,
-					   int *types_fd)
+static bool open_programs(const struct variant *v, int log_level, size_t bytes, struct subject *s)
 {
-	struct derptrace_bpf *skel = live_load_open(types_fd);
 	struct bpf_program *prog;
 	size_t n = 0;
 
-	if (!skel)
-		return NULL;
-	skel->rodata->pid_namespace = v->nested;
-	bpf_object__for_each_program(prog, skel->obj) {
+	*s = (struct subject){ .types_fd = -1 };
+	if (v->wire)
+		s->wire = wire_bpf__open();
+	else
+		s->skel = live_load_open(&s->types_fd);
+	if (!s->wire && !s->skel)
+		return false;
+	if (s->skel)
+		s->skel->rodata->pid_namespace = v->nested;
+	s->obj = s->skel ? s->skel->obj : s->wire->obj;
+	bpf_object__for_each_program(prog, s->obj) {
 		if (n == PROGRAMS_MAX)
 			break;
 		free(logs[n]);
@@ -71,7 +87,20 @@ static struct derptrace_bpf *open_programs(const struct variant *v, int log_leve
 		bpf_program__set_log_level(prog, (__u32)log_level);
 		bpf_program__set_log_buf(prog, logs[n++], bytes);
 	}
-	return skel;
+	return true;
+}
+
+static int load_programs(struct subject *s)
+{
+	return s->skel ? derptrace_bpf__load(s->skel) : wire_bpf__load(s->wire);
+}
+
+static void close_programs(struct subject *s)
+{
+	derptrace_bpf__destroy(s->skel);
+	wire_bpf__destroy(s->wire);
+	if (s->types_fd >= 0)
+		close(s->types_fd);
 }
 
 /* The verifier's count: kernels before 5.16 say it in the log alone. */
@@ -90,13 +119,12 @@ static unsigned int verified(const struct bpf_program *prog, const char *log)
 static void explain(const struct variant *v)
 {
 	struct bpf_program *prog;
-	int types_fd;
-	struct derptrace_bpf *skel = open_programs(v, LOG_ALL, LOG_BYTES, &types_fd);
+	struct subject s;
 	size_t n = 0, len;
 
-	if (!skel || !derptrace_bpf__load(skel))
+	if (!open_programs(v, LOG_ALL, LOG_BYTES, &s) || !load_programs(&s))
 		goto cleanup;
-	bpf_object__for_each_program(prog, skel->obj) {
+	bpf_object__for_each_program(prog, s.obj) {
 		len = n < PROGRAMS_MAX ? strlen(logs[n]) : 0;
 		if (len && bpf_program__fd(prog) < 0)
 			fprintf(stderr, "--- %s\n%s\n", bpf_program__name(prog),
@@ -104,9 +132,7 @@ static void explain(const struct variant *v)
 		n++;
 	}
 cleanup:
-	derptrace_bpf__destroy(skel);
-	if (types_fd >= 0)
-		close(types_fd);
+	close_programs(&s);
 }
 
 /* Never stripped, never inlined: uprobes are put here. */
@@ -135,16 +161,19 @@ static struct bpf_link *attach(struct bpf_program *prog, int cgroup)
 	}
 }
 
-static int attach_all(const struct variant *v, struct derptrace_bpf *skel, int cgroup)
+static int attach_all(const struct variant *v, struct bpf_object *obj, int cgroup)
 {
 	struct bpf_link *links[PROGRAMS_MAX];
 	struct bpf_program *prog;
 	size_t n = 0;
 	int wrong = 0;
 
-	bpf_object__for_each_program(prog, skel->obj) {
+	bpf_object__for_each_program(prog, obj) {
 		if (!bpf_program__autoload(prog) || n == PROGRAMS_MAX)
 			continue;
+		/* An interface takes one at a time. */
+		if (v->wire && n)
+			bpf_link__destroy(links[--n]);
 		links[n] = attach(prog, cgroup);
 		if (links[n])
 			printf("attached %s %s\n", v->name, bpf_program__name(prog));
@@ -163,28 +192,25 @@ static int attach_all(const struct variant *v, struct derptrace_bpf *skel, int c
 static int check(const struct variant *v, int cgroup)
 {
 	struct bpf_program *prog;
-	int types_fd;
-	struct derptrace_bpf *skel = open_programs(v, LOG_STATS, STATS_BYTES, &types_fd);
+	struct subject s;
 	size_t n = 0;
 	int wrong;
 
-	wrong = skel ? derptrace_bpf__load(skel) : -errno;
+	wrong = open_programs(v, LOG_STATS, STATS_BYTES, &s) ? load_programs(&s) : -errno;
 	if (wrong) {
 		printf("refused %s object load: %s\n", v->name, strerror(-wrong));
 		explain(v);
 		goto cleanup;
 	}
-	bpf_object__for_each_program(prog, skel->obj) {
+	bpf_object__for_each_program(prog, s.obj) {
 		if (bpf_program__autoload(prog))
 			printf("program %s %s %u\n", v->name, bpf_program__name(prog),
 			       verified(prog, n < PROGRAMS_MAX ? logs[n] : ""));
 		n++;
 	}
-	wrong = attach_all(v, skel, cgroup);
+	wrong = attach_all(v, s.obj, cgroup);
 cleanup:
-	derptrace_bpf__destroy(skel);
-	if (types_fd >= 0)
-		close(types_fd);
+	close_programs(&s);
 	return wrong;
 }
 

@@ -69,6 +69,7 @@ enum capture_type {
 	CAPTURE_DROP,		/* the relay's own drop path ran */
 	CAPTURE_LOST,		/* the tracer could not keep up */
 	CAPTURE_NIC,		/* XDP's counters of a node, totals */
+	CAPTURE_SAY,		/* a line for people: what was chosen, what has changed */
 	CAPTURE_READY,		/* attached, claimed, searched: what enters from now on is in the books */
 	CAPTURE_TICK,		/* every socket was asked after all before this was handed over */
 };
@@ -185,9 +186,21 @@ struct capture_lost {
 	bool drops_detached;	/* from here on drops are not reported (flood); again when false */
 };
 
+/* What reached the interfaces that carry the node's listening addresses, since it was found. */
 struct capture_nic {
-	const char *mode;	/* "native", "generic", "off" */
-	uint64_t packets, bytes, syn, rst, duplicates, stun_in, stun_out;
+	const char *mode;	/* "native", "generic", "mixed"; "off": on none any more */
+	const char *interfaces;	/* "eth0, eth1" */
+	uint64_t packets;	/* TCP; what the card or the kernel had made one counts one */
+	uint64_t bytes;		/* TCP payload, what came again included */
+	uint64_t syn, rst, fin;
+	uint64_t duplicates;	/* packets with payload, none of it new */
+	uint64_t stun_in;	/* requests that a relay answers */
+	uint64_t stun_out;	/* answers that left */
+};
+
+struct capture_say {
+	const char *text;	/* one line */
+	bool refused;		/* what was asked for could not be done */
 };
 
 struct capture_event {
@@ -213,6 +226,7 @@ struct capture_event {
 		struct capture_drop drop;
 		struct capture_lost lost;
 		struct capture_nic nic;
+		struct capture_say say;
 	};
 };
 
@@ -264,8 +278,17 @@ struct capture_filter {
 	uint16_t port;		/* one of its listeners */
 };
 
+/* Whether and how to look at network cards (XDP). */
+enum capture_xdp {
+	CAPTURE_XDP_OFF,
+	CAPTURE_XDP_AUTO,	/* natively where no driver is known to pause for it, else generic */
+	CAPTURE_XDP_NATIVE,
+	CAPTURE_XDP_GENERIC,
+};
+
 struct capture_live_options {
 	struct capture_filter filter;
+	enum capture_xdp xdp;
 	size_t ring_bytes;	/* rounded up to a power of two of pages; 0: 4 MiB */
 	bool wait;		/* no relay yet is fine (serve): wait for one */
 };

@@ -16,6 +16,7 @@
 
 #include "base/clock.h"
 #include "capture/live_load.h"
+#include "capture/nic.h"
 
 #include "derptrace.skel.h"
 
@@ -47,6 +48,22 @@ void live_warn(struct live *live, const char *format, ...)
 void live_emit(struct live *live, struct capture_event *event)
 {
 	live->sink->event(live->sink->ctx, event);
+}
+
+void live_say(struct live *live, bool refused, const char *format, ...)
+{
+	struct capture_event event = {
+		.type = CAPTURE_SAY, .time_ns = clock_now_ns(), .say.refused = refused,
+	};
+	char line[512];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(line, sizeof(line), format, args);
+	va_end(args);
+	event.say.text = line;
+	if (live->sink)
+		live_emit(live, &event);
 }
 
 void live_reader_awake(struct live *live)
@@ -383,6 +400,7 @@ static int live_tick(struct capture *capture, const struct capture_sink *sink)
 	live_nodes_expire(live, now_ns);
 	live_early_expire(live, now_ns);
 	live_claims_update(live);
+	nic_tick(live, now_ns);
 	live_search_finish(live);
 	tell_ready(live);
 	event.time_ns = clock_now_ns();

@@ -34,6 +34,7 @@
 struct derptrace_bpf;
 struct bpf_link;
 struct live_search;
+struct nic_space;
 
 /* Sequence numbers wrap: is @a behind (later than) @b? */
 static inline bool live_seq_after(uint32_t a, uint32_t b)
@@ -50,6 +51,7 @@ struct live_conn {
 	struct addr local, remote;
 	uint32_t ifindex, inode;	/* as last dumped */
 
+	bool watched;			/* its local port is one of the network card's program */
 	bool announced;			/* CONN_OPEN was said */
 	bool closed;			/* nothing more is said of it */
 	bool claimed;			/* a claim of ours may still wait for its first packet */
@@ -127,6 +129,10 @@ struct live_node {
 	size_t held_bytes;
 	uint64_t proof_ns, proof_wait_ns; /* its memory is searched for proof at, and after */
 
+	struct nic_space *nic;		/* its network namespace's cards; NULL: not looked at */
+	uint32_t nic_number;		/* its own there */
+	bool nic_told;			/* counters of it were told */
+
 	bool searched;			/* the first search has ended */
 	struct live_search *search;	/* running, or NULL */
 	struct live_node *next;
@@ -168,6 +174,8 @@ struct live {
 	struct live_ring ring;
 	struct relay_finder *finder;
 	struct live_node *nodes;
+	struct nic_space *nics;
+	bool nic_refused;		/* XDP cannot be had, and it was said */
 	uint32_t last_node, last_slot;
 	struct live_conn *conns;
 	uint64_t last_conn;
@@ -196,6 +204,9 @@ struct live {
 /* A line for the caller of open. */
 void live_warn(struct live *live, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void live_emit(struct live *live, struct capture_event *event);
+/* A line for people, as an event. */
+void live_say(struct live *live, bool refused, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
 /* The kernel may wake us again. */
 void live_reader_awake(struct live *live);
 

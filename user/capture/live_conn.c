@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "capture/live.h"
+#include "capture/nic.h"
 
 #define CLOSE_AFTER_NS	(50 * NSEC_PER_MSEC)	/* between the socket's end and the close */
 #define FORGET_AFTER_NS	(10 * NSEC_PER_SEC)
@@ -56,6 +56,7 @@ struct live_conn *live_conn_from_record(struct live *live, const struct abi_segm
 	conn->role = s->role == ABI_DIALLED ? CAPTURE_DIALLED : CAPTURE_ACCEPTED;
 	live_record_addresses(s, &conn->local, &conn->remote);
 	conn->first_ns = clock_from_monotonic_ns(s->time_ns);
+	nic_dial(live, conn);
 	return conn;
 }
 
@@ -81,6 +82,7 @@ struct live_conn *live_conn_from_socket(struct live *live, struct live_node *nod
 	conn->first_ns = clock_now_ns();
 	conn->dialling = s->state == STATE_SYN_SENT;
 	conn->fresh = live_conn_is_fresh(conn, s);
+	nic_dial(live, conn);
 	return conn;
 }
 
@@ -204,6 +206,7 @@ void live_conn_close(struct live *live, struct live_conn *conn)
 	conn->gone_ns = now;
 	conn->node->connections--;
 	live_claim_drop(live, conn);
+	nic_undial(conn);
 }
 
 static void conn_free(struct live *live, struct live_conn *conn)

@@ -14,7 +14,7 @@
 
 #include "base/clock.h"
 #include "capture/gobin.h"
-#include "capture/live.h"
+#include "capture/nic.h"
 
 #include "derptrace.skel.h"
 
@@ -62,6 +62,7 @@ static void node_free(struct live *live, struct live_node *node)
 	struct live_node **at = &live->nodes;
 	uint32_t pid = (uint32_t)node->relay->pid;
 
+	nic_node_gone(live, node);
 	live_search_cancel(node);
 	live_node_held_free(node);
 	live_probes_free(node);
@@ -148,6 +149,7 @@ void live_node_announce(struct live *live, struct live_node *node)
 		listeners[i] = node->relay->listeners[i].addr;
 	node->announced = true;
 	live_emit(live, &event);
+	nic_node_up(live, node);
 }
 
 /* In the order in which they were found. */

@@ -11,6 +11,7 @@
 enum {
 	OPT_PID = 1000, OPT_UNIT, OPT_COMM, OPT_CGROUP, OPT_PORT, OPT_KEYLOG, OPT_MAP, OPT_READY,
 	OPT_DURATION, OPT_INTERVAL, OPT_RING, OPT_MAX_CONNECTIONS, OPT_MAX_PAIRS,
+	OPT_XDP,
 };
 
 static const struct option_row shared_rows[] = {
@@ -31,6 +32,9 @@ static const struct option_row shared_rows[] = {
 	  "removed at start, created when what enters is in the books" },
 	{ { "ring", required_argument, NULL, OPT_RING }, "SIZE",
 	  "ring buffer between kernel and tracer (default 16M)" },
+	{ { "xdp", required_argument, NULL, OPT_XDP }, "MODE",
+	  "count at the network card: auto, native, generic or off (default auto; with record and "
+	  "serve off)" },
 	{ { "max-connections", required_argument, NULL, OPT_MAX_CONNECTIONS }, "N",
 	  "bound of memory (default 65536)" },
 	{ { "max-pairs", required_argument, NULL, OPT_MAX_PAIRS }, "N",
@@ -72,6 +76,23 @@ static bool take_ring(struct options *o, const char *argument)
 		return false;
 	o->live.ring_bytes = v;
 	return true;
+}
+
+static bool take_xdp(struct options *o, const char *argument)
+{
+	static const char *const modes[] = {
+		[CAPTURE_XDP_OFF] = "off", [CAPTURE_XDP_AUTO] = "auto",
+		[CAPTURE_XDP_NATIVE] = "native", [CAPTURE_XDP_GENERIC] = "generic",
+	};
+	size_t i;
+
+	for (i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
+		if (!strcmp(argument, modes[i])) {
+			o->live.xdp = i;
+			return true;
+		}
+	}
+	return false;
 }
 
 static bool take_port(struct options *o, const char *argument)
@@ -116,6 +137,8 @@ static bool take_shared(struct options *o, int val, const char *argument)
 		       o->interval_ns >= 100 * NSEC_PER_MSEC;
 	case OPT_RING:
 		return take_ring(o, argument);
+	case OPT_XDP:
+		return take_xdp(o, argument);
 	case OPT_MAX_CONNECTIONS:
 		return take_u32(argument, &o->max_connections);
 	case OPT_MAX_PAIRS:
@@ -223,6 +246,7 @@ int options_parse(int argc, char **argv, const struct verb *verb, void *ctx, str
 	memset(o, 0, sizeof(*o));
 	o->interval_ns = NSEC_PER_SEC;
 	o->live.ring_bytes = RING_BYTES;
+	o->live.xdp = verb->continuous ? CAPTURE_XDP_OFF : CAPTURE_XDP_AUTO;
 	gather(verb, long_options, shorts);
 	optind = 1;
 	while ((val = getopt_long(argc, argv, shorts, long_options, &index)) != -1) {

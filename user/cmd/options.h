@@ -43,6 +43,7 @@ struct verb {
 	/* Takes one of its own options; false: bad argument (said by the caller). */
 	bool (*take)(void *ctx, int val, const char *argument);
 	bool no_sources;		/* takes none of the shared options */
+	bool continuous;		/* runs for days: nothing that costs by default */
 };
 
 /*

@@ -35,6 +35,7 @@ static const struct verb verb = {
 	.examples = "  derptrace record -o derp1.dtr --duration 1m\n"
 		    "  ssh derp2 derptrace record -o - | derptrace report live -\n",
 	.rows = rows,
+	.continuous = true,
 	.take = take,
 };
 

@@ -89,6 +89,7 @@ static const struct verb verb = {
 		    "  derptrace serve --listen 127.0.0.1:9469 --map derpmap.json\n"
 		    "  curl http://127.0.0.1:9469/metrics\n",
 	.rows = rows,
+	.continuous = true,
 	.take = take,
 };
 

@@ -55,6 +55,16 @@ static void complain(struct session *s, const char *what)
 	s->status = EXIT_CANNOT;
 }
 
+static void say(void *ctx, const char *text, bool refused)
+{
+	struct session *s = ctx;
+
+	if (refused)
+		complain(s, text);
+	else if (!s->hooks->quiet)
+		fprintf(stderr, "derptrace: %s\n", text);
+}
+
 static void open_tracer(struct session *s, struct session_source *source, struct capture *capture)
 {
 	struct tracer_options options = {
@@ -63,6 +73,7 @@ static void open_tracer(struct session *s, struct session_source *source, struct
 			.max_pairs = s->options->max_pairs,
 		},
 		.taps = s->hooks->taps,
+		.say = say, .say_ctx = s,
 	};
 
 	source->tracer = tracer_new(capture, &options);

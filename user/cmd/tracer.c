@@ -176,6 +176,8 @@ static void on_event(void *ctx, const struct capture_event *e)
 		node_up(t, e);
 	if (e->type == CAPTURE_LOST)
 		count_lost(t, &e->lost);
+	if (e->type == CAPTURE_SAY && t->options.say)
+		t->options.say(t->options.say_ctx, e->say.text, e->say.refused);
 	if (e->type == CAPTURE_READY)
 		t->searched_ns = e->time_ns;
 	if (ledger_first)

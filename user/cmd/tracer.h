@@ -23,6 +23,9 @@ struct tracer_options {
 	struct ledger_limits ledger;
 	struct stream_limits stream;
 	const struct tracer_taps *taps;	/* may be NULL */
+	/* What capture has to say to people; see capture_say. May be NULL. */
+	void (*say)(void *ctx, const char *text, bool refused);
+	void *say_ctx;
 };
 
 struct tracer;

@@ -139,12 +139,14 @@ static void on_nic(struct ledger *l, const struct capture_nic *nic)
 		.bytes = nic->bytes,
 		.syn = nic->syn,
 		.rst = nic->rst,
+		.fin = nic->fin,
 		.duplicates = nic->duplicates,
 		.stun_in = nic->stun_in,
 		.stun_out = nic->stun_out,
 	};
 
 	copy_text(now.mode, sizeof(now.mode), nic->mode);
+	copy_text(now.interfaces, sizeof(now.interfaces), nic->interfaces);
 	l->nic_dirty |= !l->has_nic || memcmp(&now, &l->nic, sizeof(now));
 	l->has_nic = true;
 	l->nic = now;

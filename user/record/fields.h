@@ -41,8 +41,8 @@
 #define PRESENCE_NUMBERS(X) X(conn) X(present) X(not_here) X(flags)
 #define PRESENCE_KEYS(X) X(peer)
 
-#define NIC_NUMBERS(X) X(packets) X(bytes) X(syn) X(rst) X(duplicates) X(stun_in) X(stun_out)
-#define NIC_STRINGS(X) X(mode)
+#define NIC_NUMBERS(X) X(packets) X(bytes) X(syn) X(rst) X(fin) X(duplicates) X(stun_in) X(stun_out)
+#define NIC_STRINGS(X) X(mode) X(interfaces)
 
 #define AGENT_NUMBERS(X) X(start_ns) X(ready_ns) X(final) X(segments_lost) X(drops_lost) \
 	X(connections) X(without_secret) X(unsynchronised) X(cpu_percent)

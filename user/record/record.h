@@ -214,8 +214,10 @@ struct record_presence {
 };
 
 struct record_nic {
-	char mode[16];
-	uint64_t packets, bytes, syn, rst, duplicates, stun_in, stun_out;
+	char mode[16];			/* "native", "generic", "mixed", "off" */
+	char interfaces[128];		/* "eth0, eth1" */
+	uint64_t packets, bytes;	/* TCP towards the node; bytes of payload */
+	uint64_t syn, rst, fin, duplicates, stun_in, stun_out;
 };
 
 struct record_agent {

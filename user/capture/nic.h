@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * nic: what reaches the network cards, by XDP. For each network namespace that relays live in, a
+ * copy of the program, attached to the interfaces that carry their listening addresses. It holds on
+ * to them by links: whatever ends the tracer takes it off. A program of somebody else's stays.
+ *
+ * nic.c		namespaces, nodes, counters
+ * nic_attach.c		which interfaces, in which mode; interfaces come, go and change
+ * nic_endpoints.c	which addresses and ports are whose
+ */
+#ifndef DT_CAPTURE_NIC_H
+#define DT_CAPTURE_NIC_H
+
+#include "capture/live.h"
+#include "capture/netif.h"
+
+struct wire_bpf;
+
+struct nic_interface {
+	struct nic_interface *next;
+	uint32_t index;
+	char name[IF_NAMESIZE];
+	bool up, native;
+	int link_fd;		/* -1: not attached */
+	bool refused;		/* and why was said */
+	bool seen;		/* in the running look */
+};
+
+/* An address and port of a node's, as the program knows it. */
+struct nic_endpoint {
+	UT_hash_handle hh;
+	struct abi_wire_endpoint key;
+	uint32_t node;
+	unsigned int dials;	/* connections of the relay's own making that use it */
+	bool listening, seen;
+};
+
+struct nic_space {
+	struct nic_space *next;
+	const struct relay_netns *netns;	/* as long as there are nodes */
+	struct wire_bpf *skel;
+	uint32_t prog_ids[2];
+	struct netifs *netifs;
+	struct nic_interface *interfaces;
+	struct nic_endpoint *endpoints;
+	bool endpoints_full;			/* and it was said */
+	struct live_node *nodes[ABI_WIRE_NODES];
+	struct abi_wire_totals base[ABI_WIRE_NODES]; /* when the number was given out */
+	uint64_t listening_sum;			/* as the endpoints were made for it */
+	uint64_t looked_ns;
+};
+
+/* A node is announced: look at its cards. It stays as it is where they cannot be looked at. */
+void nic_node_up(struct live *live, struct live_node *node);
+/* Before the node is freed. Accepts one that was never up. */
+void nic_node_gone(struct live *live, struct live_node *node);
+/* A connection that a relay dialled is there, is gone. */
+void nic_dial(struct live *live, struct live_conn *conn);
+void nic_undial(struct live_conn *conn);
+/* Follow what changes, tell the counters: NIC, SAY. */
+void nic_tick(struct live *live, uint64_t now_ns);
+
+/* --- nic_attach.c ---------------------------------------------------------------------------- */
+
+/* Look at the interfaces anew: attach to those that are wanted, say what has changed. */
+void nic_attach(struct live *live, struct nic_space *space);
+void nic_detach(struct nic_space *space);
+
+/* --- nic_endpoints.c ------------------------------------------------------------------------- */
+
+/* Does one of its nodes accept connections at this address? */
+bool nic_is_listened(const struct nic_space *space, const struct addr *addr);
+/* Bring the program's list in line with listeners and addresses. */
+void nic_endpoints_update(struct live *live, struct nic_space *space);
+void nic_endpoints_free(struct nic_space *space);
+
+#endif
