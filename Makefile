@@ -181,6 +181,12 @@ unit-bin: $(UNIT_BIN)
 unit: unit-bin					## unit tests (no root)
 	$(Q)tests/run unit
 
+# --- what the rooms cost, without a kernel ----------------------------------------------------
+$(B)/obj/tools/bench/%.o: EXTRA_CFLAGS = -Itests/unit $(TEST_CFLAGS)
+$(B)/rooms: $(B)/obj/tools/bench/rooms.o $(UNIT_HELP) $(ROOMS)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS) $(filter %.o,$^) $(ROOMS) $(TEST_LIBS) $(LDLIBS_ALL) -o $@
+
 # --- fuzzing ---------------------------------------------------------------------------------
 FUZZ_SAN    := -fsanitize=address,undefined -fno-sanitize-recover=undefined
 FUZZ_CFLAGS := $(filter-out -O2 -Werror,$(CFLAGS_ALL)) -O1 -fno-omit-frame-pointer $(FUZZ_SAN)
@@ -245,7 +251,8 @@ demo:						## a region, a broken mesh, the report, the fix (root)
 	$(Q)$(MAKE) --no-print-directory all lab-bin
 	$(Q)$(PYTHON) tools/demo.py
 
-bench: all lab-bin				## what tracing costs a relay (root)
+bench: all lab-bin $(B)/rooms			## what tracing costs a relay (root)
+	$(Q)$(B)/rooms speed
 	$(Q)$(PYTHON) tools/bench/run.py
 
 # --- real kernels in qemu --------------------------------------------------------------------
@@ -294,7 +301,8 @@ help:						## this list
 	@awk -F'##' '/^[a-z-]+:.*##/ { split($$1, t, ":"); printf "  %-12s %s\n", t[1], $$2 }' Makefile
 
 -include $(USER_OBJ:.o=.d) $(PB_OBJ:.o=.d) $(BPF_OBJ:.o=.d) $(LOAD_OBJ:.o=.d) \
-	$(KERNELS_LOAD:$(B)/%=$(B)/obj/%.d) $(UNIT_SRC:%.c=$(B)/obj/%.d) $(UNIT_HELP:.o=.d) \
+	$(B)/obj/tools/bench/rooms.d $(KERNELS_LOAD:$(B)/%=$(B)/obj/%.d) \
+	$(UNIT_SRC:%.c=$(B)/obj/%.d) $(UNIT_HELP:.o=.d) \
 	$(FUZZ_OBJ:.o=.d) $(FUZZ_HELP:.o=.d) \
 	$(FUZZ_SRC:%.c=$(B)/fuzz/obj/%.d)
 

@@ -78,8 +78,9 @@ static void tell_candidate(struct ctx *c, const struct op *op, uint64_t time_ns)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static const struct tls_sink sink = { on_plain, on_lost, on_hello };
-	static uint8_t scratch[TLS_MAX_RECORD];
+	static const struct tls_sink sink = { .plain = on_plain, .lost = on_lost,
+					      .hello = on_hello };
+	static struct tls_shared shared;
 	struct budget budget = { .limit = 1 << 17 };
 	uint64_t time_ns = 1, pos[2] = { 0 };
 	struct ctx c = { 0 };
@@ -87,8 +88,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	if (!size)
 		return 0;
+	if (!shared.pool)
+		shared.pool = cipher_pool_new();
+	must(shared.pool);
 	c.info.stage = STREAM_TLS;
-	c.tls = tls_new(data[0] & 1, true, &c.info, &budget, scratch, &sink, &c);
+	c.tls = tls_new(data[0] & 1, true, &c.info, &budget, &shared, &sink, &c);
 	must(c.tls);
 	/* Trials are what takes time, and more of the same find nothing new. */
 	c.tls->allowance = 2000;

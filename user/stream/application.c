@@ -323,6 +323,19 @@ void application_feed(struct connection *c, struct derp_chunk *chunk, enum captu
 	}
 }
 
+bool application_feed_parts(struct connection *c, struct derp_parts *parts, enum capture_dir dir,
+			    uint64_t time_ns, uint64_t tcp_end)
+{
+	const struct derp_chunk chunk = { .time_ns = time_ns, .tcp_end = tcp_end, .record = true,
+					  .parts = true, .data = parts->data, .len = parts->len };
+	struct connection_app *app = &c->apps[dir];
+
+	if (app->state != APP_DERP || !derp_plan(&app->derp, parts))
+		return false;
+	derp_feed(&app->derp, &chunk);
+	return true;
+}
+
 void application_gap(struct connection *c, enum capture_dir dir, uint64_t time_ns, uint64_t pos,
 		     uint64_t bytes, bool exact)
 {

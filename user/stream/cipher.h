@@ -6,7 +6,6 @@
 #ifndef DT_STREAM_CIPHER_H
 #define DT_STREAM_CIPHER_H
 
-#include <openssl/evp.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -29,22 +28,34 @@ struct cipher_suite {
 	bool sha384;
 };
 
-/* Keys of one direction. */
+/*
+ * Keys of one direction, at rest: a silent connection holds no more than these. What OpenSSL makes of
+ * them, many times as much, is in the pool while they are in use.
+ */
 struct cipher {
-	EVP_CIPHER_CTX *ctx;	/* NULL: no keys */
-	const struct cipher_suite *suite;
+	const struct cipher_suite *suite; /* NULL: no keys */
+	uint8_t key[32];
 	uint8_t iv[12];		/* TLS 1.2 with GCM: 4 */
 	uint8_t secret[CIPHER_MAX_SECRET]; /* TLS 1.3 */
 };
+
+/* OpenSSL's contexts of the keys that were used last, over all connections. */
+struct cipher_pool;
+struct cipher_pool *cipher_pool_new(void);
+/* Wipes and frees. */
+void cipher_pool_free(struct cipher_pool *pool);
 
 /* NULL where it is no suite that can be read. */
 const struct cipher_suite *cipher_suite_find(uint16_t id);
 size_t cipher_secret_len(const struct cipher_suite *suite);
 
-/* From a TLS 1.3 traffic secret of cipher_secret_len() bytes. 0 or -errno; *c holds no keys then. */
+/*
+ * From a TLS 1.3 traffic secret of cipher_secret_len() bytes. *c is all zero before, and where this
+ * fails after it, too. 0 or -errno.
+ */
 int cipher_set_traffic(struct cipher *c, const struct cipher_suite *suite, const uint8_t *secret);
-/* The same after a KeyUpdate. */
-int cipher_set_next(struct cipher *c);
+/* The same after a KeyUpdate. 0 or -errno; *c is all zero then. */
+int cipher_set_next(struct cipher_pool *pool, struct cipher *c);
 /* From a TLS 1.2 master secret of 48 bytes; @server: the server's writing keys. */
 int cipher_set_master(struct cipher *c, const struct cipher_suite *suite, const uint8_t *master,
 		      const uint8_t *client_random, const uint8_t *server_random, bool server);
@@ -53,10 +64,26 @@ int cipher_set_master(struct cipher *c, const struct cipher_suite *suite, const 
  * Opens record number @seq into @out, which has room for @len bytes. Its plain length, -EBADMSG
  * where the tag does not fit. *type: its inner content type.
  */
-int cipher_open(struct cipher *c, uint64_t seq, const uint8_t *header, const uint8_t *body,
-		size_t len, uint8_t *out, uint8_t *type);
+int cipher_open(struct cipher_pool *pool, const struct cipher *c, uint64_t seq,
+		const uint8_t *header, const uint8_t *body, size_t len, uint8_t *out,
+		uint8_t *type);
 
-/* Wipes and frees. */
-void cipher_clear(struct cipher *c);
+/* Bytes from @from on, before @to. */
+struct cipher_range {
+	size_t from, to;
+};
+
+/* Bytes that are sealed in a record of @len, TLS 1.3's type byte included; 0: it is too short. */
+size_t cipher_sealed_len(const struct cipher_suite *suite, size_t len);
+/*
+ * Decrypts some of those only, each to its own place in @out; others before them may be written, too.
+ * Nobody vouches for them: the tag is of the whole record. 0 or -errno.
+ */
+int cipher_peek(struct cipher_pool *pool, const struct cipher *c, uint64_t seq,
+		const uint8_t *body, const struct cipher_range *ranges, size_t count,
+		uint8_t *out);
+
+/* Wipes them, in the pool too. */
+void cipher_clear(struct cipher_pool *pool, struct cipher *c);
 
 #endif

@@ -40,6 +40,14 @@ static void on_plain(void *ctx, int side, uint64_t time_ns, uint64_t tcp_end, co
 		application_feed(c, &chunk, dir_of(c, side));
 }
 
+static bool on_heads(void *ctx, int side, uint64_t time_ns, uint64_t tcp_end,
+		     struct derp_parts *parts)
+{
+	struct connection *c = ctx;
+
+	return application_feed_parts(c, parts, dir_of(c, side), time_ns, tcp_end);
+}
+
 static void on_records_lost(void *ctx, int side, uint64_t time_ns, uint64_t bytes)
 {
 	struct connection *c = ctx;
@@ -59,10 +67,12 @@ static void on_hello(void *ctx)
 
 static bool start_tls(struct connection *c)
 {
-	static const struct tls_sink sink = { on_plain, on_records_lost, on_hello };
+	static const struct tls_sink sink = {
+		.plain = on_plain, .heads = on_heads, .lost = on_records_lost, .hello = on_hello,
+	};
 
 	c->tls = tls_new(c->midstream, c->client == CAPTURE_IN, &c->info, &c->budget,
-			 c->shared->record, &sink, c);
+			 &c->shared->tls, &sink, c);
 	if (!c->tls) {
 		c->layer = LAYER_OTHER;
 		return false;
@@ -362,6 +372,7 @@ static void stop_reading(struct connection *c, enum connection_layer layer)
 	if (c->tls) {
 		c->shared->gone.records += c->tls->opened;
 		c->shared->gone.records_failed += c->tls->failed;
+		c->shared->gone.records_by_heads += c->tls->by_heads;
 	}
 	tls_free(c->tls);
 	c->tls = NULL;
@@ -554,4 +565,5 @@ void connection_stats(const struct connection *c, uint64_t time_ns, struct strea
 	stats->waiting += is_waiting(c);
 	stats->records += c->tls ? c->tls->opened : 0;
 	stats->records_failed += c->tls ? c->tls->failed : 0;
+	stats->records_by_heads += c->tls ? c->tls->by_heads : 0;
 }

@@ -20,7 +20,7 @@ struct connection_shared {
 	uint64_t patience_ns;	/* what waits longer for a secret is called missing */
 	uint64_t trials;	/* so many are left for secrets that may be anybody's: a file has all at once */
 	struct stream_stats gone; /* sums of connections that have ended, and of all gaps */
-	uint8_t record[TLS_MAX_RECORD];
+	struct tls_shared tls;
 	uint8_t unmasked[16384];
 };
 
@@ -110,6 +110,9 @@ void unbound_try_last(struct connection *c, uint64_t time_ns);
 /* A frame that a file tells. */
 void application_frame(struct connection *c, const struct capture_frame *f);
 void application_feed(struct connection *c, struct derp_chunk *chunk, enum capture_dir dir);
+/* The same by the heads of frames alone. False, with nothing done, where it must be fed whole. */
+bool application_feed_parts(struct connection *c, struct derp_parts *parts, enum capture_dir dir,
+			    uint64_t time_ns, uint64_t tcp_end);
 /* Bytes are missing; see derp_gap(). */
 void application_gap(struct connection *c, enum capture_dir dir, uint64_t time_ns, uint64_t pos,
 		     uint64_t bytes, bool exact);

@@ -79,15 +79,15 @@ void derp_clear(struct derp *d)
 	d->sync = NULL;
 }
 
-/* How much of the current frame must be kept, header included. */
-static size_t head_need(const struct derp *d)
+/* How much of a frame must be kept, header included. */
+static size_t head_need(const struct walk *w)
 {
 	size_t most = OTHER_HEAD;
 
-	if (d->walk.type == DERP_SEND_PACKET || d->walk.type == DERP_RECV_PACKET ||
-	    d->walk.type == DERP_FORWARD_PACKET)
+	if (w->type == DERP_SEND_PACKET || w->type == DERP_RECV_PACKET ||
+	    w->type == DERP_FORWARD_PACKET)
 		most = PACKET_HEAD;
-	return WALK_HEADER_LEN + (d->walk.len < most ? d->walk.len : most);
+	return WALK_HEADER_LEN + (w->len < most ? w->len : most);
 }
 
 /* @start: the header and what follows of it, @have bytes. */
@@ -145,7 +145,7 @@ static void keep(struct derp *d, const uint8_t *data, size_t len)
 	if (d->damaged)
 		return;
 	if (!d->head && !(d->want_whole && reserve(d, WALK_HEADER_LEN + d->walk.len)) &&
-	    !reserve(d, head_need(d))) {
+	    !reserve(d, head_need(&d->walk))) {
 		d->damaged = true;
 		return;
 	}
@@ -195,7 +195,10 @@ static size_t cut(struct derp *d, const struct derp_chunk *c)
 		}
 		used += n;
 		if (!w->left && start != SIZE_MAX && used - start == WALK_HEADER_LEN + w->len) {
-			emit(d, c->time_ns, end_of(c, used), c->data + start, used - start);
+			n = used - start;
+			if (c->parts && n > head_need(w))
+				n = head_need(w);
+			emit(d, c->time_ns, end_of(c, used), c->data + start, n);
 		} else {
 			keep(d, c->data + used - n, n);
 			if (!w->left) {
@@ -209,6 +212,35 @@ static size_t cut(struct derp *d, const struct derp_chunk *c)
 		start = SIZE_MAX;
 	}
 	return c->len;
+}
+
+/* Brings @want bytes from @at on, or as many as there are. */
+static bool bring(struct derp_parts *p, size_t at, size_t want)
+{
+	return p->bring(p, at, want < p->len - at ? at + want : p->len);
+}
+
+bool derp_plan(const struct derp *d, struct derp_parts *p)
+{
+	struct walk w = d->walk;
+	size_t at = 0, start, want = d->head ? d->head_want - d->head_len : 0;
+
+	if (want > w.left)
+		want = w.left;
+	if (!d->synced || d->want_whole || !bring(p, 0, want))
+		return false;
+	while ((at += walk_body(&w, (unsigned int)(p->len - at))) < p->len) {
+		start = at;
+		if (!bring(p, at, DERP_HEAD_LEN))
+			return false;
+		at += walk_head(&w, p->data + at, (unsigned int)(p->len - at));
+		if (w.have < WALK_HEADER_LEN)
+			break;
+		if (!derp_plausible(w.head, d->talker) || !walk_read(&w) ||
+		    !bring(p, start, head_need(&w)))
+			return false;
+	}
+	return true;
 }
 
 static void search(struct derp *d, const struct derp_chunk *c)
@@ -271,7 +303,7 @@ void derp_gap(struct derp *d, uint64_t time_ns, uint64_t pos, uint64_t bytes, bo
 
 	if (d->synced && exact && w->left && bytes <= w->left) {
 		/* Where the start of the frame was seen nothing is missed. */
-		if (d->damaged || !d->head || d->head_len < head_need(d)) {
+		if (d->damaged || !d->head || d->head_len < head_need(&d->walk)) {
 			d->damaged = true;
 			d->sink->skipped(d->ctx, d->dir, time_ns, bytes);
 		}

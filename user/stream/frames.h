@@ -19,8 +19,17 @@ struct derp_chunk {
 	bool record;
 	bool framed;		/* inside a WebSocket: positions count for tcp_end only */
 	bool inner;		/* data[0] is not where the record, or segment, began */
+	bool parts;		/* derp_plan() brought what is needed of it; no more is there */
 	const uint8_t *data;
 	size_t len;
+};
+
+/* The bytes of a chunk that come when they are asked for. */
+struct derp_parts {
+	const uint8_t *data;
+	size_t len;
+	/* Brings data[from] up to data[to]. False where that cannot be, or is no use. */
+	bool (*bring)(struct derp_parts *p, size_t from, size_t to);
 };
 
 struct derp_sink {
@@ -67,6 +76,12 @@ bool derp_plausible(const uint8_t *header, uint8_t talker);
 void derp_init(struct derp *d, enum capture_dir dir, uint8_t talker, bool synced, bool want_whole,
 	       struct budget *budget, const struct derp_sink *sink, void *ctx);
 void derp_feed(struct derp *d, const struct derp_chunk *c);
+
+/*
+ * Brings what derp_feed() will look at in the next chunk. False where that is all of it, or where not
+ * every header in it makes sense; then it must be fed whole.
+ */
+bool derp_plan(const struct derp *d, struct derp_parts *p);
 
 /*
  * Bytes are missing. @exact: as many as that, none more (plain TCP); else it is anyone's guess.

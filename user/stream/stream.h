@@ -155,7 +155,8 @@ struct stream_stats {
 	uint64_t without_secret, unsynchronised;
 	uint64_t waiting;	/* now: what came on them waits for a secret, a record number, a boundary */
 	uint64_t gaps, gap_bytes;
-	uint64_t records, records_failed;
+	uint64_t records, records_failed; /* opened; given up */
+	uint64_t records_by_heads; /* of those opened: in part only, their tags not looked at */
 };
 
 struct streams;

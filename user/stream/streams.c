@@ -37,6 +37,11 @@ struct streams *streams_new(const struct stream_sink *sink, const struct stream_
 
 	if (!s)
 		return NULL;
+	s->shared.tls.pool = cipher_pool_new();
+	if (!s->shared.tls.pool) {
+		free(s);
+		return NULL;
+	}
 	s->sink = *sink;
 	s->shared.sink = &s->sink;
 	s->shared.connection_bytes = limits && limits->connection_bytes ?
@@ -81,6 +86,7 @@ void streams_free(struct streams *s)
 		free(search);
 	}
 	secrets_clear(&s->shared.secrets);
+	cipher_pool_free(s->shared.tls.pool);
 	OPENSSL_cleanse(&s->shared, sizeof(s->shared));
 	free(s);
 }

@@ -92,12 +92,13 @@ static void process_loss(struct tls *t, int side, const struct tls_item *item)
 	uint64_t mean = s->sealed ? s->sealed_bytes / s->sealed : 0;
 
 	handshake_clear(&s->messages, t->budget);
+	s->proven = 0;
 	if (item->kind == TLS_UNKNOWN)
-		tls_forget_number(s, item->bytes / MIN_RECORD + 2, mean ? item->bytes / mean : 0);
+		tls_forget_number(t, side, item->bytes / MIN_RECORD + 2, mean ? item->bytes / mean : 0);
 	else if (item->sealed && s->number_known && s->started)
 		s->number++;
 	else if (item->sealed)
-		tls_forget_number(s, 1, 1);
+		tls_forget_number(t, side, 1, 1);
 	if (item->kind == TLS_UNKNOWN || item->sealed)
 		s->handshake_done = true;
 	t->sink->lost(t->ctx, side, item->time_ns, item->bytes);
@@ -272,7 +273,8 @@ static void on_unknown(void *ctx, int side, uint64_t time_ns, uint64_t bytes)
 /* --- the door ----------------------------------------------------------------------------- */
 
 struct tls *tls_new(bool midstream, bool client_in, struct stream_info *info,
-		    struct budget *budget, uint8_t *scratch, const struct tls_sink *sink, void *ctx)
+		    struct budget *budget, struct tls_shared *shared, const struct tls_sink *sink,
+		    void *ctx)
 {
 	static const struct records_sink records_sink = { on_record, on_lost, on_unknown };
 	struct tls *t = calloc(1, sizeof(*t));
@@ -284,7 +286,8 @@ struct tls *tls_new(bool midstream, bool client_in, struct stream_info *info,
 	t->client_in = client_in;
 	t->info = info;
 	t->budget = budget;
-	t->scratch = scratch;
+	t->shared = shared;
+	t->trial.pool = shared->pool;
 	t->sink = sink;
 	t->ctx = ctx;
 	t->allowance = TRIAL_BURST;
@@ -306,9 +309,9 @@ void tls_free(struct tls *t)
 			free(pop(t, side));
 		records_clear(&s->records);
 		handshake_clear(&s->messages, t->budget);
-		cipher_clear(&s->handshake);
-		cipher_clear(&s->traffic);
-		cipher_clear(&s->later);
+		cipher_clear(t->shared->pool, &s->handshake);
+		cipher_clear(t->shared->pool, &s->traffic);
+		cipher_clear(t->shared->pool, &s->later);
 	}
 	trial_clear(&t->trial);
 	OPENSSL_cleanse(t, sizeof(*t));
@@ -345,7 +348,7 @@ void tls_bind(struct tls *t, const struct secret_set *secrets, uint64_t time_ns)
 
 static bool wants_keys(const struct tls *t)
 {
-	return !t->sides[0].traffic.ctx || !t->sides[1].traffic.ctx;
+	return !t->sides[0].traffic.suite || !t->sides[1].traffic.suite;
 }
 
 void tls_candidate(struct tls *t, const struct capture_candidate *c, uint64_t time_ns)

@@ -10,6 +10,7 @@
 #define DT_STREAM_TLS_H
 
 #include "stream/cipher.h"
+#include "stream/frames.h"
 #include "stream/handshake.h"
 #include "stream/records.h"
 #include "stream/secrets.h"
@@ -28,6 +29,12 @@ struct tls_sink {
 	/* Application data of one record. @tcp_end: position behind the record. */
 	void (*plain)(void *ctx, int side, uint64_t time_ns, uint64_t tcp_end,
 		      const uint8_t *data, size_t len);
+	/*
+	 * The same in parts, where the heads of frames are all that is wanted. False: nothing was
+	 * taken, and the record comes whole. May be NULL.
+	 */
+	bool (*heads)(void *ctx, int side, uint64_t time_ns, uint64_t tcp_end,
+		      struct derp_parts *parts);
 	/* Records that may have held application data were not read: so many bytes of TCP. */
 	void (*lost)(void *ctx, int side, uint64_t time_ns, uint64_t bytes);
 	/* A ClientHello was read: info->client_random names the secrets. */
@@ -40,6 +47,12 @@ struct tls_item;
 struct tls_probe {
 	unsigned int record;	/* which of them */
 	uint64_t step;		/* how far with it; see trial_record() */
+};
+
+/* What all connections share. */
+struct tls_shared {
+	struct cipher_pool *pool;
+	uint8_t scratch[TLS_MAX_RECORD]; /* room for a record */
 };
 
 struct tls_side {
@@ -60,6 +73,7 @@ struct tls_side {
 	struct tls_probe quick, wide;
 	uint64_t probed;	/* generation of the candidates that they are about */
 	unsigned int early_failures;
+	unsigned int proven;	/* records read since there was doubt of the keys, or the number */
 	uint64_t foreign;	/* waiting records that are not under @traffic */
 };
 
@@ -76,15 +90,16 @@ struct tls {
 	uint64_t allowance_time_ns;
 	unsigned int slow;	/* halvings of what is allowed, as guesses fail */
 	uint64_t opened, failed; /* records */
+	uint64_t by_heads;	/* of those that were opened */
 	struct budget *budget;
-	uint8_t *scratch;	/* room for a record, shared by all connections */
+	struct tls_shared *shared;
 	const struct tls_sink *sink;
 	void *ctx;
 };
 
-/* @scratch: TLS_MAX_RECORD bytes. */
 struct tls *tls_new(bool midstream, bool client_in, struct stream_info *info,
-		    struct budget *budget, uint8_t *scratch, const struct tls_sink *sink, void *ctx);
+		    struct budget *budget, struct tls_shared *shared, const struct tls_sink *sink,
+		    void *ctx);
 /* Wipes every key. */
 void tls_free(struct tls *t);
 

@@ -17,12 +17,13 @@ static bool opens(struct tls *t, struct cipher *c, uint64_t count, const struct 
 	uint64_t n;
 	uint8_t type;
 
-	for (n = 0; c->ctx && n < count && !fits && t->allowance; n++) {
+	for (n = 0; c->suite && n < count && !fits && t->allowance; n++) {
 		t->allowance--;
-		fits = cipher_open(c, n, item->record, item->record + WALK_HEADER_LEN,
-				   item->bytes - WALK_HEADER_LEN, t->scratch, &type) >= 0;
+		fits = cipher_open(t->shared->pool, c, n, item->record,
+				   item->record + WALK_HEADER_LEN, item->bytes - WALK_HEADER_LEN,
+				   t->shared->scratch, &type) >= 0;
 	}
-	cipher_clear(c);
+	cipher_clear(t->shared->pool, c);
 	return fits;
 }
 
@@ -102,7 +103,7 @@ bool tls_fits(struct tls *t, const struct secret_set *set)
 	const struct tls_item *items[2] = { first_record(t, 0), first_record(t, 1) };
 	int side;
 
-	if (t->sides[0].traffic.ctx || t->sides[1].traffic.ctx)
+	if (t->sides[0].traffic.suite || t->sides[1].traffic.suite)
 		return false;
 	for (side = 1; side >= 0; side--)
 		if (suite && suite->version == t->facts.version && items[side] &&
@@ -116,7 +117,7 @@ bool tls_fits(struct tls *t, const struct secret_set *set)
 
 static bool same(const struct cipher *keys, const struct secret *s)
 {
-	return keys->ctx && keys->suite->version == TLS_1_3 &&
+	return keys->suite && keys->suite->version == TLS_1_3 &&
 	       s->len == cipher_secret_len(keys->suite) &&
 	       !CRYPTO_memcmp(keys->secret, s->b, s->len);
 }

@@ -33,8 +33,14 @@ enum tls_outcome {
 /* Opens a sealed record, or learns that it cannot be. */
 enum tls_outcome tls_open(struct tls *t, int side, const struct tls_item *item);
 
+/*
+ * The same for one whose keys and number are known, of which the heads of frames are all that is
+ * wanted. False, with nothing done: it must be read whole.
+ */
+bool tls_open_heads(struct tls *t, int side, const struct tls_item *item);
+
 /* Between here and the next record @more may have passed, about @likely of them. */
-void tls_forget_number(struct tls_side *s, uint64_t more, uint64_t likely);
+void tls_forget_number(struct tls *t, int side, uint64_t more, uint64_t likely);
 
 /* Handshake bytes and alerts, sealed or not. */
 void tls_read_handshake(struct tls *t, int side, const uint8_t *data, size_t len);

@@ -23,11 +23,12 @@ static void on_message(void *ctx, int side, uint8_t type)
 		t->sink->hello(t->ctx);
 	} else if (type == HANDSHAKE_FINISHED) {
 		s->handshake_done = true;
-		cipher_clear(&s->handshake);
+		cipher_clear(t->shared->pool, &s->handshake);
 	} else if (type == HANDSHAKE_KEY_UPDATE && s->started &&
 		   s->traffic.suite->version == TLS_1_3) {
-		cipher_set_next(&s->traffic);
+		cipher_set_next(t->shared->pool, &s->traffic);
 		s->number = 0;
+		s->proven = 0;
 	}
 }
 
@@ -38,8 +39,11 @@ static void sink_lost(struct tls *t, int side, uint64_t time_ns, uint64_t bytes)
 
 /* --- numbers ------------------------------------------------------------------------------ */
 
-void tls_forget_number(struct tls_side *s, uint64_t more, uint64_t likely)
+void tls_forget_number(struct tls *t, int side, uint64_t more, uint64_t likely)
 {
+	struct tls_side *s = &t->sides[side];
+
+	s->proven = 0;
 	if (s->number_known) {
 		s->low = s->guess = s->high = s->number;
 		s->number_known = false;
@@ -53,7 +57,7 @@ void tls_forget_number(struct tls_side *s, uint64_t more, uint64_t likely)
 	if (s->guess < s->low)
 		s->guess = s->low;
 	s->step = 0;
-	cipher_clear(&s->later);
+	cipher_clear(t->shared->pool, &s->later);
 }
 
 /* The n-th guess, from the likely one outwards; false where all of them were made. */
@@ -76,8 +80,9 @@ static bool nth_guess(const struct tls_side *s, uint64_t n, uint64_t *number)
 static int open_with(struct tls *t, struct cipher *keys, uint64_t number,
 		     const struct tls_item *item, uint8_t *type)
 {
-	int n = cipher_open(keys, number, item->record, item->record + WALK_HEADER_LEN,
-			    item->bytes - WALK_HEADER_LEN, t->scratch, type);
+	int n = cipher_open(t->shared->pool, keys, number, item->record,
+			    item->record + WALK_HEADER_LEN, item->bytes - WALK_HEADER_LEN,
+			    t->shared->scratch, type);
 
 	if (n >= 0)
 		t->opened++;
@@ -121,15 +126,16 @@ static void opened_traffic(struct tls *t, int side, const struct tls_item *item,
 		handshake_clear(&s->messages, t->budget);
 	s->started = s->handshake_done = true;
 	s->number++;
+	s->proven++;
 	t->info->decrypted = true;
-	read_inner(t, side, item, type, t->scratch, len);
+	read_inner(t, side, item, type, t->shared->scratch, len);
 }
 
 /* This record is not read; the next ones may be. */
 static enum tls_outcome give_up(struct tls *t, int side, const struct tls_item *item)
 {
 	t->failed++;
-	tls_forget_number(&t->sides[side], 1, 1);
+	tls_forget_number(t, side, 1, 1);
 	sink_lost(t, side, item->time_ns, item->bytes);
 	return TLS_READ;
 }
@@ -143,16 +149,16 @@ static bool spend(struct tls *t)
 }
 
 /* The keys of try number s->step, and its record number. NULL: there are none. */
-static struct cipher *step_keys(struct tls_side *s, uint64_t span, uint64_t *number)
+static struct cipher *step_keys(struct tls *t, struct tls_side *s, uint64_t span, uint64_t *number)
 {
 	if (s->step < span) {
 		nth_guess(s, s->step, number);
 		return &s->traffic;
 	}
 	*number = s->step % span;
-	if (!s->later.ctx && cipher_set_traffic(&s->later, s->traffic.suite, s->traffic.secret))
+	if (!s->later.suite && cipher_set_traffic(&s->later, s->traffic.suite, s->traffic.secret))
 		return NULL;
-	if (!*number && cipher_set_next(&s->later))
+	if (!*number && cipher_set_next(t->shared->pool, &s->later))
 		return NULL;
 	return &s->later;
 }
@@ -173,18 +179,18 @@ static enum tls_outcome search_number(struct tls *t, int side, const struct tls_
 	for (; s->step < generations * span; s->step++) {
 		if (!spend(t))
 			return TLS_WAITS;
-		keys = step_keys(s, span, &number);
+		keys = step_keys(t, s, span, &number);
 		if (!keys)
 			break;
 		n = open_with(t, keys, number, item, &type);
 		if (n < 0)
 			continue;
 		if (keys == &s->later) {
-			cipher_clear(&s->traffic);
+			cipher_clear(t->shared->pool, &s->traffic);
 			s->traffic = s->later;
 			memset(&s->later, 0, sizeof(s->later));
 		}
-		cipher_clear(&s->later);
+		cipher_clear(t->shared->pool, &s->later);
 		s->number_known = true;
 		s->number = number;
 		t->slow = 0;
@@ -203,7 +209,7 @@ static const struct secret *bound_secret(const struct tls *t, enum secret_kind k
 
 static void set_from(struct cipher *c, const struct cipher_suite *suite, const struct secret *s)
 {
-	if (!c->ctx && s && s->len == cipher_secret_len(suite))
+	if (!c->suite && s && s->len == cipher_secret_len(suite))
 		cipher_set_traffic(c, suite, s->b);
 }
 
@@ -223,7 +229,7 @@ static void prepare(struct tls *t, int side)
 							SECRET_CLIENT_HANDSHAKE));
 		set_from(&s->traffic, suite, bound_secret(t, side ? SECRET_SERVER_TRAFFIC :
 								    SECRET_CLIENT_TRAFFIC));
-	} else if (master && !s->traffic.ctx) {
+	} else if (master && !s->traffic.suite) {
 		cipher_set_master(&s->traffic, suite, master->b, t->info->client_random,
 				  t->facts.server_random, side == TLS_SERVER);
 	}
@@ -255,8 +261,8 @@ static void take_found(struct tls *t, int side, struct trial_found *f, uint64_t 
 	s->number_known = true;
 	t->slow = 0;
 	t->info->tls_version = s->traffic.suite->version;
-	if (f->other.ctx) {
-		cipher_clear(&o->traffic);
+	if (f->other.suite) {
+		cipher_clear(t->shared->pool, &o->traffic);
 		o->traffic = f->other;
 		o->number_known = false;
 		o->started = o->handshake_done = o->changed = true;
@@ -267,7 +273,7 @@ static void take_found(struct tls *t, int side, struct trial_found *f, uint64_t 
 	}
 	s->started = s->handshake_done = s->changed = true;
 	OPENSSL_cleanse(f, sizeof(*f));
-	if (o->traffic.ctx)
+	if (o->traffic.suite)
 		trial_clear(&t->trial);
 }
 
@@ -295,7 +301,7 @@ static enum trial_result probe_record(struct tls *t, int side, struct tls_probe 
 		.body = item->record + WALK_HEADER_LEN, .len = item->bytes - WALK_HEADER_LEN,
 	};
 	enum trial_result result = trial_record(&t->trial, side, &r, quick, &p->step,
-						&t->allowance, t->scratch, found);
+						&t->allowance, t->shared->scratch, found);
 
 	if (result != TRIAL_NOTHING)
 		return result;
@@ -350,15 +356,15 @@ static enum tls_outcome open_early(struct tls *t, int side, const struct tls_ite
 	uint8_t type;
 	int n;
 
-	if (s->handshake.ctx && !s->handshake_done) {
+	if (s->handshake.suite && !s->handshake_done) {
 		n = open_with(t, &s->handshake, s->handshake_number, item, &type);
 		if (n >= 0) {
 			s->handshake_number++;
-			read_inner(t, side, item, type, t->scratch, (size_t)n);
+			read_inner(t, side, item, type, t->shared->scratch, (size_t)n);
 			return TLS_READ;
 		}
 	}
-	if (!s->traffic.ctx)
+	if (!s->traffic.suite)
 		return TLS_WAITS;
 	if (!s->number_known && s->high)
 		return search_number(t, side, item);
@@ -386,7 +392,7 @@ enum tls_outcome tls_open(struct tls *t, int side, const struct tls_item *item)
 
 	if (!s->started)
 		prepare(t, side);
-	if (!s->traffic.ctx && !s->handshake.ctx) {
+	if (!s->traffic.suite && !s->handshake.suite) {
 		outcome = search_keys(t, side, item);
 		if (outcome == TLS_WAITS)
 			return TLS_WAITS;
@@ -395,15 +401,17 @@ enum tls_outcome tls_open(struct tls *t, int side, const struct tls_item *item)
 		s->foreign--;
 		return TLS_READ;
 	}
-	if (s->traffic.ctx && s->traffic.suite->version == TLS_1_3 && !s->started)
+	if (s->traffic.suite && s->traffic.suite->version == TLS_1_3 && !s->started)
 		return open_early(t, side, item);
-	if (!s->traffic.ctx)
-		return s->handshake.ctx ? open_early(t, side, item) : TLS_WAITS;
+	if (!s->traffic.suite)
+		return s->handshake.suite ? open_early(t, side, item) : TLS_WAITS;
 	if (!s->number_known)
 		return search_number(t, side, item);
+	if (tls_open_heads(t, side, item))
+		return TLS_READ;
 	n = open_with(t, &s->traffic, s->number, item, &type);
 	if (n < 0) {
-		tls_forget_number(s, 1, 0);
+		tls_forget_number(t, side, 1, 0);
 		return search_number(t, side, item);
 	}
 	opened_traffic(t, side, item, type, (size_t)n);

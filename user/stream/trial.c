@@ -23,8 +23,8 @@ static struct trial_variant *new_variant(struct trial *t)
 
 static void remove_variant(struct trial *t, unsigned int i)
 {
-	cipher_clear(&t->variants[i].cipher[0]);
-	cipher_clear(&t->variants[i].cipher[1]);
+	cipher_clear(t->pool, &t->variants[i].cipher[0]);
+	cipher_clear(t->pool, &t->variants[i].cipher[1]);
 	t->count--;
 	memmove(&t->variants[i], &t->variants[i + 1], (t->count - i) * sizeof(*t->variants));
 	memset(&t->variants[t->count], 0, sizeof(*t->variants));
@@ -68,7 +68,7 @@ static int add_master(struct trial *t, const struct capture_candidate *c,
 		v->base[side] = (int64_t)(c->seq - counted[side]);
 	}
 	if (err) {
-		cipher_clear(&v->cipher[0]);
+		cipher_clear(t->pool, &v->cipher[0]);
 		return err;
 	}
 	memcpy(v->cipher[0].secret, c->secret, 48);
@@ -151,10 +151,11 @@ static int64_t spread(uint64_t round)
 	return (int64_t)(round - TRIAL_BELOW);
 }
 
-static bool try_variant(struct trial_variant *v, int side, const struct trial_record *r,
-			uint64_t round, uint64_t *allowance, uint8_t *scratch, uint64_t *number)
+static bool try_variant(struct cipher_pool *pool, struct trial_variant *v, int side,
+			const struct trial_record *r, uint64_t round, uint64_t *allowance,
+			uint8_t *scratch, uint64_t *number)
 {
-	bool master = v->cipher[1].ctx != NULL;
+	bool master = v->cipher[1].suite != NULL;
 	int64_t n = v->base[side] + (int64_t)r->index + spread(round);
 	uint8_t type;
 
@@ -163,8 +164,8 @@ static bool try_variant(struct trial_variant *v, int side, const struct trial_re
 	if (!v->either && v->side != side)
 		return false;
 	--*allowance;
-	if (cipher_open(&v->cipher[master ? side : 0], (uint64_t)n, r->header, r->body, r->len,
-			scratch, &type) < 0)
+	if (cipher_open(pool, &v->cipher[master ? side : 0], (uint64_t)n, r->header, r->body,
+			r->len, scratch, &type) < 0)
 		return false;
 	*number = (uint64_t)n;
 	return true;
@@ -173,7 +174,7 @@ static bool try_variant(struct trial_variant *v, int side, const struct trial_re
 static void take_variant(struct trial *t, unsigned int i, int side, struct trial_found *found)
 {
 	struct trial_variant *v = &t->variants[i];
-	bool master = v->cipher[1].ctx != NULL;
+	bool master = v->cipher[1].suite != NULL;
 
 	found->keys = v->cipher[master ? side : 0];
 	memset(&found->other, 0, sizeof(found->other));
@@ -200,8 +201,8 @@ enum trial_result trial_record(struct trial *t, int side, const struct trial_rec
 		if (!*allowance)
 			return TRIAL_LATER;
 		i = (unsigned int)(*step % t->count);
-		if (try_variant(&t->variants[i], side, r, *step / t->count, allowance, scratch,
-				&found->number)) {
+		if (try_variant(t->pool, &t->variants[i], side, r, *step / t->count, allowance,
+				scratch, &found->number)) {
 			take_variant(t, i, side, found);
 			return TRIAL_FOUND;
 		}
@@ -223,8 +224,8 @@ void trial_clear(struct trial *t)
 	unsigned int i;
 
 	for (i = 0; i < t->count; i++) {
-		cipher_clear(&t->variants[i].cipher[0]);
-		cipher_clear(&t->variants[i].cipher[1]);
+		cipher_clear(t->pool, &t->variants[i].cipher[0]);
+		cipher_clear(t->pool, &t->variants[i].cipher[1]);
 	}
 	free(t->variants);
 	t->variants = NULL;

@@ -38,6 +38,7 @@ struct trial_variant {
 };
 
 struct trial {
+	struct cipher_pool *pool;
 	struct trial_variant *variants;	/* NULL: none */
 	unsigned int count;
 	uint64_t generation;	/* changes as candidates come and go: steps begin anew */
