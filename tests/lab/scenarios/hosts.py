@@ -153,7 +153,8 @@ class Wire:
                 continue
             tcp = data[(data[0] & 15) * 4:struct.unpack("!H", data[2:4])[0]]
             sport, dport, seq, ack = struct.unpack("!HHII", tcp[:12])
-            if dport == self.relay.port:
+            # Ours are heard too: they have no options.
+            if dport == self.relay.port and tcp[12] >> 4 > 5:
                 self.flows[sport] = seq + len(tcp) - (tcp[12] >> 4) * 4 + (tcp[13] >> 1 & 1), ack
 
     def forge(self, payload):
@@ -166,7 +167,7 @@ class Wire:
         return 3 * len(self.flows)
 
 
-@scenario(long=True, timeout=90)
+@scenario(timeout=90)
 def test_forged_segments():
     """Segments that TCP throws away, in the middle of plain DERP: they look like packets sent, and are none."""
     with Lab("forged") as lab:
@@ -187,7 +188,7 @@ def test_forged_segments():
             forged += sum(w.forge(frame * 5) for w in wires)
             peers.load.command("stats", "pairs=0", "peers=0")
             peers.load.wait_event("stats")
-            time.sleep(0.05)
+            time.sleep(0.005)
         peers.quiet()
         truth = peers.truth()
         assert lost_where(truth) == 0, [r.counters().since(before[r.name]).dropped() for r in relays]
