@@ -35,6 +35,11 @@ def since(blocks, seconds):
             if kind != PACKET or time_of(b) - first >= seconds * 1000000]
 
 
+def holding(blocks, *words):
+    """Without the packets that hold none of these bytes."""
+    return [(kind, b) for kind, b in blocks if kind != PACKET or any(w in b for w in words)]
+
+
 def secrets(text):
     """A block of TLS key log lines."""
     body = text + b"\0" * (-len(text) % 4)

@@ -7,6 +7,7 @@ each other.
 """
 import json
 import os
+import socket
 import subprocess
 import tempfile
 
@@ -125,3 +126,26 @@ def test_mesh_not_decrypted():
         r, _ = report(f"{d}/late.pcapng", code=0)
         check(r, "meshed-tls.pcapng")
         assert {k["state"] for k in r["links"]} == {"unknown"}, r["links"]
+
+
+def test_several():
+    """Of two hosts, each with its own capture: one report, and one file in order of time, whoever is named first."""
+    whole = blocks.read(capture("meshed-tls.pcapng"))
+    with tempfile.TemporaryDirectory() as d:
+        hosts = []
+        for n in (1, 2):
+            hosts.append(f"{d}/host{n}.pcapng")
+            ends = socket.inet_pton(socket.AF_INET6, f"fd77::{n}"), socket.inet_aton(f"10.77.0.{n}")
+            blocks.write(hosts[-1], blocks.holding(whole, *ends))
+        for files in (hosts, hosts[::-1]):
+            r, said = report(*files, code=0)
+            check(r, "meshed-tls.pcapng")
+            assert not said and [k["state"] for k in r["links"]] == ["up", "up"], (said, r["links"])
+            for args in ([], ["--with-secrets"]):
+                derptrace("pcap", *args, "-o", f"{d}/both.pcapng", *files, code=0)
+                times = [blocks.time_of(b) for kind, b in blocks.read(f"{d}/both.pcapng") if kind == blocks.PACKET]
+                assert times == sorted(times)
+                r, said = report(f"{d}/both.pcapng", code=0)
+                check(r, "meshed-tls.pcapng")
+                assert not said, said
+                os.remove(f"{d}/both.pcapng")

@@ -252,6 +252,13 @@ struct capture_ops {
 	 * relay that was asked for by pid is gone); -errno when it cannot go on.
 	 */
 	int (*run)(struct capture *c, const struct capture_sink *sink);
+	/*
+	 * A file: when that happened which run() hands over next (its end comes with the last packet);
+	 * and a run() that stops before @until_ns, if not earlier. So several files are told in order of
+	 * time. NULL where it is no file.
+	 */
+	uint64_t (*next_ns)(struct capture *c);
+	int (*run_until)(struct capture *c, const struct capture_sink *sink, uint64_t until_ns);
 	/* Ask every socket, look for new and ended relays; call 10 times a second. Ends in TICK. */
 	int (*tick)(struct capture *c, const struct capture_sink *sink);
 	/* Search the node's memory again: secrets and peers of connections that lack them. */

@@ -33,6 +33,8 @@ struct pcap_capture {
 	char *path;
 	uint64_t packets;	/* that the first pass could read */
 	uint64_t done;		/* of them, by the current pass */
+	struct pcap_segment next; /* second pass: what is told next, with @ahead 1 */
+	int ahead;		/* what next_segment() said; 1 before the first */
 	uint64_t cut, fragments, unreadable, bad_frames;
 	int unreadable_type;
 	bool begun, damaged;
@@ -260,29 +262,51 @@ static int file_fd(struct capture *c)
 	return -1;
 }
 
-static int file_run(struct capture *c, const struct capture_sink *sink)
+static void tell_next(struct pcap_capture *p, const struct capture_sink *sink)
+{
+	if (p->next.frame)
+		pcap_tell_frame(&p->teller, &p->next, sink);
+	else
+		pcap_tell_segment(&p->teller, &p->next, sink);
+	p->ahead = next_segment(p, true, &p->next);
+}
+
+static void begin(struct pcap_capture *p, const struct capture_sink *sink)
+{
+	pcap_tell_begin(&p->teller, p->teller.now_ns, sink);
+	p->ahead = next_segment(p, true, &p->next);
+	p->begun = true;
+}
+
+static uint64_t file_next_ns(struct capture *c)
 {
 	struct pcap_capture *p = (struct pcap_capture *)c;
-	uint64_t until_ns = p->teller.now_ns + RUN_NS;
-	struct pcap_segment s;
-	int i, n = 1;
+
+	return p->begun && p->ahead == 1 ? p->next.time_ns : p->teller.now_ns;
+}
+
+static int file_run_until(struct capture *c, const struct capture_sink *sink, uint64_t until_ns)
+{
+	struct pcap_capture *p = (struct pcap_capture *)c;
+	uint64_t run_ns = p->teller.now_ns + RUN_NS;
+	int i;
 
 	if (!p->begun)
-		pcap_tell_begin(&p->teller, p->teller.now_ns, sink);
-	p->begun = true;
-	for (i = 0; i < RUN_SEGMENTS && n == 1 && p->teller.now_ns < until_ns; i++) {
-		n = next_segment(p, true, &s);
-		if (n == 1 && s.frame)
-			pcap_tell_frame(&p->teller, &s, sink);
-		else if (n == 1)
-			pcap_tell_segment(&p->teller, &s, sink);
-	}
-	if (n == 1)
+		begin(p, sink);
+	for (i = 0; i < RUN_SEGMENTS && p->ahead == 1 && p->next.time_ns < until_ns &&
+		    p->teller.now_ns < run_ns; i++)
+		tell_next(p, sink);
+	if (p->ahead == 1)
 		return 0;
 	pcap_tell_end(&p->teller, sink);
-	if (n)
+	if (p->ahead)
 		pcap_complain(&p->complaints, "%s: it has changed while it was read", p->path);
 	return p->complaints.text ? -EBADMSG : -ENODATA;
+}
+
+static int file_run(struct capture *c, const struct capture_sink *sink)
+{
+	return file_run_until(c, sink, UINT64_MAX);
 }
 
 static int file_tick(struct capture *c, const struct capture_sink *sink)
@@ -317,6 +341,7 @@ struct capture *capture_file_open(const char *path, const char *keylog, struct c
 {
 	static const struct capture_ops ops = {
 		.fd = file_fd, .run = file_run, .tick = file_tick,
+		.next_ns = file_next_ns, .run_until = file_run_until,
 		.complaints = file_complaints, .close = file_close,
 	};
 	struct pcap_capture *p = calloc(1, sizeof(*p));

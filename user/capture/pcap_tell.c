@@ -408,11 +408,8 @@ void pcap_tell_begin(struct pcap_teller *t, uint64_t time_ns, const struct captu
 	sink->event(sink->ctx, &e);
 }
 
-/* No time passes after the last packet; what was seen is joined all the same. */
+/* No time passes after the last packet; what waits is tried all the same. */
 void pcap_tell_end(struct pcap_teller *t, const struct capture_sink *sink)
 {
-	int i;
-
-	for (i = 0; i < 3; i++)
-		tick(t, t->now_ns, sink);
+	tick(t, t->now_ns, sink);
 }

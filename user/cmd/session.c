@@ -334,25 +334,65 @@ static bool all_ended(const struct session *s)
 	return true;
 }
 
-/* To its end, or until a signal; told as it goes, so that what is kept meanwhile stays small. */
-static void run_file(struct session *s, struct session_source *source)
+/* The file whose turn it is, and in *until_ns the next one's; NULL: all have ended. */
+static struct session_source *earliest_file(struct session *s, uint64_t *until_ns)
 {
-	while (!source->ended && !s->end) {
-		run_source(s, source);
-		if (!source->ended)
-			snapshot_one(s, source, false);
-		take_signal(s);
+	struct session_source *first = NULL;
+	uint64_t first_ns = UINT64_MAX, next_ns;
+	int i;
+
+	*until_ns = UINT64_MAX;
+	for (i = 0; i < s->source_count; i++) {
+		struct session_source *source = &s->sources[i];
+
+		if (!source->tracer || is_live(source) || source->ended)
+			continue;
+		next_ns = tracer_next_ns(source->tracer);
+		if (first && next_ns >= first_ns) {
+			if (next_ns < *until_ns)
+				*until_ns = next_ns;
+			continue;
+		}
+		*until_ns = first ? first_ns : UINT64_MAX;
+		first = source;
+		first_ns = next_ns;
 	}
+	/* Two of one time: each tells something when it is its turn. */
+	if (*until_ns <= first_ns)
+		*until_ns = first_ns + 1;
+	return first;
 }
 
-/* A file is read to its end before anything else is waited for. */
-static void run_files(struct session *s)
+static void snapshot_files(struct session *s)
 {
 	int i;
 
-	for (i = 0; i < s->source_count && !s->end; i++) {
-		if (s->sources[i].tracer && !is_live(&s->sources[i]))
-			run_file(s, &s->sources[i]);
+	for (i = 0; i < s->source_count; i++) {
+		if (s->sources[i].tracer && !is_live(&s->sources[i]) && !s->sources[i].ended)
+			snapshot_one(s, &s->sources[i], false);
+	}
+}
+
+/*
+ * Files are read to their ends, or until a signal, before anything else is waited for: all at once,
+ * in order of time. They are told as they go, so that what is kept meanwhile stays small.
+ */
+static void run_files(struct session *s)
+{
+	uint64_t until_ns, now_ns, told_ns = 0;
+	struct session_source *source;
+	int err;
+
+	while (!s->end && (source = earliest_file(s, &until_ns))) {
+		err = tracer_run_until(source->tracer, until_ns);
+		if (err)
+			source_ended(s, source, err);
+		now_ns = err ? told_ns : tracer_next_ns(source->tracer);
+		if (now_ns >= told_ns + SNAPSHOT_NS) {
+			told_ns = now_ns;
+			snapshot_files(s);
+		}
+		take_signal(s);
 	}
 }
 
@@ -407,6 +447,16 @@ static bool has_older(const struct session *s, uint64_t before_ns)
 	return false;
 }
 
+static void tick_live(struct session *s)
+{
+	int i;
+
+	for (i = 0; i < s->source_count; i++) {
+		if (is_live(&s->sources[i]) && !s->sources[i].ended)
+			tracer_tick(s->sources[i].tracer);
+	}
+}
+
 /*
  * What stands in rings and sockets is told, and joined, before the last snapshot; and the trace goes
  * on for the moment that it takes until the fate of what was in flight at its end is known.
@@ -414,15 +464,11 @@ static bool has_older(const struct session *s, uint64_t before_ns)
 static void finish(struct session *s)
 {
 	uint64_t end_ns = clock_now_ns();
-	int i, pass;
 
-	for (pass = 0; pass < 3 || (has_older(s, end_ns) && clock_now_ns() < end_ns + SETTLE_NS); pass++) {
-		if (pass >= 3)
-			poll(NULL, 0, TICK_NS / NSEC_PER_MSEC);
-		for (i = 0; i < s->source_count; i++) {
-			if (is_live(&s->sources[i]) && !s->sources[i].ended)
-				tracer_tick(s->sources[i].tracer);
-		}
+	tick_live(s);
+	while (has_older(s, end_ns) && clock_now_ns() < end_ns + SETTLE_NS) {
+		poll(NULL, 0, TICK_NS / NSEC_PER_MSEC);
+		tick_live(s);
 	}
 	snapshot(s, true);
 	wait_for_pipes(s);

@@ -251,6 +251,18 @@ int tracer_run(struct tracer *t)
 	return t->capture->ops->run(t->capture, &sink);
 }
 
+uint64_t tracer_next_ns(struct tracer *t)
+{
+	return t->capture->ops->next_ns(t->capture);
+}
+
+int tracer_run_until(struct tracer *t, uint64_t until_ns)
+{
+	const struct capture_sink sink = { t, on_event };
+
+	return t->capture->ops->run_until(t->capture, &sink, until_ns);
+}
+
 const char *tracer_complaints(struct tracer *t)
 {
 	return t->capture->ops->complaints ? t->capture->ops->complaints(t->capture) : NULL;
@@ -357,6 +369,8 @@ int tracer_snapshot(struct tracer *t, bool final, const struct record_sink *sink
 		n = &t->nodes[i];
 		if (!n->ledger)
 			continue;
+		if (final)
+			ledger_end(n->ledger, now_ns);
 		err = ledger_snapshot(n->ledger, now_ns, all, sink);
 		if (err)
 			return err;

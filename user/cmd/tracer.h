@@ -37,6 +37,9 @@ void tracer_free(struct tracer *t);
 int tracer_fd(struct tracer *t);
 /* 0, -ENODATA at the source's end, -errno. */
 int tracer_run(struct tracer *t);
+/* A file's: see capture.h. */
+uint64_t tracer_next_ns(struct tracer *t);
+int tracer_run_until(struct tracer *t, uint64_t until_ns);
 /* What the source could not read, once it has ended; see capture.h. NULL: nothing. */
 const char *tracer_complaints(struct tracer *t);
 int tracer_tick(struct tracer *t);
