@@ -279,6 +279,18 @@ static void test_secrets(void **state)
 	assert_ptr_equal(b.set, set);
 	secrets_leave(&t, &b);
 	assert_null(t.sets);
+	/* A file's: both ends of its connection may be in there. */
+	set = secrets_add(&t, 0, &s);
+	assert_int_equal(secrets_join(&t, s.random, &a), 0);
+	assert_ptr_equal(secrets_unbound(&t, 6, 0), set);
+	secrets_leave(&t, &a);
+	assert_ptr_equal(secrets_unbound(&t, 6, 0), set);
+	assert_int_equal(secrets_join(&t, s.random, &a), 0);
+	assert_int_equal(secrets_join(&t, s.random, &b), 0);
+	assert_null(secrets_unbound(&t, 6, 0));
+	secrets_leave(&t, &a);
+	secrets_leave(&t, &b);
+	assert_null(t.sets);
 	s.label = "EXPORTER_SECRET";
 	assert_null(secrets_add(&t, 5, &s));
 	s.label = "CLIENT_RANDOM";

@@ -104,7 +104,8 @@ int secrets_join(struct secrets *t, const uint8_t random[static 32], struct secr
 	user->set = get_set(t, random);
 	if (!user->set)
 		return -ENOMEM;
-	unlist(t, user->set);
+	if (user->set->node || user->set->users)
+		unlist(t, user->set);
 	DL_APPEND(user->set->users, user);
 	return 0;
 }
@@ -117,7 +118,7 @@ void secrets_leave(struct secrets *t, struct secret_user *user)
 		return;
 	DL_DELETE(set->users, user);
 	user->set = NULL;
-	if (!set->users)
+	if (!set->users && !set->listed)
 		remove_set(t, set);
 }
 

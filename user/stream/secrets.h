@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * TLS secrets by client random: those that were told, and the connections that wait for them, in
- * whatever order they come. A set is wiped with its last connection.
+ * whatever order they come. A set is wiped with its last connection; one that no node told is a file's,
+ * in which both ends of a connection may be seen: it is wiped with the second, or when all are.
  */
 #ifndef DT_STREAM_SECRETS_H
 #define DT_STREAM_SECRETS_H
@@ -44,7 +45,7 @@ struct secret_set {
 
 struct secrets {
 	struct secret_set *sets;	/* oldest first */
-	struct secret_set *unbound;	/* told, and joined by none: by serial number */
+	struct secret_set *unbound;	/* told, and may yet be somebody's: by serial number */
 	uint64_t serial;
 };
 
@@ -56,8 +57,8 @@ int secrets_join(struct secrets *t, const uint8_t random[static 32], struct secr
 void secrets_leave(struct secrets *t, struct secret_user *user);
 
 /*
- * The oldest set of @node that came after serial number @after and that no connection has joined;
- * NULL: none.
+ * The oldest set of @node that came after serial number @after and that no connection has joined (a
+ * file's: no second one); NULL: none.
  */
 struct secret_set *secrets_unbound(struct secrets *t, uint32_t node, uint64_t after);
 /* The same from the newest back: the one before @newer (NULL: the newest of all). */
