@@ -264,6 +264,17 @@ static void test_fin_has_no_place(void **state)
 	reassemble_settle(&l.r, 104, true, 1);
 	expect(&l, "abc");
 	teardown(&l);
+	/* The reset behind it, of a process that was killed: nothing was missed in between. */
+	setup(&l, CAPTURE_OUT, 100);
+	segment(&l, 100, "abc", NULL);
+	fin.dir = CAPTURE_OUT;
+	reassemble_segment(&l.r, &fin, 1, NULL);
+	segment(&l, 104, "", NULL);
+	reassemble_settle(&l.r, 104, false, 1);
+	reassemble_end(&l.r, 1);
+	expect(&l, "abc");
+	assert_int_equal(l.got.gap_bytes, 0);
+	teardown(&l);
 }
 
 static void test_out_once(void **state)

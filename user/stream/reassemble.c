@@ -281,9 +281,14 @@ static void segment_out(struct reassemble *r, int64_t pos, const struct capture_
 			uint64_t time_ns)
 {
 	const struct arrival by = { .time_ns = time_ns };
-	int64_t end = pos + (int64_t)seg->captured, wire_end = pos + (int64_t)seg->len;
+	int64_t end, wire_end;
 	uint64_t from = r->next;
 
+	/* What comes behind the FIN, which counts one and is no byte. */
+	if (r->has_fin && pos == (int64_t)r->fin + 1)
+		pos--;
+	end = pos + (int64_t)seg->captured;
+	wire_end = pos + (int64_t)seg->len;
 	if (seg->flags & CAPTURE_FIN) {
 		r->has_fin = true;
 		r->fin = (uint64_t)wire_end;
