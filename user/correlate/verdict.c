@@ -1,13 +1,17 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Findings: one per (class, node, link, reason). Losses are charged to them, and what may have been
- * lost besides is spread over them, so that they add up to the pairs' books.
+ * Findings: one per (class, node, link, reason). Losses are charged to them, so that they add up to
+ * the pairs' books; what may have been lost besides stands in the maximum of each that it may belong to.
  */
 #include "correlate/analysis.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "derp.h"
+
+#define MIN_PACKET_BYTES (DERP_HEADER_LEN + DERP_KEY_LEN + 1)	/* on the wire, of one that enters */
 
 /* The table of classes, in the schema's order. Codes are stable: a new class gets a new one. */
 static const struct class {
@@ -170,15 +174,74 @@ static int untraced_charge(struct analysis *a, const struct edge *e, const struc
 	return 0;
 }
 
+static uint64_t pair_maybe(const struct analysis *a, uint32_t pair)
+{
+	return a->sums[pair].untraced - a->sums[pair].untraced_node;
+}
+
+/* Bytes that came in at the finding's node and were not read: so many packets are in no book. */
+static uint64_t missed_packets(const struct analysis *a, const struct finding *f)
+{
+	const struct life *life = a->nodes[f->node].life;
+	uint64_t packets = 0;
+	size_t i;
+
+	for (i = 0; i < life->conn_count; i++) {
+		const struct conn *conn = life->conns[i];
+
+		if (conn->rec.dialled || (f->hop == HOP_MESH_IN && conn->rec.kind == CONN_CLIENT))
+			continue;
+		if (f->src && conn->rec.kind == CONN_CLIENT && conn->peer && conn->peer != f->src)
+			continue;
+		packets += conn->rec.in_missed / MIN_PACKET_BYTES;
+	}
+	return packets;
+}
+
+/*
+ * The tracer could not keep up at the finding's node: what it is about may have happened to all that
+ * was not followed there, of its source and destination, and to what was not seen at all.
+ */
+static uint64_t starved_maybe(const struct analysis *a, uint32_t finding)
+{
+	const struct finding *f = &a->findings[finding];
+	uint64_t maybe = missed_packets(a, f);
+	size_t i;
+
+	for (i = 0; i < a->place_count; i++) {
+		const struct place *p = &a->places[i];
+		const struct pair_ends *ends = &a->c->pairs[p->pair];
+
+		if (p->node != f->node || (f->src && ends->src && ends->src != f->src) ||
+		    (f->dst && ends->dst && ends->dst != f->dst) ||
+		    table_find(&a->share_index, (uint64_t)finding << 32 | p->pair))
+			continue;
+		maybe += p->row->books.untraced;
+	}
+	return maybe;
+}
+
+static bool was_starved(const struct analysis *a, uint32_t node)
+{
+	return a->nodes[node].life && a->c->agents[a->nodes[node].agent].info.segments_lost;
+}
+
+/* Each finding's own: of one packet that may be lost several may have it. */
 int finding_uncertain(struct analysis *a)
 {
 	size_t i, j;
 
-	for (i = 0; i < a->c->pair_count; i++) {
-		const struct pair_sum *p = &a->sums[i];
+	for (i = 0; i < a->share_count; i++) {
+		struct finding *f = &a->findings[a->shares[i].finding];
 
-		if (p->worst != NONE)
-			a->findings[p->worst].maybe += p->untraced - p->untraced_node;
+		if (f->count)
+			f->maybe += pair_maybe(a, a->shares[i].pair);
+	}
+	for (i = 0; i < a->finding_count; i++) {
+		struct finding *f = &a->findings[i];
+
+		if (f->count && f->node != NONE && was_starved(a, f->node))
+			f->maybe += starved_maybe(a, i);
 	}
 	for (i = 0; i < a->edge_count; i++) {
 		const struct edge *e = &a->edges[i];

@@ -214,8 +214,11 @@ void ledger_gap(struct ledger *l, const struct stream_gap *g)
 		if (g->dir == CAPTURE_IN && c->kind == CONN_MESH_OUT)
 			ledger_conn_unsure(l, c);
 	}
-	if (g->dir != CAPTURE_OUT)
+	if (g->dir == CAPTURE_IN) {
+		c->in_gap = g->begins;
+		c->in_missed += g->begins ? 0 : g->bytes;
 		return;
+	}
 	c->out_gap = g->begins;
 	if (!g->begins && g->time_ns > c->out_from_ns)
 		c->out_from_ns = g->time_ns;

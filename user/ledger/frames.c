@@ -207,6 +207,7 @@ static void note_frame(struct ledger *l, struct conn *c, const struct stream_fra
 	c->dirty = true;
 	if (f->dir == CAPTURE_IN) {
 		c->last_type_in = f->type;
+		c->in_told = f->tcp_end;
 		return;
 	}
 	c->last_type_out = f->type;
@@ -235,7 +236,9 @@ void ledger_run(struct ledger *l, const struct stream_run *r)
 	c->dirty = true;
 	c->steps |= STEP_PACKET;
 	*(in ? &c->last_type_in : &c->last_type_out) = r->type;
-	if (!in)
+	if (in)
+		c->in_told = r->tcp_end;
+	else
 		note_told(c, r->tcp_end);
 	own = peer_ref(ledger_conn_peer(l, c));
 	far = ledger_peer_get(l, &r->key);

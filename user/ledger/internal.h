@@ -118,6 +118,8 @@ struct conn {
 	uint64_t left_entered_ns[CLASSES]; /* latest entry of those that left here */
 	uint64_t tick_sent, tick_acked;
 	uint64_t gaps[2];	/* by direction */
+	bool in_gap;
+	uint64_t in_told, in_missed; /* position behind the last frame told; bytes in gaps that have ended */
 	bool unsure;	/* dialled: presence may have been missed */
 
 	/* the way in: what the relay has done */

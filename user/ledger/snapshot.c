@@ -95,6 +95,9 @@ static void fill_tcp(const struct conn *c, struct record_conn *t)
 	t->max_unacked_segment = c->max_unacked_segment;
 	t->in_bytes = c->in_arrived;
 	t->out_bytes = c->out_sent;
+	t->in_missed = c->in_missed;
+	if (c->in_gap && c->in_arrived > c->in_told)
+		t->in_missed += c->in_arrived - c->in_told;
 	t->last_in_ns = c->last_in_ns;
 	t->last_out_ns = c->last_out_ns;
 }

@@ -19,7 +19,8 @@
 	X(tls_alert) X(tls_alert_out) X(tls_alert_hidden) X(tls_alert_hidden_out) X(tag) \
 	X(last_in_ns) X(last_out_ns) X(preferred_ns) X(unread) X(notsent) X(unacked) X(rtt_us) \
 	X(retransmits) X(snd_wnd) X(unacked_since_ns) X(blocked_ns) X(max_unacked_segment) \
-	X(in_bytes) X(out_bytes) X(forwards) X(forward_bytes) X(forwards_acked) X(derp_off) X(gaps)
+	X(in_bytes) X(out_bytes) X(forwards) X(forward_bytes) X(forwards_acked) X(derp_off) X(gaps) \
+	X(in_missed)
 #define CONN_STRINGS(X) X(sni) X(host) X(cert_name) X(ideal_node)
 #define CONN_KEYS(X) X(peer)
 

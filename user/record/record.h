@@ -116,6 +116,7 @@ struct record_conn {
 	uint64_t blocked_ns;		/* time, in all, during which notsent > 0 */
 	uint32_t max_unacked_segment;	/* bytes of the segment that is being retransmitted; 0: none */
 	uint64_t in_bytes, out_bytes;	/* TCP payload */
+	uint64_t in_missed;		/* of in_bytes: passed unread, since it was first seen */
 	/* ForwardPacket frames on a mesh connection: sent (MESH_OUT), arrived (MESH_IN) */
 	uint64_t forwards, forward_bytes;
 	uint64_t forwards_acked;	/* MESH_OUT: of them, acknowledged by TCP */

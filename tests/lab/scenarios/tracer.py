@@ -53,7 +53,9 @@ def test_starved():
             assert report["tracer"]["segments_lost"] > 0 < untraced, (report["tracer"], report["nodes"])
             intervals_hold(report, truth)
             for v in report["verdicts"]:
-                assert v["class"] == "peer-absent" and v["dst"] == NOBODY and v["count"]["min"] <= 1000, v
+                assert v["class"] == "peer-absent" and v["dst"] == NOBODY, v
+                # Most of them were never seen: they are in no pair's books, but may be of these.
+                assert v["count"]["min"] <= 1000 <= v["count"]["max"], v
             print("measured: entered", [n["entered"] for n in report["nodes"]], "untraced", untraced, report["tracer"])
 
 
