@@ -20,6 +20,7 @@ struct report_cmd {
 	enum report_form form;
 	bool follow, once_shown, terminal;
 	uint64_t rows;
+	uint64_t start_ns;		/* of the window, as it was shown first */
 	int write_error;
 };
 
@@ -67,7 +68,7 @@ static const struct verb verb = {
 	.take = take,
 };
 
-static int show(struct report_cmd *cmd, const struct report *r, bool following)
+static int show(struct report_cmd *cmd, struct report *r, bool following)
 {
 	struct view_text_options text = {
 		.colour = cmd->terminal && !getenv("NO_COLOR"),
@@ -76,6 +77,10 @@ static int show(struct report_cmd *cmd, const struct report *r, bool following)
 	};
 	int err;
 
+	/* Another host's clock is known better later; the window's start is one moment all the same. */
+	if (!cmd->start_ns)
+		cmd->start_ns = r->start_ns;
+	r->start_ns = cmd->start_ns;
 	switch (cmd->form) {
 	case FORM_JSON:
 		err = view_json(r, stdout, cmd->follow);
@@ -99,6 +104,9 @@ static int interval(void *ctx, uint64_t now_ns)
 	(void)now_ns;
 	/* A person sees the first table at once; a program asked for one report. */
 	if (!cmd->follow && (cmd->once_shown || !cmd->terminal || cmd->form != FORM_TEXT))
+		return 0;
+	/* One start for all lines: that of all sources. A person may see what is there so far. */
+	if (cmd->form == FORM_JSON && !session_is_whole())
 		return 0;
 	cmd->once_shown = true;
 	if (correlate_report(cmd->findings.correlate, &r))

@@ -27,6 +27,8 @@ struct session_source {
 	const char *name;
 	struct tracer *tracer;		/* live, or a capture file */
 	struct record_reader *reader;	/* records */
+	const struct record_sink *sink;	/* of the reader's records */
+	bool told;			/* the reader's window has begun */
 	bool ended;
 };
 
@@ -42,11 +44,16 @@ struct session {
 	uint64_t next_snapshot_ns, next_interval_ns;
 };
 
-static bool had_source;
+static bool had_source, is_whole;
 
 bool session_had_source(void)
 {
 	return had_source;
+}
+
+bool session_is_whole(void)
+{
+	return is_whole;
 }
 
 static void complain(struct session *s, const char *what)
@@ -105,10 +112,20 @@ static void open_live(struct session *s, struct session_source *source)
 		open_tracer(s, source, capture);
 }
 
+static int on_record(void *ctx, const struct record *r)
+{
+	struct session_source *source = ctx;
+
+	if (r->type == RECORD_AGENT && (r->agent_info.ready_ns || r->agent_info.final))
+		source->told = true;
+	return source->sink->put(source->sink->ctx, r);
+}
+
 static void open_records(struct session *s, struct session_source *source)
 {
 	char err[256];
 
+	source->sink = s->hooks->sink;
 	source->reader = record_reader_open(source->name, err);
 	if (!source->reader)
 		complain(s, err);
@@ -212,6 +229,7 @@ static void source_ended(struct session *s, struct session_source *source, int e
 
 static void run_source(struct session *s, struct session_source *source)
 {
+	const struct record_sink sink = { source, on_record };
 	int err;
 
 	if (source->ended)
@@ -219,7 +237,7 @@ static void run_source(struct session *s, struct session_source *source)
 	if (source->tracer)
 		err = tracer_run(source->tracer);
 	else
-		err = record_reader_run(source->reader, s->hooks->sink, false);
+		err = record_reader_run(source->reader, &sink, false);
 	if (err)
 		source_ended(s, source, err);
 }
@@ -244,9 +262,21 @@ static void snapshot(struct session *s, bool final)
 	}
 }
 
+static void check_whole(struct session *s)
+{
+	int i;
+
+	for (i = 0; i < s->source_count; i++) {
+		if (s->sources[i].reader && !s->sources[i].told && !s->sources[i].ended)
+			return;
+	}
+	is_whole = s->ready;
+}
+
 static void tick(struct session *s)
 {
 	uint64_t now_ns = clock_now_ns();
+	bool interval;
 	int i, err;
 
 	for (i = 0; i < s->source_count; i++) {
@@ -257,11 +287,14 @@ static void tick(struct session *s)
 			source_ended(s, &s->sources[i], err);
 	}
 	check_ready(s);
-	if (now_ns >= s->next_snapshot_ns) {
+	check_whole(s);
+	/* What is shown is of now: the first time it is the first that knows when the window began. */
+	interval = s->ready && now_ns >= s->next_interval_ns;
+	if (interval || now_ns >= s->next_snapshot_ns) {
 		snapshot(s, false);
 		s->next_snapshot_ns = now_ns + SNAPSHOT_NS;
 	}
-	if (s->ready && now_ns >= s->next_interval_ns) {
+	if (interval) {
 		s->next_interval_ns += s->options->interval_ns;
 		if (s->next_interval_ns < now_ns)
 			s->next_interval_ns = now_ns + s->options->interval_ns;

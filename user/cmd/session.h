@@ -13,7 +13,7 @@ struct session_hooks {
 	const char *verb;
 	const struct record_sink *sink;		/* every record of every source */
 	const struct tracer_taps *taps;		/* may be NULL */
-	/* After each interval's snapshots; non-zero ends the session in order. May be NULL. */
+	/* After each interval's snapshots, once all live sources are attached; non-zero ends the session in order. May be NULL. */
 	int (*interval)(void *ctx, uint64_t now_ns);
 	/* One more descriptor to wait for (a terminal, a web server); -1: none. */
 	int fd;
@@ -27,6 +27,9 @@ struct session_hooks {
  * 0, or EXIT_CANNOT where not all that was asked could be traced (said), or EXIT_USAGE.
  */
 int session_run(const struct options *options, const struct session_hooks *hooks);
+
+/* Are all sources attached, those too that others trace and send records of? */
+bool session_is_whole(void);
 
 /* Was any source opened by the last session? Without one there is nothing to report. */
 bool session_had_source(void);

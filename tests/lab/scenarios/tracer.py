@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The tracer itself: what it says when it sees only a part, and that nobody notices it."""
+import json
 import os
 import signal
 import time
@@ -172,12 +173,12 @@ def test_records_say_the_same():
         same(essence(first), essence(second))
 
 
-def piped(lab, here, there):
+def piped(lab, here, there, *args):
     """What `ssh there derptrace record -o - | derptrace report live -` does."""
     read, write = os.pipe()
     record = lab.derptrace("record", "-o", "-", pids=[there.pid], out=write)
     os.close(write)
-    report = lab.derptrace("report", "--json", "live", "-", pids=[here.pid], stdin=read)
+    report = lab.derptrace("report", "--json", *args, "live", "-", pids=[here.pid], stdin=read)
     os.close(read)
     return record, report
 
@@ -201,6 +202,26 @@ def test_two_hosts_by_pipe():
             check_counters(report, relays, before)
         assert (record.code, joined.code, both.code) == (0, 1, 1)
         same(essence(reports[0]), essence(reports[1]), "pairs", "verdicts", "nodes", "links")
+
+
+@scenario(timeout=90)
+def test_follow():
+    """A line per interval, from a trace that is ready: all of one window, whose end alone moves; over a pipe too."""
+    with Lab("follow") as lab:
+        a, b = meshed(lab)
+        often = "-f", "--interval", "100ms"
+        trace = lab.derptrace("report", "--json", *often)
+        record, joined = piped(lab, a, b, *often)
+        for t in trace, joined:
+            until(lambda: t.text().count("\n") >= 8, "eight lines")
+        record.stop()
+        trace.stop()
+        joined.stop()
+        for t in trace, joined:
+            lines = [json.loads(line) for line in t.text().splitlines()]
+            starts, ends = [{r["window"][which] for r in lines} for which in ("start", "end")]
+            assert len(starts) == 1 and len(ends) > 7, (starts, ends)
+            assert min(len(r["nodes"]) for r in lines) == 2, [len(r["nodes"]) for r in lines]
 
 
 @scenario(timeout=120)
