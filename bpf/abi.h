@@ -18,6 +18,14 @@ enum abi_type {
 /* Relays that can be muted one by one; slots beyond are heard always. */
 #define ABI_SLOTS	4096
 
+/* How much of what passes is shipped; each less than the one before it. */
+enum abi_level {
+	ABI_LEVEL_FULL,
+	ABI_LEVEL_SAMPLED,	/* nothing of the connections in the map quiet but SYN, FIN, RST */
+	ABI_LEVEL_COUNTS,	/* of no connection */
+	ABI_LEVEL_OFF,		/* nothing, and nothing is counted */
+};
+
 enum abi_role {
 	ABI_LISTENER = 1,	/* also on the connections it accepts: the mark is cloned as it is */
 	ABI_ACCEPTED,		/* accepted before its listener was marked */

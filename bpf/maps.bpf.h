@@ -41,6 +41,17 @@ struct {
 	__type(value, __u32);
 } relays __weak SEC(".maps");
 
+/* Connections that are not shipped while some are: the choice is user space's, by cookie. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1 << 17);
+	__type(key, __u64);
+	__type(value, __u8);
+} quiet __weak SEC(".maps");
+
+/* enum abi_level */
+__u32 level __weak = ABI_LEVEL_FULL;
 /* Set while claims holds anything: only then is a stranger's packet looked up in it. */
 __u32 claims_pending __weak = 0;
 /* The reader was woken and has not come yet. */
@@ -59,6 +70,17 @@ const volatile __u32 pid_namespace __weak = 0;
 static __always_inline bool slot_is_muted(__u32 slot)
 {
 	return slot < ABI_SLOTS && muted_slots[slot / 64 % (ABI_SLOTS / 64)] >> (slot % 64) & 1;
+}
+
+/* Is nothing of this packet's connection shipped now? */
+static __always_inline bool conn_is_quiet(struct __sk_buff *skb)
+{
+	__u64 cookie;
+
+	if (level != ABI_LEVEL_SAMPLED)
+		return level > ABI_LEVEL_SAMPLED;
+	cookie = bpf_get_socket_cookie(skb);
+	return bpf_map_lookup_elem(&quiet, &cookie);
 }
 
 #endif

@@ -157,9 +157,9 @@ static __always_inline int socket_packet(struct __sk_buff *skb, __u8 dir)
 	struct abi_mark *mark;
 	struct packet p;
 	__u32 whole = 0;
-	bool bare;
+	bool bare, untold;
 
-	if (!sk || !packet_parse(skb, &p))
+	if ((level == ABI_LEVEL_OFF && !claims_pending) || !sk || !packet_parse(skb, &p))
 		return 1;
 	bare = !p.payload_len && !(p.flags & (ABI_TCP_SYN | ABI_TCP_FIN | ABI_TCP_RST));
 	if (bare && !claims_pending)
@@ -175,11 +175,14 @@ static __always_inline int socket_packet(struct __sk_buff *skb, __u8 dir)
 		if (!mark)
 			return 1;
 	}
-	if (bare || slot_is_muted(mark->slot))
+	if (bare || slot_is_muted(mark->slot) || level == ABI_LEVEL_OFF)
+		return 1;
+	untold = conn_is_quiet(skb);
+	if (untold && !(p.flags & (ABI_TCP_SYN | ABI_TCP_FIN | ABI_TCP_RST)))
 		return 1;
 	if (sk->state == TCP_STATE_LISTEN) {
 		/* Handshakes that carry no data tell nothing that the child does not. */
-		if (!p.payload_len)
+		if (!p.payload_len || untold)
 			return 1;
 		s.has = ABI_LISTENING;
 	}
@@ -203,6 +206,11 @@ static __always_inline int socket_packet(struct __sk_buff *skb, __u8 dir)
 			socket_facts(sk, &s);
 		else
 			socket_few_facts(sk, &s);
+	}
+	if (untold) {
+		/* That it begins or ends is told all the same, without what it brings. */
+		s.seq += s.len;
+		s.len = 0;
 	}
 	emit_segment(skb, &s, p.payload_off, whole);
 	return 1;

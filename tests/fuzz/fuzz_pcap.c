@@ -41,7 +41,7 @@ static void read_file(const char *path, const char *keylog)
 {
 	const struct pcapng_options options = { .secrets = true };
 	struct check check = { 0 };
-	const struct capture_sink sink = { &check, on_event };
+	const struct capture_sink sink = { .ctx = &check, .event = on_event };
 	struct pcapng_counts counts;
 	struct capture_error err;
 	struct capture *c;

@@ -352,7 +352,7 @@ static int memory_file(const void *data, size_t len, char path[static 32])
 
 void pcap_script_run(const struct pcap_script *s, const char *keylog, struct pcap_seen *seen)
 {
-	const struct capture_sink sink = { seen, on_event };
+	const struct capture_sink sink = { .ctx = seen, .event = on_event };
 	struct capture_error err = { "" };
 	char path[32], keys[32];
 	struct capture *c;

@@ -74,3 +74,17 @@ bool number_parse_duration(const char *text, uint64_t *ns)
 	}
 	return false;
 }
+
+bool number_parse_percent(const char *text, uint32_t *ppm)
+{
+	char *end;
+	double v;
+
+	if (!isdigit((unsigned char)text[0]))
+		return false;
+	v = strtod(text, &end);
+	if (strcmp(end, "%") || !isfinite(v) || v < 0 || v > 100)
+		return false;
+	*ppm = v * 1e4 + 0.5;
+	return v == 0 || *ppm > 0;
+}

@@ -12,4 +12,7 @@ bool number_parse_size(const char *text, uint64_t min, uint64_t max, uint64_t *b
 /* "500ms", "10s", "5m", "1h"; a bare number is seconds; fractions too ("0.5s"). */
 bool number_parse_duration(const char *text, uint64_t *ns);
 
+/* "1%", "0.1%", in millionths; 0 to 100 %. */
+bool number_parse_percent(const char *text, uint32_t *ppm);
+
 #endif

@@ -68,6 +68,9 @@ enum capture_type {
 	CAPTURE_SERVER_KEY,	/* a node's own key, from process memory */
 	CAPTURE_DROP,		/* the relay's own drop path ran */
 	CAPTURE_LOST,		/* the tracer could not keep up */
+	CAPTURE_QUIET,		/* a connection's segments are not handed over from here on, or again */
+	CAPTURE_STEP,		/* the governor changed how much is handed over */
+	CAPTURE_COST,		/* what the programs in the kernel cost, a total; with every TICK */
 	CAPTURE_NIC,		/* XDP's counters of a node, totals */
 	CAPTURE_SAY,		/* a line for people: what was chosen, what has changed */
 	CAPTURE_READY,		/* attached, claimed, searched: what enters from now on is in the books */
@@ -186,6 +189,23 @@ struct capture_lost {
 	bool drops_detached;	/* from here on drops are not reported (flood); again when false */
 };
 
+/*
+ * How much a live source hands over, each less than the one before it. Budgets and costs are in
+ * millionths (ppm) of the CPU time of all the machine's CPUs: 10,000 is 1 %.
+ */
+enum capture_level {
+	CAPTURE_LEVEL_FULL,
+	CAPTURE_LEVEL_SAMPLED,	/* a share of the connections */
+	CAPTURE_LEVEL_COUNTS,	/* no segment: what the kernel counts, drops, secrets, facts */
+	CAPTURE_LEVEL_OFF,	/* nothing but what a socket says when it is asked, drops, secrets */
+};
+
+struct capture_step {
+	enum capture_level from, to;
+	uint32_t share;		/* SAMPLED: one connection of so many */
+	uint32_t cost_ppm, budget_ppm; /* of the second before it */
+};
+
 /* What reached the interfaces that carry the node's listening addresses, since it was found. */
 struct capture_nic {
 	const char *mode;	/* "native", "generic", "mixed"; "off": on none any more */
@@ -225,6 +245,9 @@ struct capture_event {
 		struct key server_key;
 		struct capture_drop drop;
 		struct capture_lost lost;
+		bool quiet;		/* true: from here on */
+		struct capture_step step;
+		uint64_t cost_ns;	/* run time of the programs since open, scaled from samples */
 		struct capture_nic nic;
 		struct capture_say say;
 	};
@@ -234,6 +257,11 @@ struct capture_event {
 struct capture_sink {
 	void *ctx;
 	void (*event)(void *ctx, const struct capture_event *event);
+	/*
+	 * Asked where only some connections are handed over: those of one group go together, on every
+	 * host; *link where it joins two nodes. 0: not known. May be NULL.
+	 */
+	uint32_t (*group)(void *ctx, uint32_t node, uint64_t conn, bool *link);
 };
 
 /*
@@ -298,6 +326,7 @@ struct capture_live_options {
 	enum capture_xdp xdp;
 	size_t ring_bytes;	/* rounded up to a power of two of pages; 0: 4 MiB */
 	bool wait;		/* no relay yet is fine (serve): wait for one */
+	uint32_t budget_ppm;	/* what this process may cost; 0: whatever it takes */
 };
 
 struct capture_error {

@@ -245,7 +245,7 @@ struct capture *capture_live_open(const struct capture_live_options *options, ch
 	live->capture.ops = &live_ops;
 	live->options = *options;
 	live->cgroup_fd = live->poll_fd = live->timer_fd = live->search_fd = -1;
-	live->types_fd = -1;
+	live->types_fd = live->cost.stats_fd = -1;
 	live->keep_warnings = true;
 	live->finder = relay_finder_new(&live->options.filter);
 	code = live->finder ? 0 : fail(err, -ENOMEM, "live capture", "");
@@ -308,6 +308,7 @@ static void tell_ready(struct live *live)
 	if (live->ready)
 		return;
 	live->ready = true;
+	live_cost_restart(&live->cost, event.time_ns);
 	live_emit(live, &event);
 }
 
@@ -322,6 +323,7 @@ static int live_run(struct capture *capture, const struct capture_sink *sink)
 	live_ask_tell(live);
 	live_search_finish(live);
 	tell_ready(live);
+	live_govern(live);
 	live->sink = NULL;
 	return !live->nodes && live->options.filter.pid_count ? -ENODATA : 0;
 }
@@ -403,6 +405,8 @@ static int live_tick(struct capture *capture, const struct capture_sink *sink)
 	nic_tick(live, now_ns);
 	live_search_finish(live);
 	tell_ready(live);
+	live_govern(live);
+	live_govern_tick(live, now_ns);
 	event.time_ns = clock_now_ns();
 	live_emit(live, &event);
 	live->sink = NULL;
@@ -442,6 +446,7 @@ static void live_close(struct capture *capture)
 	live_claims_free(live);
 	live_early_expire(live, 0);
 	relay_finder_free(live->finder);
+	live_cost_end(&live->cost);
 	live_ring_close(&live->ring);
 	close_fd(live->timer_fd);
 	close_fd(live->search_fd);

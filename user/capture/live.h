@@ -27,6 +27,7 @@
 
 #include "abi.h"
 #include "capture/capture.h"
+#include "capture/live_cost.h"
 #include "capture/live_ring.h"
 #include "capture/relay.h"
 #include "capture/sockdiag.h"
@@ -78,6 +79,12 @@ struct live_conn {
 	bool contested;			/* two segments of this batch are of the same bytes ... */
 	uint32_t contested_at;		/* ... from here on */
 	uint64_t pending_ns;		/* since when */
+
+	bool quiet;			/* told: its segments are not handed over */
+	bool hush;			/* is about to be told so */
+	bool in_quiet;			/* it is in the kernel's map quiet */
+	bool is_link;			/* see capture_sink.group */
+	uint32_t group;			/* 0: not known */
 
 	bool ask;			/* its facts may change without a packet */
 	bool bound;			/* it was found by its addresses once */
@@ -195,6 +202,11 @@ struct live {
 	uint64_t asked_loss_ns;		/* before it they are not asked again for more */
 	uint64_t scan_ns;		/* last look for new relays */
 	uint64_t ended_ns;		/* a relay ended last */
+	enum capture_level level;
+	struct live_cost cost;
+	struct governor governor;
+	bool governed;			/* it is at work */
+	uint64_t chosen_ns;		/* connections were chosen last */
 	bool keep_warnings;		/* during open */
 	char *warnings;
 };
@@ -345,5 +357,15 @@ void live_search_finish(struct live *live);
 bool live_search_proves(struct live *live);
 /* Wait for the node's search, if one runs, and throw away what it found. */
 void live_search_cancel(struct live_node *node);
+
+/* --- live_govern.c --------------------------------------------------------------------------- */
+
+/* To be called often: measure, and about once a second decide. */
+void live_govern(struct live *live);
+/* New connections are chosen, or not; COST. */
+void live_govern_tick(struct live *live, uint64_t now_ns);
+/* CONN_OPEN was just said: QUIET where nothing is heard of it. */
+void live_govern_opened(struct live *live, struct live_conn *conn, uint64_t time_ns);
+void live_govern_closed(struct live *live, struct live_conn *conn);
 
 #endif

@@ -10,6 +10,7 @@
 #include "capture/live.h"
 
 #define IDLE_ASK_NS	(10 * NSEC_PER_SEC)	/* idle connections are asked so often */
+#define QUIET_ASK_NS	NSEC_PER_SEC
 #define BUSY_NS		(20 * NSEC_PER_MSEC)	/* a record this young tells more than an answer */
 #define DIAL_TOLD_NS	NSEC_PER_SEC	/* a dial without an answer is told after that */
 #define STATE_SYN_SENT	2
@@ -149,7 +150,8 @@ static void answer_changing(void *ctx, const struct sockdiag_query *query,
 
 static bool is_due(const struct live_conn *conn, uint64_t now_ns)
 {
-	if (conn->closed || conn->gone)
+	/* Nothing of it is handed over: that it ends is all it has to say. */
+	if (conn->closed || conn->gone || (conn->quiet && now_ns - conn->asked_ns < QUIET_ASK_NS))
 		return false;
 	return conn->ask || conn->dialling || conn->node->ended ||
 	       now_ns - conn->asked_ns > IDLE_ASK_NS;

@@ -165,6 +165,7 @@ void live_conn_announce(struct live *live, struct live_conn *conn, uint64_t time
 	};
 	live_emit(live, &event);
 	tell_early(live, conn);
+	live_govern_opened(live, conn, time_ns);
 }
 
 /* --- the end --------------------------------------------------------------------------------- */
@@ -207,6 +208,7 @@ void live_conn_close(struct live *live, struct live_conn *conn)
 	conn->node->connections--;
 	live_claim_drop(live, conn);
 	nic_undial(conn);
+	live_govern_closed(live, conn);
 }
 
 static void conn_free(struct live *live, struct live_conn *conn)

@@ -26,6 +26,11 @@ static struct conn *overflow(struct ledger *l)
 	return l->overflow;
 }
 
+struct conn *ledger_conn_known(const struct ledger *l, uint64_t id)
+{
+	return conn_find(l, id, hash_words(&l->seed, id, 0, 0));
+}
+
 struct conn *ledger_conn_get(struct ledger *l, uint64_t id, uint64_t time_ns)
 {
 	uint64_t hash = hash_words(&l->seed, id, 0, 0);

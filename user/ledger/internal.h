@@ -52,6 +52,7 @@ struct peer {
 	struct chain chain;	/* by key; an unknown peer is in no table */
 	struct key key;		/* zero: not known */
 	uint32_t refs;
+	uint32_t group;		/* see ledger_group(); 0: it has met nobody */
 	bool unknown;
 	struct conn *conns;	/* its connections here; ended ones too until they are let go */
 	struct presence *presences;
@@ -267,7 +268,7 @@ struct ledger {
 	uint32_t tick;
 	uint64_t tick_ns, tick_before_ns; /* the last one, and the one before */
 	uint64_t swept_ns;
-	bool down;
+	bool down, deaf;	/* deaf: connections may come and go unseen */
 
 	struct record_node info;
 	bool node_dirty;
@@ -322,6 +323,8 @@ struct sight {
 void ledger_server_key(struct ledger *l, const struct key *key);
 
 /* --- connections.c --- */
+/* NULL where it is none that is known. */
+struct conn *ledger_conn_known(const struct ledger *l, uint64_t id);
 struct conn *ledger_conn_get(struct ledger *l, uint64_t id, uint64_t time_ns);
 void ledger_conn_open(struct ledger *l, const struct capture_event *e);
 void ledger_conn_close(struct ledger *l, const struct capture_event *e);
@@ -379,6 +382,8 @@ void ledger_presences_end(struct ledger *l, struct conn *c, uint64_t time_ns);
 void ledger_presences_free(struct ledger *l, struct conn *c);
 
 /* --- pairs.c --- */
+/* They have a pair now; see ledger_group(). */
+void ledger_meet(struct peer *a, struct peer *b);
 struct pair *ledger_pair_get(struct ledger *l, struct peer *src, struct peer *dst);
 struct pair *ledger_pair_now(struct pair *p);
 void ledger_pair_put(struct pair *p);

@@ -207,6 +207,10 @@ void ledger_event(struct ledger *l, const struct capture_event *e)
 		if (e->lost.segments)
 			l->ambiguous_ns = l->now_ns;
 		break;
+	case CAPTURE_STEP:
+		l->deaf = e->step.to >= CAPTURE_LEVEL_COUNTS;
+		l->ambiguous_ns = l->now_ns;
+		break;
 	default:
 		break;
 	}
@@ -228,10 +232,45 @@ void ledger_tick(struct ledger *l, uint64_t now_ns)
 	l->tick++;
 	l->tick_before_ns = l->tick_ns;
 	l->tick_ns = l->now_ns;
+	if (l->deaf)
+		l->ambiguous_ns = l->now_ns;
 	ledger_conns_tick(l);
 	ledger_waiting_tick(l, false);
 	ledger_fate_tick(l, l->down);
 	sweep(l);
+}
+
+static uint32_t key_word(const struct key *key)
+{
+	uint32_t w;
+
+	memcpy(&w, key->b, sizeof(w));
+	return w ? w : 1;
+}
+
+void ledger_meet(struct peer *a, struct peer *b)
+{
+	if (!a->group && !b->group && !key_is_zero(&a->key) && !key_is_zero(&b->key))
+		a->group = b->group = key_word(key_compare(&a->key, &b->key) < 0 ? &a->key : &b->key);
+	if (!a->group && !key_is_zero(&a->key))
+		a->group = key_word(&a->key);
+	if (!b->group && !key_is_zero(&b->key))
+		b->group = key_word(&b->key);
+}
+
+uint32_t ledger_group(const struct ledger *l, uint64_t conn, bool *link)
+{
+	const struct conn *c = ledger_conn_known(l, conn);
+	uint32_t own = key_word(&l->info.key);
+
+	*link = c && (c->kind == CONN_MESH_IN || c->kind == CONN_MESH_OUT);
+	if (!c)
+		return 0;
+	if (c->kind == CONN_MESH_OUT)
+		return own + key_word(&c->server);
+	if (!c->peer)
+		return 0;
+	return c->kind == CONN_MESH_IN ? own + key_word(&c->peer->key) : c->peer->group;
 }
 
 void ledger_end(struct ledger *l, uint64_t now_ns)

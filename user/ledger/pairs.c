@@ -39,6 +39,7 @@ struct pair *ledger_pair_get(struct ledger *l, struct peer *src, struct peer *ds
 	}
 	p->src = peer_ref(src);
 	p->dst = peer_ref(dst);
+	ledger_meet(src, dst);
 	return p;
 }
 

@@ -44,7 +44,7 @@ void application_end_gap(struct connection *c, enum capture_dir dir, uint64_t ti
 	struct stream_gap gap = { .node = c->node, .conn = c->id, .time_ns = time_ns,
 				  .dir = dir, .bytes = app->gap_bytes };
 
-	if (!app->gap)
+	if (!app->gap || (c->quiet && !c->closing))
 		return;
 	app->gap = false;
 	app->gap_bytes = 0;

@@ -461,6 +461,15 @@ static void finish(struct connection *c, const struct capture_event *event)
 	tell_info(c);
 }
 
+static void take_quiet(struct connection *c, bool quiet, uint64_t time_ns)
+{
+	c->quiet = quiet;
+	if (!quiet)
+		return;
+	application_begin_gap(c, CAPTURE_IN, time_ns, 0);
+	application_begin_gap(c, CAPTURE_OUT, time_ns, 0);
+}
+
 void connection_event(struct connection *c, const struct capture_event *event)
 {
 	const struct capture_segment *seg = event->type == CAPTURE_SEGMENT ? &event->segment : NULL;
@@ -475,6 +484,8 @@ void connection_event(struct connection *c, const struct capture_event *event)
 		take_candidate(c, event);
 	else if (event->type == CAPTURE_FRAME)
 		take_frame(c, &event->frame);
+	else if (event->type == CAPTURE_QUIET)
+		take_quiet(c, event->quiet, event->time_ns);
 	if (seg)
 		settle(c, event->facts, event->time_ns);
 	if (seg && !c->user.set)

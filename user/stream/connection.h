@@ -61,6 +61,7 @@ struct connection {
 	bool has_client;	/* @client is known */
 	bool framed;		/* its frames are told */
 	bool closing;
+	bool quiet;		/* nothing of it is handed over now */
 	bool told;		/* the sink has had its info, with @signature */
 	enum capture_dir client; /* the direction in which the client speaks */
 	struct connection_shared *shared;

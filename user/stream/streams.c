@@ -161,6 +161,7 @@ void streams_event(struct streams *s, const struct capture_event *event)
 	case CAPTURE_FRAME:
 	case CAPTURE_FACTS:
 	case CAPTURE_CANDIDATE:
+	case CAPTURE_QUIET:
 		c = find(s, event->conn);
 		if (!c)
 			break;
