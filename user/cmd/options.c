@@ -11,7 +11,7 @@
 enum {
 	OPT_PID = 1000, OPT_UNIT, OPT_COMM, OPT_CGROUP, OPT_PORT, OPT_KEYLOG, OPT_MAP, OPT_READY,
 	OPT_DURATION, OPT_INTERVAL, OPT_RING, OPT_MAX_CONNECTIONS, OPT_MAX_PAIRS,
-	OPT_XDP,
+	OPT_XDP, OPT_BUDGET,
 };
 
 static const struct option_row shared_rows[] = {
@@ -35,6 +35,8 @@ static const struct option_row shared_rows[] = {
 	{ { "xdp", required_argument, NULL, OPT_XDP }, "MODE",
 	  "count at the network card: auto, native, generic or off (default auto; with record and "
 	  "serve off)" },
+	{ { "budget", required_argument, NULL, OPT_BUDGET }, "PERCENT",
+	  "of all CPUs' time for tracing (serve, record: 1%), or off; over it less is traced" },
 	{ { "max-connections", required_argument, NULL, OPT_MAX_CONNECTIONS }, "N",
 	  "bound of memory (default 65536)" },
 	{ { "max-pairs", required_argument, NULL, OPT_MAX_PAIRS }, "N",
@@ -46,6 +48,8 @@ static const struct option_row shared_rows[] = {
 #define MAX_ROWS 64
 /* So much holds a fifth of a second of a relay's busiest traffic. */
 #define RING_BYTES (16 << 20)
+/* One hundredth of what the host can do is not noticed. */
+#define BUDGET_PPM 10000
 
 static bool take_pid(struct options *o, const char *argument)
 {
@@ -95,6 +99,13 @@ static bool take_xdp(struct options *o, const char *argument)
 	return false;
 }
 
+static bool take_budget(struct options *o, const char *argument)
+{
+	o->live.budget_ppm = 0;
+	return !strcmp(argument, "off") ||
+	       (number_parse_percent(argument, &o->live.budget_ppm) && o->live.budget_ppm);
+}
+
 static bool take_port(struct options *o, const char *argument)
 {
 	uint64_t v;
@@ -139,6 +150,8 @@ static bool take_shared(struct options *o, int val, const char *argument)
 		return take_ring(o, argument);
 	case OPT_XDP:
 		return take_xdp(o, argument);
+	case OPT_BUDGET:
+		return take_budget(o, argument);
 	case OPT_MAX_CONNECTIONS:
 		return take_u32(argument, &o->max_connections);
 	case OPT_MAX_PAIRS:
@@ -247,6 +260,7 @@ int options_parse(int argc, char **argv, const struct verb *verb, void *ctx, str
 	o->interval_ns = NSEC_PER_SEC;
 	o->live.ring_bytes = RING_BYTES;
 	o->live.xdp = verb->continuous ? CAPTURE_XDP_OFF : CAPTURE_XDP_AUTO;
+	o->live.budget_ppm = verb->continuous ? BUDGET_PPM : 0;
 	gather(verb, long_options, shorts);
 	optind = 1;
 	while ((val = getopt_long(argc, argv, shorts, long_options, &index)) != -1) {

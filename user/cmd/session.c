@@ -72,6 +72,31 @@ static void say(void *ctx, const char *text, bool refused)
 		fprintf(stderr, "derptrace: %s\n", text);
 }
 
+/* Never silent: what is not taken in cannot be told. */
+static void say_step(void *ctx, const struct capture_step *step)
+{
+	struct session *s = ctx;
+	char what[64] = "all connections are traced again";
+
+	if (s->hooks->quiet)
+		return;
+	switch (step->to) {
+	case CAPTURE_LEVEL_FULL:
+		break;
+	case CAPTURE_LEVEL_SAMPLED:
+		snprintf(what, sizeof(what), "one connection in %u is traced", step->share);
+		break;
+	case CAPTURE_LEVEL_COUNTS:
+		strcpy(what, "only what the kernel counts is told");
+		break;
+	case CAPTURE_LEVEL_OFF:
+		strcpy(what, "nothing is traced, until it costs less");
+		break;
+	}
+	fprintf(stderr, "derptrace %s: cost %.3g %% of all CPUs' time, budget %g %%: %s\n",
+		s->hooks->verb, step->cost_ppm / 1e4, step->budget_ppm / 1e4, what);
+}
+
 static void open_tracer(struct session *s, struct session_source *source, struct capture *capture)
 {
 	struct tracer_options options = {
@@ -80,7 +105,7 @@ static void open_tracer(struct session *s, struct session_source *source, struct
 			.max_pairs = s->options->max_pairs,
 		},
 		.taps = s->hooks->taps,
-		.say = say, .say_ctx = s,
+		.say = say, .step = say_step, .say_ctx = s,
 	};
 
 	source->tracer = tracer_new(capture, &options);

@@ -15,6 +15,8 @@
 /* An ended node's ledger is kept so long that its last losses are settled and told. */
 #define LINGER_NS	(5 * NSEC_PER_SEC)
 
+#define TOLD_STEPS	64
+
 struct traced_node {
 	struct ledger *ledger;
 	uint64_t ended_ns;
@@ -33,6 +35,11 @@ struct tracer {
 	uint64_t ready_ns;		/* and what it found was tried on what flows */
 	uint64_t segments_lost, drops_lost;
 	uint64_t cpu_ns, cpu_at_ns;	/* when the window began */
+	uint64_t kernel_ns, kernel_at_ready_ns; /* CPU time of the programs */
+	enum capture_level level;
+	uint64_t step_count;
+	struct record_step steps[TOLD_STEPS]; /* to be told; the newest where there are more */
+	size_t step_used;
 	bool from_file, told;
 };
 
@@ -105,7 +112,24 @@ static void count_lost(struct tracer *t, const struct capture_lost *lost)
 	t->drops_lost += lost->drops;
 }
 
-/* Losses of the tracer concern every node; all else goes to the node it names. */
+static void take_step(struct tracer *t, const struct capture_event *e)
+{
+	const struct capture_step *s = &e->step;
+
+	if (t->step_used == TOLD_STEPS)
+		memmove(t->steps, t->steps + 1, --t->step_used * sizeof(*t->steps));
+	t->steps[t->step_used++] = (struct record_step){
+		.time_ns = e->time_ns, .from = (enum record_level)s->from,
+		.to = (enum record_level)s->to, .share = s->share,
+		.cost_ppm = s->cost_ppm, .budget_ppm = s->budget_ppm,
+	};
+	t->step_count++;
+	t->level = s->to;
+	if (t->options.step)
+		t->options.step(t->options.say_ctx, s);
+}
+
+/* Losses and steps of the tracer concern every node; all else goes to the node it names. */
 static void tell_ledgers(struct tracer *t, const struct capture_event *e)
 {
 	struct ledger *l;
@@ -117,7 +141,7 @@ static void tell_ledgers(struct tracer *t, const struct capture_event *e)
 			ledger_event(l, e);
 		return;
 	}
-	if (e->type != CAPTURE_LOST)
+	if (e->type != CAPTURE_LOST && e->type != CAPTURE_STEP)
 		return;
 	for (i = 0; i < t->node_count; i++) {
 		if (t->nodes[i].ledger)
@@ -157,6 +181,7 @@ static void check_ready(struct tracer *t, uint64_t now_ns)
 	t->ready_ns = now_ns;
 	t->cpu_at_ns = clock_now_ns();
 	t->cpu_ns = own_cpu_ns();
+	t->kernel_at_ready_ns = t->kernel_ns;
 }
 
 /*
@@ -178,6 +203,10 @@ static void on_event(void *ctx, const struct capture_event *e)
 		count_lost(t, &e->lost);
 	if (e->type == CAPTURE_SAY && t->options.say)
 		t->options.say(t->options.say_ctx, e->say.text, e->say.refused);
+	if (e->type == CAPTURE_STEP)
+		take_step(t, e);
+	if (e->type == CAPTURE_COST)
+		t->kernel_ns = e->cost_ns;
 	if (e->type == CAPTURE_READY)
 		t->searched_ns = e->time_ns;
 	if (ledger_first)
@@ -239,6 +268,18 @@ void tracer_free(struct tracer *t)
 	free(t);
 }
 
+static uint32_t on_group(void *ctx, uint32_t node, uint64_t conn, bool *link)
+{
+	struct ledger *l = find_ledger(ctx, node);
+
+	return l ? ledger_group(l, conn, link) : 0;
+}
+
+static struct capture_sink sink_of(struct tracer *t)
+{
+	return (struct capture_sink){ .ctx = t, .event = on_event, .group = on_group };
+}
+
 int tracer_fd(struct tracer *t)
 {
 	return t->capture->ops->fd(t->capture);
@@ -246,7 +287,7 @@ int tracer_fd(struct tracer *t)
 
 int tracer_run(struct tracer *t)
 {
-	const struct capture_sink sink = { t, on_event };
+	const struct capture_sink sink = sink_of(t);
 
 	return t->capture->ops->run(t->capture, &sink);
 }
@@ -270,7 +311,7 @@ const char *tracer_complaints(struct tracer *t)
 
 int tracer_tick(struct tracer *t)
 {
-	const struct capture_sink sink = { t, on_event };
+	const struct capture_sink sink = sink_of(t);
 	uint64_t now_ns = clock_now_ns();
 	uint32_t i;
 	int err;
@@ -319,7 +360,7 @@ static double cpu_percent(const struct tracer *t, uint64_t now_ns)
 {
 	if (t->from_file || !t->cpu_at_ns || now_ns <= t->cpu_at_ns)
 		return -1;
-	return 100.0 * (own_cpu_ns() - t->cpu_ns) / (now_ns - t->cpu_at_ns);
+	return 100.0 * (own_cpu_ns() - t->cpu_ns + t->kernel_ns - t->kernel_at_ready_ns) / (now_ns - t->cpu_at_ns);
 }
 
 static int tell_agent(struct tracer *t, uint64_t now_ns, bool final, const struct record_sink *sink)
@@ -340,8 +381,23 @@ static int tell_agent(struct tracer *t, uint64_t now_ns, bool final, const struc
 	a->without_secret = stats.without_secret;
 	a->unsynchronised = stats.unsynchronised;
 	a->cpu_percent = cpu_percent(t, now_ns);
-	strcpy(a->mode, "full");
+	a->steps = t->step_count;
+	strcpy(a->mode, record_level_name((enum record_level)t->level));
 	return sink->put(sink->ctx, &r);
+}
+
+static int tell_steps(struct tracer *t, uint64_t now_ns, const struct record_sink *sink)
+{
+	struct record r = { .type = RECORD_STEP, .agent = t->agent, .time_ns = now_ns };
+	size_t i;
+	int err = 0;
+
+	for (i = 0; i < t->step_used && !err; i++) {
+		r.step = t->steps[i];
+		err = sink->put(sink->ctx, &r);
+	}
+	t->step_used = 0;
+	return err;
 }
 
 /* What an ended node had to say has been told: let it go. */
@@ -377,5 +433,8 @@ int tracer_snapshot(struct tracer *t, bool final, const struct record_sink *sink
 		let_go(n, now_ns);
 	}
 	t->told = true;
+	err = tell_steps(t, now_ns, sink);
+	if (err)
+		return err;
 	return tell_agent(t, now_ns, final, sink);
 }

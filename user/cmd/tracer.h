@@ -25,6 +25,8 @@ struct tracer_options {
 	const struct tracer_taps *taps;	/* may be NULL */
 	/* What capture has to say to people; see capture_say. May be NULL. */
 	void (*say)(void *ctx, const char *text, bool refused);
+	/* The governor has changed how much is taken in. May be NULL. */
+	void (*step)(void *ctx, const struct capture_step *step);
 	void *say_ctx;
 };
 

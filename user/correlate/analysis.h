@@ -184,6 +184,12 @@ struct analysis {
 	size_t note_count, note_cap;
 };
 
+/* Did its tracer miss anything: segments that it could not take, or was told not to? */
+static inline bool agent_missed(const struct analysis *a, size_t agent)
+{
+	return a->c->agents[agent].info.segments_lost || a->c->agents[agent].info.steps;
+}
+
 /* A node's time in the reference clock; 0 stays 0. */
 uint64_t ref_time(const struct analysis *a, uint32_t agent, uint64_t time_ns);
 

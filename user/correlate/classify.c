@@ -353,7 +353,7 @@ static int charge_loss(struct analysis *a, const struct loss *l, uint32_t pair, 
 	k.charge.count = count;
 	judge(a, &k);
 	/* What is inferred from what was seen needs that all was seen. */
-	if (l->basis == BASIS_INFERRED && a->c->agents[life->agent].info.segments_lost)
+	if (l->basis == BASIS_INFERRED && agent_missed(a, life->agent))
 		k.charge.basis = BASIS_UNKNOWN;
 	return finding_charge(a, &k.charge);
 }

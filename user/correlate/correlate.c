@@ -46,8 +46,10 @@ void correlate_free(struct correlate *c)
 
 	if (!c)
 		return;
-	for (i = 0; i < c->agent_count; i++)
+	for (i = 0; i < c->agent_count; i++) {
 		free(c->agents[i].stage);
+		free(c->agents[i].steps);
+	}
 	for (i = 0; i < c->life_count; i++)
 		life_free(c->lives[i]);
 	table_free(&c->life_index);
@@ -99,6 +101,8 @@ static size_t record_size(const struct record *r)
 		return head + sizeof(r->presence);
 	case RECORD_NIC:
 		return head + sizeof(r->nic);
+	case RECORD_STEP:
+		return head + sizeof(r->step);
 	default:
 		return 0;
 	}

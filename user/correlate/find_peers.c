@@ -234,7 +234,7 @@ static bool missed_segments(const struct analysis *a)
 	size_t i;
 
 	for (i = 0; i < a->c->agent_count; i++) {
-		if (a->c->agents[i].info.segments_lost)
+		if (agent_missed(a, i))
 			return true;
 	}
 	return false;

@@ -152,6 +152,8 @@ struct agent {
 	bool known;		/* a snapshot was closed */
 	bool cut;
 	uint64_t first_ns, last_ns; /* snapshots */
+	struct record_step *steps; /* the newest */
+	size_t step_count, step_cap;
 	uint8_t *stage;		/* records of the snapshot that is not closed yet */
 	size_t stage_len, stage_cap;
 };

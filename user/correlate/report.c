@@ -336,6 +336,48 @@ static int put_verdicts(struct analysis *a, struct report *out)
 	return 0;
 }
 
+static int by_time(const void *pa, const void *pb)
+{
+	const struct report_step *a = pa, *b = pb;
+
+	CMP(a->step.time_ns, b->step.time_ns);
+	return strcmp(a->host, b->host);
+}
+
+static int put_steps(const struct analysis *a, struct report *out)
+{
+	struct report_step *s;
+	size_t i, j, count = 0;
+
+	for (i = 0; i < a->c->agent_count; i++)
+		count += a->c->agents[i].step_count;
+	out->steps_list = calloc(count + 1, sizeof(*out->steps_list));
+	if (!out->steps_list)
+		return -ENOMEM;
+	for (i = 0; i < a->c->agent_count; i++) {
+		for (j = 0; j < a->c->agents[i].step_count; j++) {
+			s = &out->steps_list[out->step_count++];
+			text_copy(s->host, sizeof(s->host), a->c->agents[i].info.host);
+			s->step = a->c->agents[i].steps[j];
+			s->step.time_ns = ref_time(a, i, s->step.time_ns);
+		}
+	}
+	qsort(out->steps_list, out->step_count, sizeof(*s), by_time);
+	return 0;
+}
+
+/* The one that takes in less of two. */
+static const char *poorer(const char *x, const char *y)
+{
+	int level;
+
+	for (level = LEVEL_COUNT - 1; level > 0; level--) {
+		if (!strcmp(x, record_level_name(level)) || !strcmp(y, record_level_name(level)))
+			return record_level_name(level);
+	}
+	return record_level_name(LEVEL_FULL);
+}
+
 static void put_agents(const struct analysis *a, struct report *out)
 {
 	double cpu = 0;
@@ -366,8 +408,8 @@ static void put_agents(const struct analysis *a, struct report *out)
 			cpu += info->cpu_percent;
 			cpu_known = true;
 		}
-		if (info->mode[0] && strcmp(info->mode, "full"))
-			text_copy(out->mode, sizeof(out->mode), info->mode);
+		text_copy(out->mode, sizeof(out->mode), poorer(out->mode, info->mode));
+		out->steps += info->steps;
 	}
 	if (out->start_ns > out->end_ns)
 		out->start_ns = out->end_ns;
@@ -384,8 +426,10 @@ int correlate_report(struct correlate *c, struct report *out)
 	err = analyse(&a, c);
 	if (!err) {
 		put_agents(&a, out);
-		err = put_nodes(&a, out);
+		err = put_steps(&a, out);
 	}
+	if (!err)
+		err = put_nodes(&a, out);
 	if (!err)
 		err = put_links(&a, out);
 	if (!err)
@@ -414,6 +458,7 @@ void report_free(struct report *r)
 		free(r->verdicts[i].fix);
 	}
 	free(r->nodes);
+	free(r->steps_list);
 	free(r->links);
 	free(r->pairs);
 	free(r->verdicts);

@@ -98,6 +98,12 @@ struct report_landing {
 	uint64_t pairs;
 };
 
+/* The governor of a host's tracer changed how much is taken in. */
+struct report_step {
+	char host[64];
+	struct record_step step;	/* its time: of the report's reference host */
+};
+
 struct report {
 	uint64_t start_ns, end_ns;
 	bool has_map;			/* else all nodes are taken as one region */
@@ -114,7 +120,10 @@ struct report {
 	uint64_t agents, agents_cut;
 	uint64_t nodes_left_out;	/* over the limit of nodes: nothing of theirs is in here */
 	double cpu_percent;		/* negative: null */
-	char mode[16];
+	char mode[16];			/* the poorest of all */
+	struct report_step *steps_list;	/* in order of time */
+	size_t step_count;
+	uint64_t steps;			/* all that were made; so many are not in the list */
 };
 
 void report_free(struct report *r);	/* what it points to */

@@ -13,6 +13,7 @@
 #define CLOSED_KEPT	32768u	/* closed connections of one life */
 #define DIALS_KEPT	1024u	/* of them, dials that never carried a packet */
 #define PRESENCE_KEPT	262144u
+#define STEPS_KEPT	256u	/* of one agent */
 #define STALL_NS	(1500 * NSEC_PER_MSEC)
 
 #define ROWS_INDEXED	16u	/* more than so many rows of a connection have an index */
@@ -354,12 +355,24 @@ static int apply_presence(struct correlate *c, struct life *life, const struct r
 	return 0;
 }
 
+static int apply_step(struct agent *a, const struct record_step *step)
+{
+	if (a->step_count == STEPS_KEPT)
+		memmove(a->steps, a->steps + 1, --a->step_count * sizeof(*a->steps));
+	if (!VEC_ROOM(a->steps, a->step_count, a->step_cap))
+		return -ENOMEM;
+	a->steps[a->step_count++] = *step;
+	return 0;
+}
+
 int state_apply(struct correlate *c, uint32_t agent, const struct record *r)
 {
 	struct life *life;
 	uint32_t pair;
 	int err;
 
+	if (r->type == RECORD_STEP)
+		return apply_step(&c->agents[agent], &r->step);
 	life = life_get(c, agent, r->node, &err);
 	if (!life)
 		return err;

@@ -46,7 +46,9 @@
 #define NIC_STRINGS(X) X(mode) X(interfaces)
 
 #define AGENT_NUMBERS(X) X(start_ns) X(ready_ns) X(final) X(segments_lost) X(drops_lost) \
-	X(connections) X(without_secret) X(unsynchronised) X(cpu_percent)
+	X(connections) X(without_secret) X(unsynchronised) X(cpu_percent) X(steps)
 #define AGENT_STRINGS(X) X(host) X(mode)
+
+#define STEP_NUMBERS(X) X(time_ns) X(from) X(to) X(share) X(cost_ppm) X(budget_ppm)
 
 #endif

@@ -212,6 +212,18 @@ static size_t pack_agent(Derptrace__Record *record, const struct record_agent *f
 	return finish(record, buf, len);
 }
 
+static size_t pack_step(Derptrace__Record *record, const struct record_step *from, uint8_t *buf,
+			size_t len)
+{
+	Derptrace__Step step, *m = &step;
+
+	derptrace__step__init(m);
+	STEP_NUMBERS(NUMBER)
+	record->body_case = DERPTRACE__RECORD__BODY_STEP;
+	record->step = m;
+	return finish(record, buf, len);
+}
+
 size_t record_pack(const struct record *r, uint8_t *buf, size_t len)
 {
 	Derptrace__Record record, *m = &record;
@@ -239,6 +251,8 @@ size_t record_pack(const struct record *r, uint8_t *buf, size_t len)
 		return pack_nic(m, &r->nic, buf, len);
 	case RECORD_AGENT:
 		return pack_agent(m, &r->agent_info, buf, len);
+	case RECORD_STEP:
+		return pack_step(m, &r->step, buf, len);
 	case RECORD_CUT:
 		break;	/* made by readers, never sent */
 	}

@@ -24,3 +24,10 @@ const char *record_reason_name(enum record_reason reason)
 		return "unknown";
 	return names[reason];
 }
+
+const char *record_level_name(enum record_level level)
+{
+	static const char *const levels[LEVEL_COUNT] = { "full", "sampled", "counts", "off" };
+
+	return level < LEVEL_COUNT ? levels[level] : "unknown";
+}

@@ -4,10 +4,10 @@
  * kept in files and sent through pipes. Records say what was seen; what it means is correlate's.
  *
  * A tracer (agent) tells a snapshot some times a second: whatever has changed, in this order: nodes,
- * connections, links, marks, pairs, losses, presences; and last the agent itself, which closes the
+ * connections, links, marks, pairs, losses, presences, steps; and last the agent itself, which closes the
  * snapshot: a reader applies a snapshot when it is closed and forgets one that was cut. All counts
  * are totals since the agent began, so that a snapshot that is lost costs time, not truth; losses
- * alone are told once each. Records carry no payload byte and no secret.
+ * and steps are told once each. Records carry no payload byte and no secret.
  */
 #ifndef DT_RECORD_H
 #define DT_RECORD_H
@@ -29,6 +29,7 @@ enum record_type {
 	RECORD_PRESENCE,
 	RECORD_NIC,
 	RECORD_AGENT,
+	RECORD_STEP,
 	RECORD_CUT,	/* made by a reader: the agent's records ended without its last one */
 };
 
@@ -221,6 +222,19 @@ struct record_nic {
 	uint64_t syn, rst, fin, duplicates, stun_in, stun_out;
 };
 
+/* How much a tracer takes in, each less than the one before it; see capture.h. */
+enum record_level { LEVEL_FULL, LEVEL_SAMPLED, LEVEL_COUNTS, LEVEL_OFF, LEVEL_COUNT };
+
+const char *record_level_name(enum record_level level);
+
+/* The tracer's governor changed it. Told once. Costs: millionths of all CPUs' time of the host. */
+struct record_step {
+	uint64_t time_ns;
+	enum record_level from, to;
+	uint32_t share;			/* SAMPLED: one connection of so many is taken in; else 1 */
+	uint32_t cost_ppm, budget_ppm;
+};
+
 struct record_agent {
 	char host[64];
 	uint64_t start_ns, ready_ns;	/* ready: the window's start; 0: not yet */
@@ -228,14 +242,15 @@ struct record_agent {
 	uint64_t segments_lost;
 	uint64_t drops_lost;
 	uint64_t connections, without_secret, unsynchronised;
-	double cpu_percent;		/* of one core; negative: not known */
-	char mode[16];			/* "full" ... */
+	double cpu_percent;		/* of one core, its programs in the kernel too; negative: not known */
+	char mode[16];			/* "full", "sampled", "counts", "off" */
+	uint64_t steps;			/* times that it changed: then not all was seen */
 };
 
 struct record {
 	enum record_type type;
 	uint64_t agent;			/* random, of this run of the tracer */
-	uint32_t node;			/* 0 in RECORD_AGENT, RECORD_CUT */
+	uint32_t node;			/* 0 in RECORD_AGENT, RECORD_STEP, RECORD_CUT */
 	uint64_t time_ns;		/* of the snapshot */
 	union {
 		struct record_node node_info;
@@ -247,6 +262,7 @@ struct record {
 		struct record_presence presence;
 		struct record_nic nic;
 		struct record_agent agent_info;
+		struct record_step step;
 	};
 };
 

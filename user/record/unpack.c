@@ -177,6 +177,12 @@ static bool unpack_agent(struct record_agent *to, const Derptrace__Agent *m)
 	return true;
 }
 
+static bool unpack_step(struct record_step *to, const Derptrace__Step *m)
+{
+	STEP_NUMBERS(NUMBER)
+	return m->from < LEVEL_COUNT && m->to < LEVEL_COUNT;
+}
+
 static bool unpack_body(const Derptrace__Record *m, struct record *r, struct record_scratch *scratch)
 {
 	switch (m->body_case) {
@@ -207,6 +213,9 @@ static bool unpack_body(const Derptrace__Record *m, struct record *r, struct rec
 	case DERPTRACE__RECORD__BODY_AGENT_INFO:
 		r->type = RECORD_AGENT;
 		return unpack_agent(&r->agent_info, m->agent_info);
+	case DERPTRACE__RECORD__BODY_STEP:
+		r->type = RECORD_STEP;
+		return unpack_step(&r->step, m->step);
 	default:
 		return true;	/* of a later version: no type, passed over */
 	}

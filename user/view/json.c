@@ -185,15 +185,29 @@ static json_t *json_verdict(const struct report *r, const struct report_verdict 
 	return o;
 }
 
+static json_t *json_step(const struct report_step *s)
+{
+	return json_pack("{s:o, s:s, s:s, s:s, s:o, s:f, s:f}", "time", json_time(s->step.time_ns),
+			 "host", s->host, "from", record_level_name(s->step.from),
+			 "to", record_level_name(s->step.to), "share", json_count(s->step.share),
+			 "cost_percent", s->step.cost_ppm / 1e4,
+			 "budget_percent", s->step.budget_ppm / 1e4);
+}
+
 static json_t *json_tracer(const struct report *r)
 {
-	json_t *o = json_object();
+	json_t *o = json_object(), *steps = json_array();
+	size_t i;
 
+	for (i = 0; i < r->step_count; i++)
+		json_array_append_new(steps, json_step(&r->steps_list[i]));
 	json_object_set_new(o, "segments_lost", json_count(r->segments_lost));
 	json_object_set_new(o, "connections", json_count(r->connections));
 	json_object_set_new(o, "connections_without_secret", json_count(r->without_secret));
 	json_object_set_new(o, "connections_unsynchronised", json_count(r->unsynchronised));
 	json_object_set_new(o, "mode", json_string(r->mode[0] ? r->mode : "full"));
+	json_object_set_new(o, "steps", steps);
+	json_object_set_new(o, "steps_made", json_count(r->steps));
 	json_object_set_new(o, "cpu_percent", r->cpu_percent < 0 ? json_null() :
 			    json_real(r->cpu_percent));
 	json_object_set_new(o, "agents", json_count(r->agents));

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <string.h>
 
 
 static void begin(FILE *out, const char *name, const char *type, const char *help)
@@ -169,12 +170,20 @@ static void verdicts(const struct report *r, FILE *out)
 
 static void tracer(const struct report *r, FILE *out)
 {
+	enum record_level level;
+
 	begin(out, "segments_lost", "gauge", "Segments that the tracer itself could not take.");
 	fprintf(out, "derptrace_segments_lost %" PRIu64 "\n", r->segments_lost);
 	begin(out, "connections", "gauge", "TCP connections that carried data, by how they can be read.");
 	fprintf(out, "derptrace_connections{state=\"all\"} %" PRIu64 "\n", r->connections);
 	fprintf(out, "derptrace_connections{state=\"without_secret\"} %" PRIu64 "\n", r->without_secret);
 	fprintf(out, "derptrace_connections{state=\"unsynchronised\"} %" PRIu64 "\n", r->unsynchronised);
+	begin(out, "level", "gauge", "How much is taken in: 1 for the level that holds.");
+	for (level = 0; level < LEVEL_COUNT; level++)
+		fprintf(out, "derptrace_level{level=\"%s\"} %d\n", record_level_name(level),
+			!strcmp(r->mode[0] ? r->mode : "full", record_level_name(level)));
+	begin(out, "level_changes", "gauge", "Times that the budget changed it.");
+	fprintf(out, "derptrace_level_changes %" PRIu64 "\n", r->steps);
 	if (r->cpu_percent >= 0) {
 		begin(out, "cpu_percent", "gauge", "The tracer's cost, of one core.");
 		fprintf(out, "derptrace_cpu_percent %.3f\n", r->cpu_percent);

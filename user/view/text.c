@@ -114,6 +114,26 @@ static void traced_line(const struct text *t)
 		wrap(t, "", "A host's records were cut: what came after is untraced.");
 }
 
+/* What the governor did: how often, and where it stands. */
+static void governed_line(const struct text *t)
+{
+	const struct report_step *s;
+	char line[256];
+
+	if (!t->r->step_count)
+		return;
+	s = &t->r->steps_list[t->r->step_count - 1];
+	snprintf(line, sizeof(line), "Not all was taken in: the tracer cost more than its budget of %g %% "
+		 "of all CPUs' time and changed how much it takes in %" PRIu64 " time%s; at last from "
+		 "%s to %s on %s, at %.2g %%.", s->step.budget_ppm / 1e4, t->r->steps,
+		 t->r->steps == 1 ? "" : "s", record_level_name(s->step.from),
+		 record_level_name(s->step.to), s->host[0] ? s->host : "this host",
+		 s->step.cost_ppm / 1e4);
+	paint(t, YELLOW);
+	wrap(t, "", line);
+	paint(t, PLAIN);
+}
+
 static void verdict(const struct text *t, const struct report_verdict *v)
 {
 	static const char *const bases[] = { "the relay said so", "seen on the wire", "inferred",
@@ -148,7 +168,7 @@ static bool saw_all(const struct report *r)
 		if (r->nodes[i].untraced)
 			return false;
 	}
-	return !r->agents_cut && !r->segments_lost && !r->without_secret && !r->unsynchronised;
+	return !r->agents_cut && !r->segments_lost && !r->steps && !r->without_secret && !r->unsynchronised;
 }
 
 static void verdicts(const struct text *t)
@@ -368,6 +388,7 @@ int view_text(const struct report *r, FILE *out, const struct view_text_options 
 	if (options->clear)
 		fputs("\33[H\33[J", out);
 	traced_line(&t);
+	governed_line(&t);
 	verdicts(&t);
 	matrix(&t);
 	links(&t);
