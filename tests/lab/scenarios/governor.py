@@ -46,6 +46,8 @@ def test_budget():
         grown = sum(r.counters().since(before[r.name]).lost() for r in relays)
         print("lost", lost_where(truth), grown)
         for pair, row in rows(report).items():
+            if None in pair:    # what came out of a connection that was not read has no sender
+                continue
             t = truth[pair]
             lost = t["sent"] - t["received"]
             assert row["entered"] <= t["sent"] and row["lost"]["min"] <= lost, (t, row)
