@@ -299,7 +299,7 @@ uint64_t tracer_next_ns(struct tracer *t)
 
 int tracer_run_until(struct tracer *t, uint64_t until_ns)
 {
-	const struct capture_sink sink = { t, on_event };
+	const struct capture_sink sink = { .ctx = t, .event = on_event };
 
 	return t->capture->ops->run_until(t->capture, &sink, until_ns);
 }
