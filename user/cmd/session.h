@@ -13,7 +13,10 @@ struct session_hooks {
 	const char *verb;
 	const struct record_sink *sink;		/* every record of every source */
 	const struct tracer_taps *taps;		/* may be NULL */
-	/* After each interval's snapshots, once all live sources are attached; non-zero ends the session in order. May be NULL. */
+	/*
+	 * After each interval's snapshots, once all live sources are attached; non-zero ends the
+	 * session in order. May be NULL.
+	 */
 	int (*interval)(void *ctx, uint64_t now_ns);
 	/* One more descriptor to wait for (a terminal, a web server); -1: none. */
 	int fd;
