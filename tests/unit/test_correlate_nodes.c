@@ -83,11 +83,41 @@ static void test_two_classes(void **state)
 	script_free(&s);
 }
 
+/* With all nodes traced it is certain that nobody has it. */
+static void test_zero_key(void **state)
+{
+	const struct report_verdict *v;
+	char text[KEY_TEXT_LEN];
+	struct script s = { 0 };
+	struct record_pair *p;
+	struct report r;
+
+	(void)state;
+	begin(&s);
+	p = script_pair(&s, 1, 9, 30, 0, 0, 0);
+	p->dst = key_zero_named;
+	p->books.lost = 30;
+	script_loss(&s, 1, 9, REASON_NO_ROUTE, 30, 5, 6)->dst = key_zero_named;
+	script_close(&s, 20, true);
+	script_report(&s, NULL, &r);
+	v = verdict_of(&r, VERDICT_PEER_ABSENT, NULL);
+	assert_non_null(v);
+	assert_int_equal(v->basis, BASIS_INFERRED);
+	assert_false(key_is_zero(&v->dst));
+	key_format(&v->dst, text);
+	assert_string_equal(text, "nodekey:00000000000000000000000000000000"
+			    "00000000000000000000000000000000");
+	assert_true(says(v, "[AAAAA]"));
+	report_free(&r);
+	script_free(&s);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_starved),
 		cmocka_unit_test(test_two_classes),
+		cmocka_unit_test(test_zero_key),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

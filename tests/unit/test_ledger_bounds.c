@@ -250,7 +250,30 @@ static void noise(void **state)
 	lh_free(t);
 }
 
+/* It is a destination like any other, and not one that is not known. */
+static void to_the_zero_key(void **state)
+{
+	struct lh *t = region();
+	uint64_t lost = 0;
+	int i;
+
+	(void)state;
+	lh_send(t, 1, 0, P(1));
+	lh_wait(t, 2500);
+	lh_snapshot(t, true);
+	check_books(t, 1, 0, BOOKS(0));
+	for (i = 0; i < t->pair_count; i++) {
+		if (key_equal(&t->pairs[i].dst, &key_zero_named))
+			lost += t->pairs[i].books.lost;
+	}
+	assert_int_equal(lost, 1);
+	assert_int_equal(t->loss_count, 1);
+	assert_true(key_equal(&t->losses[0].dst, &key_zero_named));
+	lh_free(t);
+}
+
 static const struct CMUnitTest tests[] = {
+	cmocka_unit_test(to_the_zero_key),
 	cmocka_unit_test(too_many_pairs),
 	cmocka_unit_test(idle_pairs_are_let_go),
 	cmocka_unit_test(too_many_connections),

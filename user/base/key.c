@@ -6,12 +6,17 @@
 
 static const char prefix[] = "nodekey:";
 
+const struct key key_zero_named = { { [KEY_LEN - 1] = 0x80 } };
+
 void key_format(const struct key *key, char text[static KEY_TEXT_LEN])
 {
 	static const char hex[] = "0123456789abcdef";
+	static const struct key zeros;
 	char *p = text + sizeof(prefix) - 1;
 	int i;
 
+	if (key_equal(key, &key_zero_named))
+		key = &zeros;
 	memcpy(text, prefix, sizeof(prefix) - 1);
 	for (i = 0; i < KEY_LEN; i++) {
 		*p++ = hex[key->b[i] >> 4];

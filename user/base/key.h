@@ -17,6 +17,13 @@ struct key {
 	uint8_t b[KEY_LEN];
 };
 
+/*
+ * A key of all zeros stands for one that is not known. A frame may name it all the same, and then it is
+ * kept as its twin on the curve, which differs in the bit that curve25519 ignores and is nobody's key;
+ * it is printed as the zeros that were on the wire.
+ */
+extern const struct key key_zero_named;
+
 void key_format(const struct key *key, char text[static KEY_TEXT_LEN]);
 void key_format_short(const struct key *key, char text[static KEY_SHORT_LEN]);
 

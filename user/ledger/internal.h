@@ -356,7 +356,7 @@ void ledger_conn_disown(struct ledger *l, struct conn *c);
 struct peer *ledger_conn_peer(struct ledger *l, struct conn *c);
 
 /* --- peers.c --- */
-/* With a reference for the caller. Over the limit: nobody. */
+/* Of a key that a frame names, with a reference for the caller. Over the limit: nobody. */
 struct peer *ledger_peer_get(struct ledger *l, const struct key *key);
 struct peer *ledger_peer_unknown(struct ledger *l);
 static inline struct peer *peer_ref(struct peer *p)

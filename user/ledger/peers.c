@@ -26,7 +26,7 @@ struct peer *ledger_peer_get(struct ledger *l, const struct key *key)
 	struct peer *p;
 
 	if (key_is_zero(key))
-		return peer_ref(l->nobody);
+		key = &key_zero_named;
 	hash = hash_key(&l->seed, key);
 	for (c = table_find(&l->peers, hash); c; c = table_again(c)) {
 		p = ITEM_OF(c, struct peer, chain);
