@@ -168,7 +168,7 @@ $(B)/flags: FORCE | $(B)/
 	@echo '$(subst ','\'',$(ALL_FLAGS))' | cmp -s - $@ || echo '$(subst ','\'',$(ALL_FLAGS))' > $@
 FORCE:
 
-$(B)/ $(B)/bpf/ $(B)/record/ $(B)/fuzz/ $(B)/tests/unit/:
+$(B)/ $(B)/bpf/ $(B)/bench/ $(B)/record/ $(B)/fuzz/ $(B)/tests/unit/:
 	@mkdir -p $@
 
 # --- unit tests ------------------------------------------------------------------------------
@@ -186,6 +186,22 @@ $(B)/obj/tools/bench/%.o: EXTRA_CFLAGS = -Itests/unit $(TEST_CFLAGS)
 $(B)/rooms: $(B)/obj/tools/bench/rooms.o $(UNIT_HELP) $(ROOMS)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS) $(filter %.o,$^) $(ROOMS) $(TEST_LIBS) $(LDLIBS_ALL) -o $@
+
+# What tracers of TLS do today, to compare with.
+$(B)/bench/calls.bpf.o: tools/bench/calls.bpf.c $(B)/flags | $(B)/bench/
+	$(call say,BPF,$@)
+	$(Q)$(CLANG) $(BPF_CFLAGS) $(DEPFLAGS) -c $< -o $@
+$(B)/bench/calls.skel.h: $(B)/bench/calls.bpf.o
+	$(call say,SKEL,$@)
+	$(Q)$(BPFTOOL) gen skeleton $< name calls > $@
+$(B)/obj/tools/bench/calls.o: EXTRA_CFLAGS = -I$(B)/bench
+$(B)/obj/tools/bench/calls.o: | $(B)/bench/calls.skel.h
+$(B)/bench/calls: $(B)/obj/tools/bench/calls.o
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS) $^ $(LDLIBS_ALL) -o $@
+$(B)/bench/rates: $(B)/obj/tools/bench/rates.o $(ROOMS) | $(B)/bench/
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS) $(filter %.o,$^) $(ROOMS) $(LDLIBS_ALL) -o $@
 
 # --- fuzzing ---------------------------------------------------------------------------------
 FUZZ_SAN    := -fsanitize=address,undefined -fno-sanitize-recover=undefined
@@ -226,7 +242,7 @@ LAB_BIN  := $(if $(LAB_MOD),$(addprefix $(B)/lab/bin/,derper derper-stripped der
 GO       = $(or $(shell tools/setup/go.sh --path 2>/dev/null),$(error no Go fit for the lab: run `make deps`))
 GOBUILD  = cd $(LAB_GO) && $(GO) build -buildvcs=false
 
-.PHONY: lab-bin lab demo bench
+.PHONY: lab-bin lab demo
 lab-bin: $(LAB_BIN)
 $(B)/lab/bin/derper: $(LAB_MOD)
 	$(call say,GO,$@)
@@ -251,9 +267,13 @@ demo:						## a region, a broken mesh, the report, the fix (root)
 	$(Q)$(MAKE) --no-print-directory all lab-bin
 	$(Q)$(PYTHON) tools/demo.py
 
-bench: all lab-bin $(B)/rooms			## what tracing costs a relay (root)
-	$(Q)$(B)/rooms speed
+BENCH := $(B)/rooms $(B)/bench/rates $(B)/bench/calls
+.PHONY: bench bench-bin bench-readme
+bench-bin: all lab-bin $(BENCH)
+bench: bench-bin				## what tracing costs a relay, 20 pairs of runs (root)
 	$(Q)$(PYTHON) tools/bench/run.py
+bench-readme: bench-bin				## the same, and into tools/bench/README.md
+	$(Q)$(PYTHON) tools/bench/run.py --readme
 
 # --- real kernels in qemu --------------------------------------------------------------------
 KERNELS_LOAD := $(if $(wildcard tests/kernels/load.c),$(B)/tests/kernels/load)
@@ -301,7 +321,8 @@ help:						## this list
 	@awk -F'##' '/^[a-z-]+:.*##/ { split($$1, t, ":"); printf "  %-12s %s\n", t[1], $$2 }' Makefile
 
 -include $(USER_OBJ:.o=.d) $(PB_OBJ:.o=.d) $(BPF_OBJ:.o=.d) $(LOAD_OBJ:.o=.d) \
-	$(B)/obj/tools/bench/rooms.d $(KERNELS_LOAD:$(B)/%=$(B)/obj/%.d) \
+	$(B)/obj/tools/bench/rooms.d $(B)/obj/tools/bench/rates.d $(B)/obj/tools/bench/calls.d \
+	$(B)/bench/calls.bpf.d $(KERNELS_LOAD:$(B)/%=$(B)/obj/%.d) \
 	$(UNIT_SRC:%.c=$(B)/obj/%.d) $(UNIT_HELP:.o=.d) \
 	$(FUZZ_OBJ:.o=.d) $(FUZZ_HELP:.o=.d) \
 	$(FUZZ_SRC:%.c=$(B)/fuzz/obj/%.d)
