@@ -191,7 +191,7 @@ static void test_no_secret(void **state)
 	assert_int_equal(got.gap_count, 0);
 	streams_stats(s, &stats);
 	assert_int_equal(stats.without_secret, 0);
-	assert_false(streams_want_search(s, HELP_NODE, 1000000000));
+	assert_false(streams_want_search(s, HELP_NODE, 250000000));
 	assert_true(streams_want_search(s, HELP_NODE, late));
 	assert_false(streams_want_search(s, HELP_NODE, late + 1));
 	assert_false(streams_want_search(s, HELP_NODE + 1, late));
@@ -206,6 +206,33 @@ static void test_no_secret(void **state)
 	assert_false(got.gap_open[0] || got.gap_open[1]);
 	assert_false(got.info.secret_missing);
 	assert_false(streams_want_search(s, HELP_NODE, 2 * late));
+	streams_free(s);
+	seen_free(&got);
+	dialog_free(&dialog);
+}
+
+/* Memory is searched soon, and ever less often where that is in vain. */
+static void test_search_in_vain(void **state)
+{
+	struct replay_options o = { .max_segment = 1448, .secrets = SECRETS_NEVER };
+	struct dialog dialog;
+	struct streams *s;
+	struct seen got;
+	unsigned int wanted = 0;
+	uint64_t ms;
+
+	(void)state;
+	dialog_begin(&dialog, &(struct dialog_options){ .seed = 90, .tls = true, .version = V13 });
+	dialog_talk(&dialog, 3, 1300);
+	s = seen_streams(&got, NULL);
+	replay_open(s, &o, &dialog);
+	replay(s, &dialog, &o, false);
+	for (ms = 0; ms < 1000; ms += 100)
+		wanted += streams_want_search(s, HELP_NODE, ms * 1000000);
+	assert_int_equal(wanted, 1);
+	for (; ms < 600000; ms += 100)
+		wanted += streams_want_search(s, HELP_NODE, ms * 1000000);
+	assert_in_range(wanted, 10, 20);
 	streams_free(s);
 	seen_free(&got);
 	dialog_free(&dialog);
@@ -444,6 +471,7 @@ int main(void)
 		cmocka_unit_test(test_attach_websocket),
 		cmocka_unit_test(test_attach_idle),
 		cmocka_unit_test(test_no_secret),
+		cmocka_unit_test(test_search_in_vain),
 		cmocka_unit_test(test_hello_not_seen),
 		cmocka_unit_test(test_handshake_not_seen),
 		cmocka_unit_test(test_hello_hides_another),

@@ -239,6 +239,88 @@ static void test_wrong_candidates(void **state)
 	dialog_free(&d);
 }
 
+static void tell(struct lab *l, const struct dialog *d, const char *label, uint64_t seq)
+{
+	struct capture_candidate c = { .seq = seq, .version = 0x0304, .cipher = d->secrets[0].len == 48 ?
+								    0x1302 : 0x1301 };
+	struct chance chance = { seq + 1 };
+	size_t i;
+
+	c.len = d->secrets[0].len;
+	for (i = 0; i < c.len; i++)
+		c.secret[i] = (uint8_t)chance_next(&chance);
+	for (i = 0; label && i < d->secret_count; i++)
+		if (!strcmp(d->secrets[i].label, label))
+			memcpy(c.secret, d->secrets[i].secret, c.len);
+	tls_candidate(l->tls, &c, l->time_ns);
+}
+
+/* Set up before its secrets could be told: memory has them, beside others. */
+static void test_handshake_seen_secrets_found(void **state)
+{
+	static const char *const suites[] = { "TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384" };
+	uint64_t records[2], plain[2];
+	struct dialog d;
+	struct lab *l;
+	size_t i, n;
+
+	(void)state;
+	for (i = 0; i < 6; i++) {
+		dialog_begin(&d, &(struct dialog_options){ .tls = true, .version = TLS1_3_VERSION,
+							   .suite = suites[i & 1], .seed = 5 });
+		dialog_talk(&d, 60, 800);
+		l = setup(false);
+		secrets(l, &d);
+		feed(l, &d, 0, d.count);
+		memcpy(plain, l->plain, sizeof(plain));
+		teardown(l);
+		n = 4 + 3 * i;
+		records[0] = dialog_records(&d, 0, d.flights[n - 1].dir == dialog_dir(&d, 0) ?
+					    d.flights[n - 1].at + d.flights[n - 1].len : d.flights[n].at);
+		records[1] = dialog_records(&d, 1, d.flights[n - 1].dir == dialog_dir(&d, 1) ?
+					    d.flights[n - 1].at + d.flights[n - 1].len : d.flights[n].at);
+		l = setup(false);
+		feed(l, &d, 0, n);
+		tell(l, &d, NULL, 0);
+		tell(l, &d, "CLIENT_TRAFFIC_SECRET_0", records[0]);
+		tell(l, &d, "SERVER_TRAFFIC_SECRET_0", records[1]);
+		assert_true(l->tls->info->decrypted);
+		feed(l, &d, n, d.count);
+		assert_int_equal(l->plain[0], plain[0]);
+		assert_int_equal(l->plain[1], plain[1]);
+		assert_int_equal(l->lost[0] + l->lost[1], 0);
+		teardown(l);
+		dialog_free(&d);
+	}
+}
+
+/* Memory is read when a handshake has just begun: the client's later secret is not there yet. */
+static void test_search_in_handshake(void **state)
+{
+	struct dialog d;
+	struct lab *l;
+
+	(void)state;
+	dialog_begin(&d, &(struct dialog_options){ .tls = true, .version = TLS1_3_VERSION,
+						   .suite = "TLS_AES_128_GCM_SHA256", .seed = 6 });
+	dialog_talk(&d, 60, 800);
+	l = setup(false);
+	feed(l, &d, 0, 2);
+	tell(l, &d, "CLIENT_HANDSHAKE_TRAFFIC_SECRET", 0);
+	tell(l, &d, "SERVER_TRAFFIC_SECRET_0", 0);
+	feed(l, &d, 2, 20);
+	assert_true(l->plain[1] > 100);
+	assert_int_equal(l->plain[0] + l->lost[0], 0);
+	assert_true(tls_lacks_keys(l->tls));
+	tell(l, &d, "CLIENT_TRAFFIC_SECRET_0", 9);
+	feed(l, &d, 20, d.count);
+	assert_false(tls_lacks_keys(l->tls));
+	assert_true(l->plain[0] > 1000);
+	assert_int_equal(l->lost[0] + l->lost[1], 0);
+	teardown(l);
+	dialog_free(&d);
+}
+
 static void test_senseless_candidates(void **state)
 {
 	struct capture_candidate c = { .len = 31 };
@@ -338,6 +420,8 @@ int main(void)
 		cmocka_unit_test(test_retry),
 		cmocka_unit_test(test_master_mid_stream),
 		cmocka_unit_test(test_wrong_candidates),
+		cmocka_unit_test(test_handshake_seen_secrets_found),
+		cmocka_unit_test(test_search_in_handshake),
 		cmocka_unit_test(test_senseless_candidates),
 		cmocka_unit_test(test_secrets),
 		cmocka_unit_test(test_rfc_8448),

@@ -274,6 +274,8 @@ void live_probes_attach(struct live *live, struct live_node *node);
 void live_probes_detach(struct live_node *node);
 /* Until they are placed; say which could not be. */
 void live_probes_wait(struct live *live, struct live_node *node);
+/* Is none being placed, or removed? */
+bool live_probes_are_idle(struct live_node *node);
 bool live_probes_are_gone(struct live_node *node);
 /* Remove them, now. */
 void live_probes_free(struct live_node *node);

@@ -160,7 +160,8 @@ static void announce_from(struct live *live, struct live_node *node)
 	announce_from(live, node->next);
 	if (!node->announced && !node->provisional)
 		live_node_announce(live, node);
-	if (!node->searched)
+	/* Not before secrets are told: what is set up until then is in its memory, or will be told. */
+	if (!node->searched && live_probes_are_idle(node))
 		live_search_start(live, node);
 }
 

@@ -144,6 +144,11 @@ void live_probes_detach(struct live_node *node)
 	begin_detach(&node->drops);
 }
 
+bool live_probes_are_idle(struct live_node *node)
+{
+	return is_idle(&node->secrets) && is_idle(&node->drops);
+}
+
 bool live_probes_are_gone(struct live_node *node)
 {
 	return is_idle(&node->secrets) && is_idle(&node->drops) && !node->secrets.link &&

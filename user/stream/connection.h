@@ -76,6 +76,7 @@ struct connection {
 	uint64_t in_read, out_acked, out_written;
 	uint64_t now_ns;	/* of the current event */
 	uint64_t waiting_ns;	/* since when it has waited for a secret; 0: it does not */
+	uint64_t search_ns, search_wait_ns; /* memory is not searched for it before; 0: not yet */
 	uint64_t fitted, tried;	/* serial numbers of the last unbound secrets; see unbound.c */
 	struct connection *wait_next, *wait_prev; /* utlist, of those that wait */
 	UT_hash_handle hh;

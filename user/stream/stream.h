@@ -171,8 +171,8 @@ void streams_free(struct streams *s);
  */
 void streams_event(struct streams *s, const struct capture_event *event);
 
-/* Is there a connection of @node with data and no secret for longer than two seconds? At most one
- * true per node and second. */
+/* Is there a connection of @node with data and without a secret for so long that its memory is worth
+ * a search? At most one true per node and second, and fewer and fewer where the searches are vain. */
 bool streams_want_search(struct streams *s, uint32_t node, uint64_t now_ns);
 
 /* NULL where there is no such connection. */

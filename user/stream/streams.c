@@ -12,8 +12,12 @@
 #define TOTAL_BYTES	(32 << 20)
 /* With a file's key log, over all its connections whose beginning is not in the file: some seconds. */
 #define FILE_TRIALS	(8 << 20)
-/* Without a secret for so long, memory is worth a search; and so often at most. */
-#define SEARCH_AFTER_NS	2000000000ULL
+/*
+ * Who is told a secret has it with its first records. Without one for so long, memory is worth a
+ * search; in vain, it is worth one again after twice the time. A node is searched so often at most.
+ */
+#define SEARCH_AFTER_NS	300000000ULL
+#define SEARCH_AGAIN_NS	60000000000ULL
 #define SEARCH_EVERY_NS	1000000000ULL
 
 struct search {
@@ -184,6 +188,20 @@ void streams_event(struct streams *s, const struct capture_event *event)
 	}
 }
 
+static bool wants_search(const struct connection *c, uint32_t node, uint64_t now_ns)
+{
+	return c->node == node && c->tls && tls_lacks_keys(c->tls) &&
+	       now_ns > (c->search_ns ? c->search_ns : c->waiting_ns + SEARCH_AFTER_NS);
+}
+
+static void note_search(struct connection *c, uint64_t now_ns)
+{
+	c->search_wait_ns = c->search_wait_ns ? 2 * c->search_wait_ns : SEARCH_AFTER_NS;
+	if (c->search_wait_ns > SEARCH_AGAIN_NS)
+		c->search_wait_ns = SEARCH_AGAIN_NS;
+	c->search_ns = now_ns + c->search_wait_ns;
+}
+
 bool streams_want_search(struct streams *s, uint32_t node, uint64_t now_ns)
 {
 	struct connection *c;
@@ -191,9 +209,7 @@ bool streams_want_search(struct streams *s, uint32_t node, uint64_t now_ns)
 	bool wanted = false;
 
 	DL_FOREACH2(s->waiting, c, wait_next)
-		if (c->node == node && !c->info.decrypted &&
-		    now_ns > c->waiting_ns + SEARCH_AFTER_NS)
-			wanted = true;
+		wanted = wanted || wants_search(c, node, now_ns);
 	if (!wanted)
 		return false;
 	HASH_FIND(hh, s->searches, &node, sizeof(node), search);
@@ -207,6 +223,9 @@ bool streams_want_search(struct streams *s, uint32_t node, uint64_t now_ns)
 		HASH_ADD(hh, s->searches, node, sizeof(search->node), search);
 	}
 	search->last_ns = now_ns;
+	DL_FOREACH2(s->waiting, c, wait_next)
+		if (wants_search(c, node, now_ns))
+			note_search(c, now_ns);
 	return true;
 }
 

@@ -132,12 +132,16 @@ static struct tls_item *pop(struct tls *t, int side)
 }
 
 /* The first of the waiting records is none any more. */
-static void probe_shift(struct tls_probe *p)
+static void probes_shift(struct tls_side *s)
 {
-	if (p->record)
-		p->record--;
-	else
-		p->step = 0;
+	int i;
+
+	for (i = 0; i < TLS_TIERS; i++) {
+		if (s->probes[i].record)
+			s->probes[i].record--;
+		else
+			s->probes[i].step = 0;
+	}
 }
 
 /* Makes room by losing the oldest record that waits. False where none does. */
@@ -150,8 +154,7 @@ static bool shed(struct tls *t, int side)
 	item = pop(t, side);
 	if (item->kind == TLS_RECORD) {
 		item->kind = TLS_LOST;
-		probe_shift(&t->sides[side].quick);
-		probe_shift(&t->sides[side].wide);
+		probes_shift(&t->sides[side]);
 	}
 	process_loss(t, side, item);
 	free(item);
@@ -361,7 +364,10 @@ void tls_candidate(struct tls *t, const struct capture_candidate *c, uint64_t ti
 	if (t->allowance < TRIAL_GRANT)
 		t->allowance = TRIAL_GRANT;
 	trial_add(&t->trial, c, counted);
+	/* Others come right behind it, and one of them may be the right one. */
+	t->near_only = true;
 	tls_drain(t, time_ns);
+	t->near_only = false;
 }
 
 static void try_secrets(struct tls *t, const struct secret_set *secrets, uint64_t time_ns,
@@ -411,13 +417,23 @@ uint64_t tls_waiting_since(const struct tls *t, int side)
 	return t->sides[side].head ? t->sides[side].head->time_ns : 0;
 }
 
+bool tls_lacks_keys(const struct tls *t)
+{
+	int side;
+
+	for (side = 0; side < 2; side++)
+		if (t->sides[side].head && !t->sides[side].traffic.suite)
+			return true;
+	return false;
+}
+
 bool tls_stuck(const struct tls *t)
 {
 	int side;
 
 	for (side = 0; side < 2; side++)
 		if (t->sides[side].head && t->allowance && t->trial.count &&
-		    t->sides[side].wide.record < TLS_MAX_PROBES)
+		    t->sides[side].probes[TLS_TIERS - 1].record < TLS_MAX_PROBES)
 			return false;
 	return true;
 }

@@ -19,6 +19,8 @@
 
 /* With so many of the waiting records candidates are tried: the first may be no record at all. */
 #define TLS_MAX_PROBES	8
+/* Each of them with numbers near the hint first, then with more and more. */
+#define TLS_TIERS	3
 
 enum tls_side_name {
 	TLS_CLIENT,
@@ -70,7 +72,7 @@ struct tls_side {
 	uint64_t step;		/* how many of them were tried with the current record */
 	uint64_t sealed;	/* sealed records so far */
 	uint64_t sealed_bytes;
-	struct tls_probe quick, wide;
+	struct tls_probe probes[TLS_TIERS];
 	uint64_t probed;	/* generation of the candidates that they are about */
 	unsigned int early_failures;
 	unsigned int proven;	/* records read since there was doubt of the keys, or the number */
@@ -88,6 +90,7 @@ struct tls {
 	bool draining;
 	uint64_t allowance;	/* trials left */
 	uint64_t allowance_time_ns;
+	bool near_only;		/* the last tier is for later */
 	unsigned int slow;	/* halvings of what is allowed, as guesses fail */
 	uint64_t opened, failed; /* records */
 	uint64_t by_heads;	/* of those that were opened */
@@ -132,6 +135,8 @@ void tls_end(struct tls *t, uint64_t time_ns);
 
 /* Since when the oldest record of @side waits; 0: none does. */
 uint64_t tls_waiting_since(const struct tls *t, int side);
+/* Does a side wait that has no keys? */
+bool tls_lacks_keys(const struct tls *t);
 /* Is there nothing left to be tried? */
 bool tls_stuck(const struct tls *t);
 

@@ -247,19 +247,38 @@ static void prepare_blind(struct tls *t)
 	trial_add_traffic(&t->trial, TLS_SERVER, server->b, server->len, TRIAL_ABOVE);
 }
 
+/* Memory was read in the middle of a handshake: its own keys were found there, not those to come. */
+static bool found_handshake(const struct tls *t, const struct trial_found *f)
+{
+	uint8_t message = t->shared->scratch[0];
+
+	return f->type == TLS_HANDSHAKE && f->keys.suite->version == TLS_1_3 &&
+	       message != HANDSHAKE_NEW_TICKET && message != HANDSHAKE_KEY_UPDATE;
+}
+
 static void take_found(struct tls *t, int side, struct trial_found *f, uint64_t index,
 		       uint64_t head_index)
 {
 	struct tls_side *s = &t->sides[side], *o = &t->sides[!side];
 	int64_t guess = f->other_base + (int64_t)o->sealed;
+	bool handshake = found_handshake(t, f);
+	uint64_t number;
 
-	s->traffic = f->keys;
 	/* Records before the first one under these keys are somebody else's: the handshake's. */
 	index -= head_index;
 	s->foreign = f->number < index ? index - f->number : 0;
-	s->number = f->number - (index - s->foreign);
-	s->number_known = true;
+	number = f->number - (index - s->foreign);
 	t->slow = 0;
+	if (handshake) {
+		s->handshake = f->keys;
+		s->handshake_number = number;
+		s->handshake_done = false;
+		OPENSSL_cleanse(f, sizeof(*f));
+		return;
+	}
+	s->traffic = f->keys;
+	s->number = number;
+	s->number_known = true;
 	t->info->tls_version = s->traffic.suite->version;
 	if (f->other.suite) {
 		cipher_clear(t->shared->pool, &o->traffic);
@@ -292,29 +311,30 @@ static const struct tls_item *probe_item(const struct tls_probe *p, const struct
 	return first;
 }
 
-static enum trial_result probe_record(struct tls *t, int side, struct tls_probe *p,
+static enum trial_result probe_record(struct tls *t, int side, int tier,
 				      const struct tls_item *item, struct trial_found *found)
 {
-	bool quick = p == &t->sides[side].quick;
+	static const uint64_t guesses[TLS_TIERS] = { 16, 128, 0 };
+	struct tls_probe *p = &t->sides[side].probes[tier];
 	const struct trial_record r = {
 		.index = item->index, .header = item->record,
 		.body = item->record + WALK_HEADER_LEN, .len = item->bytes - WALK_HEADER_LEN,
 	};
-	enum trial_result result = trial_record(&t->trial, side, &r, quick, &p->step,
+	enum trial_result result = trial_record(&t->trial, side, &r, guesses[tier], &p->step,
 						&t->allowance, t->shared->scratch, found);
 
 	if (result != TRIAL_NOTHING)
 		return result;
 	p->record++;
 	p->step = 0;
-	if (!quick && t->slow < MAX_SLOW)
+	if (!guesses[tier] && t->slow < MAX_SLOW)
 		t->slow++;
 	return result;
 }
 
 /*
- * Keys and number are both to be found. Where the number is near 0, it is looked for there first, in
- * all records: to look far and wide in the wrong one costs the most.
+ * Keys and number are both to be found. What is looked for in the wrong record, far and wide, costs
+ * the most: the handshake's stand before the first right one. So all are tried a little first.
  */
 static enum tls_outcome search_keys(struct tls *t, int side, const struct tls_item *item)
 {
@@ -322,23 +342,20 @@ static enum tls_outcome search_keys(struct tls *t, int side, const struct tls_it
 	const struct tls_item *tried;
 	struct trial_found found;
 	enum trial_result result;
-	struct tls_probe *p;
+	int tier = 0;
 
 	prepare_blind(t);
 	if (s->probed != t->trial.generation) {
-		s->quick = s->wide = (struct tls_probe){ 0 };
+		memset(s->probes, 0, sizeof(s->probes));
 		s->probed = t->trial.generation;
 	}
-	while (t->trial.count) {
-		p = &s->quick;
-		tried = trial_was_told(&t->trial) ? probe_item(p, item) : NULL;
+	while (t->trial.count && tier < TLS_TIERS - t->near_only) {
+		tried = probe_item(&s->probes[tier], item);
 		if (!tried) {
-			p = &s->wide;
-			tried = probe_item(p, item);
+			tier++;
+			continue;
 		}
-		if (!tried)
-			break;
-		result = probe_record(t, side, p, tried, &found);
+		result = probe_record(t, side, tier, tried, &found);
 		if (result == TRIAL_LATER)
 			return TLS_WAITS;
 		if (result == TRIAL_FOUND) {
@@ -364,8 +381,12 @@ static enum tls_outcome open_early(struct tls *t, int side, const struct tls_ite
 			return TLS_READ;
 		}
 	}
-	if (!s->traffic.suite)
+	if (!s->traffic.suite) {
+		/* Found in memory, they served their time: others are to be found. */
+		if (!t->secrets)
+			cipher_clear(t->shared->pool, &s->handshake);
 		return TLS_WAITS;
+	}
 	if (!s->number_known && s->high)
 		return search_number(t, side, item);
 	n = open_with(t, &s->traffic, 0, item, &type);

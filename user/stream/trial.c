@@ -153,11 +153,10 @@ static int64_t spread(uint64_t round)
 
 static bool try_variant(struct cipher_pool *pool, struct trial_variant *v, int side,
 			const struct trial_record *r, uint64_t round, uint64_t *allowance,
-			uint8_t *scratch, uint64_t *number)
+			uint8_t *scratch, struct trial_found *found)
 {
 	bool master = v->cipher[1].suite != NULL;
 	int64_t n = v->base[side] + (int64_t)r->index + spread(round);
-	uint8_t type;
 
 	if (n < 0 || round > v->window + TRIAL_BELOW)
 		return false;
@@ -165,9 +164,9 @@ static bool try_variant(struct cipher_pool *pool, struct trial_variant *v, int s
 		return false;
 	--*allowance;
 	if (cipher_open(pool, &v->cipher[master ? side : 0], (uint64_t)n, r->header, r->body,
-			r->len, scratch, &type) < 0)
+			r->len, scratch, &found->type) < 0)
 		return false;
-	*number = (uint64_t)n;
+	found->number = (uint64_t)n;
 	return true;
 }
 
@@ -185,9 +184,9 @@ static void take_variant(struct trial *t, unsigned int i, int side, struct trial
 	remove_variant(t, i);
 }
 
-enum trial_result trial_record(struct trial *t, int side, const struct trial_record *r, bool quick,
-			       uint64_t *step, uint64_t *allowance, uint8_t *scratch,
-			       struct trial_found *found)
+enum trial_result trial_record(struct trial *t, int side, const struct trial_record *r,
+			       uint64_t guesses, uint64_t *step, uint64_t *allowance,
+			       uint8_t *scratch, struct trial_found *found)
 {
 	uint64_t rounds = 0;
 	unsigned int i;
@@ -195,28 +194,19 @@ enum trial_result trial_record(struct trial *t, int side, const struct trial_rec
 	for (i = 0; i < t->count; i++)
 		if (t->variants[i].window + TRIAL_BELOW + 1 > rounds)
 			rounds = t->variants[i].window + TRIAL_BELOW + 1;
-	if (quick)
-		rounds = TRIAL_QUICK;
+	if (guesses && guesses < rounds)
+		rounds = guesses;
 	for (; *step < rounds * t->count; ++*step) {
 		if (!*allowance)
 			return TRIAL_LATER;
 		i = (unsigned int)(*step % t->count);
 		if (try_variant(t->pool, &t->variants[i], side, r, *step / t->count, allowance,
-				scratch, &found->number)) {
+				scratch, found)) {
 			take_variant(t, i, side, found);
 			return TRIAL_FOUND;
 		}
 	}
 	return TRIAL_NOTHING;
-}
-
-bool trial_was_told(const struct trial *t)
-{
-	unsigned int i;
-
-	for (i = 0; i < t->count && !t->variants[i].from_memory; i++)
-		;
-	return i == t->count;
 }
 
 void trial_clear(struct trial *t)

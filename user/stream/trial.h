@@ -17,8 +17,6 @@
  */
 #define TRIAL_BELOW	300
 #define TRIAL_ABOVE	4096
-/* Of secrets that were told, one of the first records is mostly among those that were seen. */
-#define TRIAL_QUICK	16
 
 /* A record to be tried. */
 struct trial_record {
@@ -61,6 +59,7 @@ int trial_add_traffic(struct trial *t, int side, const uint8_t *secret, size_t l
 
 struct trial_found {
 	uint64_t number;	/* of the record */
+	uint8_t type;		/* of what is in it */
 	struct cipher keys;	/* of its side; the caller's from here on */
 	struct cipher other;	/* TLS 1.2: of the other side */
 	int64_t other_base;	/* its number's hint less its index */
@@ -68,15 +67,13 @@ struct trial_found {
 
 /*
  * Tries @r, a record of @side, with what is left of *allowance trials. *step: how far its trials got,
- * 0 with a new record. @quick: numbers near the hint only. @scratch has room for the record. *found
- * is written where the result is TRIAL_FOUND.
+ * 0 with a new record. Of each candidate @guesses numbers are tried, nearest to the hint first; 0: all.
+ * @scratch has room for the record, and has it in clear, with *found, where the result is TRIAL_FOUND.
  */
-enum trial_result trial_record(struct trial *t, int side, const struct trial_record *r, bool quick,
-			       uint64_t *step, uint64_t *allowance, uint8_t *scratch,
+enum trial_result trial_record(struct trial *t, int side, const struct trial_record *r,
+			       uint64_t guesses, uint64_t *step, uint64_t *allowance, uint8_t *scratch,
 			       struct trial_found *found);
 
-/* Is none of them from memory? */
-bool trial_was_told(const struct trial *t);
 /* Wipes and frees all candidates. */
 void trial_clear(struct trial *t);
 
