@@ -202,7 +202,7 @@ static void test_no_capture(void **state)
 	memcpy(script.bytes, "hello, world, this is no capture", 32);
 	script.len = 32;
 	pcap_script_run(&script, NULL, &seen);
-	assert_non_null(strstr(seen.error, "not a capture file"));
+	assert_non_null(strstr(seen.error, "not a .pcap or .pcapng file"));
 	assert_null(capture_file_open("/nonexistent/a.pcap", NULL, &err));
 	assert_non_null(strstr(err.text, "/nonexistent/a.pcap: No such file"));
 	assert_null(capture_file_open("/dev/null", NULL, &err));

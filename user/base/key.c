@@ -4,6 +4,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include "base/hex.h"
+
 static const char prefix[] = "nodekey:";
 
 const struct key key_zero_named = { { [KEY_LEN - 1] = 0x80 } };
@@ -41,17 +43,6 @@ void key_format_short(const struct key *key, char text[static KEY_SHORT_LEN])
 	text[7] = '\0';
 }
 
-static int hex_value(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	if (c >= 'A' && c <= 'F')
-		return c - 'A' + 10;
-	return -1;
-}
-
 static const char *skip_prefix(const char *text)
 {
 	return strncasecmp(text, prefix, sizeof(prefix) - 1) ? text : text + sizeof(prefix) - 1;
@@ -59,19 +50,8 @@ static const char *skip_prefix(const char *text)
 
 bool key_parse(const char *text, struct key *key)
 {
-	int i, high, low;
-
 	text = skip_prefix(text);
-	if (strlen(text) != 2 * KEY_LEN)
-		return false;
-	for (i = 0; i < KEY_LEN; i++) {
-		high = hex_value(text[2 * i]);
-		low = hex_value(text[2 * i + 1]);
-		if (high < 0 || low < 0)
-			return false;
-		key->b[i] = high << 4 | low;
-	}
-	return true;
+	return strlen(text) == 2 * KEY_LEN && hex_parse(text, key->b, KEY_LEN);
 }
 
 bool key_matches(const struct key *key, const char *text)

@@ -235,8 +235,8 @@ static int first_pass(struct pcap_capture *p, const char *keylog)
 		return err;
 	if (err) {
 		p->damaged = true;
-		pcap_complain(&p->complaints, "%s; what came before it is used",
-			      pcap_file_error(p->file));
+		pcap_complain(&p->complaints, "%s; %s", pcap_file_error(p->file),
+			      p->done ? "what came before it is used" : "no packet stands before it");
 	}
 	p->packets = p->done;
 	if (keylog)

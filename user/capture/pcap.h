@@ -293,10 +293,10 @@ struct pcap_keylog {
 	struct pcap_secret *secrets;
 	size_t count, capacity;
 	bool sorted;
-	uint64_t bad_lines, over;
+	uint64_t over;
 };
 
-/* Lines that are no secrets are complained of, with @name and their number; the rest is kept. */
+/* Lines that are no secrets are complained of, with @name and the first one's number; the rest is kept. */
 void pcap_keylog_text(struct pcap_keylog *k, const char *text, size_t len, const char *name,
 		      struct pcap_complaints *complaints);
 void pcap_keylog_file(struct pcap_keylog *k, const char *path, struct pcap_complaints *complaints);

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/packed.h"
 #include "capture/pcap.h"
 
 struct pcap_file {
@@ -25,6 +26,8 @@ static FILE *open_regular(const char *path, struct capture_error *err)
 
 	if (!in || fstat(fileno(in), &st)) {
 		snprintf(err->text, sizeof(err->text), "%s: %s", path, strerror(errno));
+	} else if (S_ISDIR(st.st_mode)) {
+		snprintf(err->text, sizeof(err->text), "%s: a directory; name the file inside", path);
 	} else if (!S_ISREG(st.st_mode)) {
 		snprintf(err->text, sizeof(err->text),
 			 "%s: not a file; a capture is read twice, so write it to a file first", path);
@@ -36,6 +39,21 @@ static FILE *open_regular(const char *path, struct capture_error *err)
 	return NULL;
 }
 
+/* False: it may be a capture. */
+static bool say_what_it_is(const char *path, const uint8_t *magic, size_t n,
+			   struct capture_error *err)
+{
+	const char *command = packed_command(magic, n);
+
+	if (!n)
+		snprintf(err->text, sizeof(err->text), "%s: the file is empty; was the capture stopped "
+			 "in order?", path);
+	else if (command)
+		snprintf(err->text, sizeof(err->text), "%s: the capture is compressed; unpack it first "
+			 "(%s)", path, command);
+	return !n || command;
+}
+
 static int open_pcap(struct pcap_file *f, FILE *in)
 {
 	char text[PCAP_ERRBUF_SIZE] = "";
@@ -43,7 +61,8 @@ static int open_pcap(struct pcap_file *f, FILE *in)
 	f->pcap = pcap_fopen_offline_with_tstamp_precision(in, PCAP_TSTAMP_PRECISION_NANO, text);
 	if (!f->pcap) {
 		fclose(in);
-		snprintf(f->error, sizeof(f->error), "%s: not a capture file: %s", f->path, text);
+		snprintf(f->error, sizeof(f->error), "%s: not a .pcap or .pcapng file: %s", f->path,
+			 text);
 		return -EBADMSG;
 	}
 	f->interface.linktype = pcap_datalink(f->pcap);
@@ -70,6 +89,10 @@ struct pcap_file *pcap_file_open(const char *path, const struct pcap_file_sink *
 		goto fail;
 	}
 	n = fread(magic, 1, sizeof(magic), in);
+	if (say_what_it_is(path, magic, n, err)) {
+		fclose(in);
+		goto fail;
+	}
 	rewind(in);
 	if (n == sizeof(magic) && !memcmp(magic, section, sizeof(magic))) {
 		f->in = in;

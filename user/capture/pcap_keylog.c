@@ -7,11 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/hex.h"
+#include "base/packed.h"
 #include "capture/pcap.h"
 
-#define RANDOM_HEX	64
 #define MAX_LINE	512
-#define COMPLAINTS_EACH	5
 
 static const char *const labels[] = {
 	"CLIENT_RANDOM", "CLIENT_HANDSHAKE_TRAFFIC_SECRET", "SERVER_HANDSHAKE_TRAFFIC_SECRET",
@@ -25,34 +25,6 @@ struct pcap_secret {
 	uint8_t label;
 	uint32_t serial;	/* as they came */
 };
-
-static int hex_digit(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	if (c >= 'A' && c <= 'F')
-		return c - 'A' + 10;
-	return -1;
-}
-
-/* All of @text; false where it is anything but hexadecimal digits for @len bytes. */
-static bool parse_hex(const char *text, size_t digits, uint8_t *to, size_t len)
-{
-	size_t i;
-
-	if (digits != 2 * len)
-		return false;
-	for (i = 0; i < len; i++) {
-		int high = hex_digit(text[2 * i]), low = hex_digit(text[2 * i + 1]);
-
-		if (high < 0 || low < 0)
-			return false;
-		to[i] = (uint8_t)(high << 4 | low);
-	}
-	return true;
-}
 
 static int find_label(const char *text, size_t len)
 {
@@ -98,11 +70,11 @@ static const char *parse_line(const char *line, size_t len, struct pcap_secret *
 		return "not LABEL CLIENT_RANDOM SECRET";
 	random_len = (size_t)(secret++ - random);
 	secret_len = (size_t)(end - secret);
-	if (!parse_hex(random, random_len, s->random, 32))
+	if (random_len != 64 || !hex_parse(random, s->random, 32))
 		return "the client random is not 64 hexadecimal digits";
 	if ((secret_len != 64 && secret_len != 96) || (!label && secret_len != 96))
 		return "the secret is not 64 or 96 hexadecimal digits";
-	if (!parse_hex(secret, secret_len, s->secret, secret_len / 2))
+	if (!hex_parse(secret, s->secret, secret_len / 2))
 		return "the secret is not hexadecimal";
 	s->label = (uint8_t)label;
 	s->len = (uint8_t)(secret_len / 2);
@@ -132,49 +104,73 @@ static bool make_room(struct pcap_keylog *k)
 	return true;
 }
 
-static void take_line(struct pcap_keylog *k, const char *line, size_t len, const char *name,
-		      unsigned long number, struct pcap_complaints *complaints)
+/* One text's lines. */
+struct reading {
+	struct pcap_keylog *keylog;
+	const char *name;
+	struct pcap_complaints *complaints;
+	unsigned long lines, bad, first_bad, fine;
+	const char *wrong;	/* with the first bad one */
+};
+
+static void take_line(struct reading *r, const char *line, size_t len)
 {
+	struct pcap_keylog *k = r->keylog;
 	struct pcap_secret s;
 	const char *wrong;
 
+	r->lines++;
 	while (len && (line[len - 1] == '\r' || line[len - 1] == ' ' || line[len - 1] == '\t'))
 		len--;
 	if (!len || line[0] == '#')
 		return;
 	wrong = parse_line(line, len, &s);
-	if (wrong && k->bad_lines++ < COMPLAINTS_EACH)
-		pcap_complain(complaints, "%s: line %lu: %s; the other lines are used", name,
-			      number, wrong);
+	if (wrong && !r->bad++) {
+		r->first_bad = r->lines;
+		r->wrong = wrong;
+	}
+	r->fine += !wrong;
 	if (!wrong && s.len) {
 		s.serial = (uint32_t)k->count;
 		if (make_room(k)) {
 			k->secrets[k->count++] = s;
 			k->sorted = false;
 		} else if (!k->over++) {
-			pcap_complain(complaints, "%s: line %lu: more than %d secrets; the rest is not used",
-				      name, number, PCAP_MAX_SECRETS);
+			pcap_complain(r->complaints,
+				      "%s: line %lu: more than %d secrets; the rest is not used",
+				      r->name, r->lines, PCAP_MAX_SECRETS);
 		}
 	}
 	explicit_bzero(&s, sizeof(s));
 }
 
+static void complain_lines(const struct reading *r)
+{
+	if (r->bad && !r->fine)
+		pcap_complain(r->complaints,
+			      "%s: line %lu: %s, nor is any other line: no key log; name what "
+			      "SSLKEYLOGFILE made", r->name, r->first_bad, r->wrong);
+	else if (r->bad > 1)
+		pcap_complain(r->complaints, "%s: line %lu: %s, and %lu more lines; the others are used",
+			      r->name, r->first_bad, r->wrong, r->bad - 1);
+	else if (r->bad)
+		pcap_complain(r->complaints, "%s: line %lu: %s; the other lines are used", r->name,
+			      r->first_bad, r->wrong);
+}
+
 void pcap_keylog_text(struct pcap_keylog *k, const char *text, size_t len, const char *name,
 		      struct pcap_complaints *complaints)
 {
+	struct reading r = { .keylog = k, .name = name, .complaints = complaints };
 	const char *end = text + len, *line_end;
-	unsigned long number = 0;
 
 	for (; text < end; text = line_end + 1) {
 		line_end = memchr(text, '\n', (size_t)(end - text));
 		if (!line_end)
 			line_end = end;
-		take_line(k, text, (size_t)(line_end - text), name, ++number, complaints);
+		take_line(&r, text, (size_t)(line_end - text));
 	}
-	if (k->bad_lines > COMPLAINTS_EACH)
-		pcap_complain(complaints, "%s: %llu more lines are no secrets", name,
-			      (unsigned long long)k->bad_lines - COMPLAINTS_EACH);
-	k->bad_lines = 0;
+	complain_lines(&r);
 }
 
 /* A line that is longer than any secret's is one bad line. */
@@ -192,8 +188,9 @@ static bool read_line(FILE *in, char line[static MAX_LINE], size_t *len)
 
 void pcap_keylog_file(struct pcap_keylog *k, const char *path, struct pcap_complaints *complaints)
 {
+	struct reading r = { .keylog = k, .name = path, .complaints = complaints };
+	const char *command = NULL;
 	FILE *in = fopen(path, "re");
-	unsigned long number = 0;
 	char line[MAX_LINE];
 	char buffer[4096];
 	size_t len;
@@ -203,14 +200,20 @@ void pcap_keylog_file(struct pcap_keylog *k, const char *path, struct pcap_compl
 		return;
 	}
 	setvbuf(in, buffer, _IOFBF, sizeof(buffer));
-	while (read_line(in, line, &len))
-		take_line(k, line, len, path, ++number, complaints);
+	while (!command && read_line(in, line, &len)) {
+		if (!r.lines)
+			command = packed_command((uint8_t *)line, len);
+		if (!command)
+			take_line(&r, line, len);
+	}
 	if (ferror(in))
 		pcap_complain(complaints, "%s: cannot read the key log: %s", path, strerror(errno));
-	if (k->bad_lines > COMPLAINTS_EACH)
-		pcap_complain(complaints, "%s: %llu more lines are no secrets", path,
-			      (unsigned long long)k->bad_lines - COMPLAINTS_EACH);
-	k->bad_lines = 0;
+	else if (command)
+		pcap_complain(complaints, "%s: the key log is compressed; unpack it first (%s)", path,
+			      command);
+	else if (!r.bad && !r.fine)
+		pcap_complain(complaints, "%s: the key log is empty; name what SSLKEYLOGFILE made", path);
+	complain_lines(&r);
 	fclose(in);
 	explicit_bzero(line, sizeof(line));
 	explicit_bzero(buffer, sizeof(buffer));

@@ -7,9 +7,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <zlib.h>
 
+#include "base/packed.h"
 #include "record/block.h"
 
 #define READ_BYTES	(64u << 10)
@@ -40,6 +42,7 @@ struct record_reader {
 struct record_reader *record_reader_open(const char *path, char err[static 256])
 {
 	struct record_reader *r = calloc(1, sizeof(*r));
+	struct stat st;
 
 	if (!r) {
 		snprintf(err, 256, "out of memory");
@@ -47,10 +50,13 @@ struct record_reader *record_reader_open(const char *path, char err[static 256])
 	}
 	snprintf(r->name, sizeof(r->name), "%s", strcmp(path, "-") ? path : "standard input");
 	r->fd = strcmp(path, "-") ? open(path, O_RDONLY | O_CLOEXEC) : STDIN_FILENO;
-	if (r->fd >= 0)
+	if (r->fd >= 0 && !fstat(r->fd, &st) && !S_ISDIR(st.st_mode))
 		return r;
-	snprintf(err, 256, "%s: cannot read: %s", path, strerror(errno));
-	free(r);
+	if (r->fd >= 0 && S_ISDIR(st.st_mode))
+		snprintf(err, 256, "%s: a directory; name the file inside", path);
+	else
+		snprintf(err, 256, "%s: cannot read: %s", path, strerror(errno));
+	record_reader_close(r);
 	return NULL;
 }
 
@@ -160,13 +166,29 @@ static int take_block(struct record_reader *r, size_t at, const struct block_hea
 	return err;
 }
 
+/* Not a byte of it is ours. */
+static int no_records(struct record_reader *r)
+{
+	const char *command = packed_command(r->buf, r->len);
+
+	if (command)
+		snprintf(r->error, sizeof(r->error), "%s: the file is compressed; unpack it first (%s)",
+			 r->name, command);
+	else if (!r->len)
+		snprintf(r->error, sizeof(r->error), "%s: empty; did `derptrace record` run, and was it "
+			 "stopped in order?", r->name);
+	else
+		return damaged(r, 0, "no derptrace records",
+			       "name a .dtr, .pcap or .pcapng file, or a pipe from `derptrace record -o -`");
+	return -EBADMSG;
+}
+
 static int check_magic(struct record_reader *r, size_t *at)
 {
 	if (r->begun || r->len < BLOCK_FILE_MAGIC_LEN)
 		return 0;
 	if (memcmp(r->buf, BLOCK_FILE_MAGIC, BLOCK_FILE_MAGIC_LEN))
-		return damaged(r, 0, "no derptrace records",
-			       "name a .dtr, .pcap or .pcapng file, or a pipe from `derptrace record -o -`");
+		return no_records(r);
 	r->begun = true;
 	*at = BLOCK_FILE_MAGIC_LEN;
 	return 0;
@@ -236,8 +258,7 @@ static int at_end(struct record_reader *r, int err, const struct record_sink *si
 	if (err)
 		return err;
 	if (!r->begun)
-		return damaged(r, 0, "no derptrace records",
-			       "name a .dtr, .pcap or .pcapng file, or a pipe from `derptrace record -o -`");
+		return no_records(r);
 	if (r->len)
 		return damaged(r, r->len, "cut in the middle of a block",
 			       "what stands before it is reported");
