@@ -32,6 +32,10 @@ static void on_event(void *ctx, const struct capture_event *e)
 	c->last_ns = e->time_ns;
 	if (e->type == CAPTURE_SEGMENT && s->captured > s->len)
 		abort();
+	if (e->type == CAPTURE_FRAME && e->frame.captured < 5)
+		abort();
+	for (i = 0; e->type == CAPTURE_FRAME && i < e->frame.captured; i++)
+		c->sum += e->frame.data[i];
 	for (i = 0; e->type == CAPTURE_SEGMENT && i < s->captured; i++)
 		c->sum += s->data[i];
 	pcapng_event(c->writer, 1, e);
