@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct budget {
 	size_t used, limit;
@@ -29,5 +30,8 @@ static inline void budget_give(struct budget *b, size_t bytes)
 	for (; b; b = b->parent)
 		b->used -= bytes;
 }
+
+/* *buf, of *have bytes, becomes one of @bytes; false, with nothing changed, where that cannot be. */
+bool budget_grow(struct budget *b, uint8_t **buf, size_t *have, size_t bytes);
 
 #endif

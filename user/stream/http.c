@@ -279,22 +279,12 @@ static enum http_result begin(struct http *h, int side, const uint8_t *data, siz
 static bool add(struct http_side *s, const uint8_t *data, size_t len, size_t limit,
 		struct budget *budget)
 {
-	size_t cap = s->len + len < 1024 ? 1024 : (s->len + len) * 2;
-	uint8_t *buf;
+	size_t need = s->len + len;
 
-	if (s->len + len > limit)
+	if (need > limit)
 		return false;
-	if (s->len + len > s->cap) {
-		if (!budget_take(budget, cap - s->cap))
-			return false;
-		buf = realloc(s->buf, cap);
-		if (!buf) {
-			budget_give(budget, cap - s->cap);
-			return false;
-		}
-		s->buf = buf;
-		s->cap = cap;
-	}
+	if (need > s->cap && !budget_grow(budget, &s->buf, &s->cap, need < 1024 ? 1024 : need * 2))
+		return false;
 	memcpy(s->buf + s->len, data, len);
 	s->len += len;
 	return true;

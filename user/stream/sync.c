@@ -82,21 +82,8 @@ static uint64_t forget(struct derp_sync *s)
 
 static bool reserve(struct derp_sync *s, size_t need, struct budget *budget)
 {
-	size_t cap = need < 4096 ? 4096 : need + need / 2;
-	uint8_t *buf;
-
-	if (need <= s->cap)
-		return true;
-	if (!budget_take(budget, cap - s->cap))
-		return false;
-	buf = realloc(s->buf, cap);
-	if (!buf) {
-		budget_give(budget, cap - s->cap);
-		return false;
-	}
-	s->buf = buf;
-	s->cap = cap;
-	return true;
+	return need <= s->cap ||
+	       budget_grow(budget, &s->buf, &s->cap, need < 4096 ? 4096 : need + need / 2);
 }
 
 static bool append(struct derp_sync *s, const struct derp_chunk *c, struct budget *budget)
