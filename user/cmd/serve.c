@@ -14,6 +14,7 @@
 #include "base/number.h"
 #include "cmd/cmd.h"
 #include "cmd/findings.h"
+#include "cmd/said.h"
 #include "cmd/session.h"
 #include "view/view.h"
 
@@ -27,8 +28,7 @@ struct serve_cmd {
 	struct MHD_Daemon *daemon;
 	char *text;		/* the last interval's */
 	size_t text_len;
-	uint32_t *said;		/* verdicts that were said, by their hash */
-	size_t said_count;
+	struct said *said;	/* verdicts that were */
 	bool found;
 };
 
@@ -127,42 +127,19 @@ static enum MHD_Result answer(void *ctx, struct MHD_Connection *c, const char *u
 	return respond(c, MHD_HTTP_OK, cmd->text, cmd->text_len, CONTENT_TYPE);
 }
 
-static uint32_t hash_verdict(const struct report *r, const struct report_verdict *v)
+static const char *node_name(const struct report *r, int node)
 {
-	const char *parts[5] = {
-		verdict_class_code(v->class), v->reason,
-		v->node < 0 ? "" : r->nodes[v->node].name,
-		v->link_from < 0 ? "" : r->nodes[v->link_from].name,
-		v->link_to < 0 ? "" : r->nodes[v->link_to].name,
-	};
-	uint32_t hash = 2166136261u;
-	const char *p;
-	int i;
-
-	for (i = 0; i < 5; i++) {
-		for (p = parts[i]; *p; p++)
-			hash = (hash ^ (uint8_t)*p) * 16777619u;
-		hash = (hash ^ '/') * 16777619u;
-	}
-	return hash;
+	return node < 0 ? "" : r->nodes[node].name;
 }
 
-/* True the first time. */
-static bool is_new(struct serve_cmd *cmd, uint32_t hash)
+/* Counts and evidence change; what is wrong, and where, makes it the same verdict. */
+static bool is_new(struct serve_cmd *cmd, const struct report *r, const struct report_verdict *v)
 {
-	uint32_t *grown;
-	size_t i;
+	char text[1024];
 
-	for (i = 0; i < cmd->said_count; i++) {
-		if (cmd->said[i] == hash)
-			return false;
-	}
-	grown = reallocarray(cmd->said, cmd->said_count + 1, sizeof(*grown));
-	if (!grown)
-		return false;
-	cmd->said = grown;
-	cmd->said[cmd->said_count++] = hash;
-	return true;
+	snprintf(text, sizeof(text), "%s\n%s\n%s\n%s\n%s", verdict_class_code(v->class), v->reason,
+		 node_name(r, v->node), node_name(r, v->link_from), node_name(r, v->link_to));
+	return said_first(&cmd->said, text);
 }
 
 static void say_verdicts(struct serve_cmd *cmd, const struct report *r)
@@ -172,7 +149,7 @@ static void say_verdicts(struct serve_cmd *cmd, const struct report *r)
 
 	for (i = 0; i < r->verdict_count; i++) {
 		v = &r->verdicts[i];
-		if (is_new(cmd, hash_verdict(r, v)))
+		if (is_new(cmd, r, v))
 			fprintf(stderr, "%s %s: %s fix: %s\n", verdict_class_code(v->class),
 				verdict_class_name(v->class), v->summary, v->fix);
 	}
@@ -273,6 +250,6 @@ cleanup:
 		MHD_stop_daemon(cmd.daemon);
 	findings_close(&cmd.findings);
 	free(cmd.text);
-	free(cmd.said);
+	said_free(&cmd.said);
 	return status;
 }

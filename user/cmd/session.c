@@ -14,6 +14,7 @@
 
 #include "base/clock.h"
 #include "cmd/cmd.h"
+#include "cmd/said.h"
 #include "cmd/source.h"
 
 #define TICK_NS		(100 * NSEC_PER_MSEC)
@@ -38,6 +39,7 @@ struct session {
 	struct session_source sources[OPTIONS_MAX_SOURCES];
 	int source_count;
 	int signal_fd, timer_fd;
+	struct said *said;		/* of what files lack: each reads the key log anew */
 	int status;			/* 0 or EXIT_CANNOT */
 	bool end, ready;
 	uint64_t end_ns;		/* of --duration, which begins when all is ready */
@@ -117,8 +119,10 @@ static void say_warnings(struct session *s, const char *warnings)
 {
 	char *copy = warnings ? strdup(warnings) : NULL, *line, *save = NULL;
 
-	for (line = copy ? strtok_r(copy, "\n", &save) : NULL; line; line = strtok_r(NULL, "\n", &save))
-		complain(s, line);
+	for (line = copy ? strtok_r(copy, "\n", &save) : NULL; line; line = strtok_r(NULL, "\n", &save)) {
+		if (said_first(&s->said, line))
+			complain(s, line);
+	}
 	free(copy);
 }
 
@@ -540,6 +544,7 @@ static void close_all(struct session *s)
 		tracer_free(s->sources[i].tracer);
 		record_reader_close(s->sources[i].reader);
 	}
+	said_free(&s->said);
 	if (s->signal_fd >= 0)
 		close(s->signal_fd);
 	if (s->timer_fd >= 0)
