@@ -4,6 +4,7 @@
  * and nodes were told, bounds with an exact other row, hundreds of restarts.
  */
 #include "correlate_help.h"
+#include "view/view.h"
 
 #define NODES	3
 
@@ -300,10 +301,13 @@ static void test_too_many_nodes(void **state)
 {
 	const struct correlate_limits limits = { .max_nodes = 2 };
 	struct correlate *c = correlate_new(NULL, &limits);
+	const struct view_text_options options = { 0 };
 	struct script s = { 0 };
+	char *text = NULL;
 	struct report r;
-	size_t i;
+	size_t i, len;
 	int node;
+	FILE *out;
 
 	(void)state;
 	for (node = 0; node < 4; node++) {
@@ -317,6 +321,12 @@ static void test_too_many_nodes(void **state)
 	assert_int_equal(correlate_report(c, &r), 0);
 	assert_int_equal(r.node_count, 2);
 	assert_int_equal(r.nodes_left_out, 2);
+	out = open_memstream(&text, &len);
+	assert_non_null(out);
+	assert_int_equal(view_text(&r, out, &options), 0);
+	fclose(out);
+	assert_non_null(strstr(text, "2 more nodes are over the limit"));
+	free(text);
 	assert_int_equal(pair_of(&r, 1, 2)->delivered, 20);
 	report_free(&r);
 	correlate_free(c);

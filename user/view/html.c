@@ -96,6 +96,9 @@ static void nodes(const struct report *r, FILE *out)
 		fputs("</tr>\n", out);
 	}
 	fputs("</table>\n", out);
+	if (r->nodes_left_out)
+		fprintf(out, "<p>%" PRIu64 " more nodes are over the limit: nothing of theirs is here.</p>\n",
+			r->nodes_left_out);
 }
 
 static void links(const struct report *r, FILE *out)

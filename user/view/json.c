@@ -212,6 +212,7 @@ static json_t *json_tracer(const struct report *r)
 			    json_real(r->cpu_percent));
 	json_object_set_new(o, "agents", json_count(r->agents));
 	json_object_set_new(o, "agents_cut", json_count(r->agents_cut));
+	json_object_set_new(o, "nodes_left_out", json_count(r->nodes_left_out));
 	return o;
 }
 

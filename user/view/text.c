@@ -110,6 +110,11 @@ static void traced_line(const struct text *t)
 	wrap(t, "", line);
 	if (!r->has_map && nodes > 1)
 		wrap(t, "", "No DERP map was given (--map): all nodes are taken as one region.");
+	if (r->nodes_left_out) {
+		snprintf(line, sizeof(line), "%s more nodes are over the limit: nothing of theirs is in "
+			 "this report. Trace fewer at once.", count_text(r->nodes_left_out, buf));
+		wrap(t, "", line);
+	}
 	if (r->agents_cut)
 		wrap(t, "", "A host's records were cut: what came after is untraced.");
 }
@@ -168,7 +173,8 @@ static bool saw_all(const struct report *r)
 		if (r->nodes[i].untraced)
 			return false;
 	}
-	return !r->agents_cut && !r->segments_lost && !r->steps && !r->without_secret && !r->unsynchronised;
+	return !r->nodes_left_out && !r->agents_cut && !r->segments_lost && !r->steps &&
+	       !r->without_secret && !r->unsynchronised;
 }
 
 static void verdicts(const struct text *t)
