@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """What a user may hand to derptrace: each file that is not what it should be gets one clear line and the designed exit
 code, and what was readable of it is reported all the same."""
+import gzip
+import json
 import os
 import shutil
+import struct
 import tempfile
 
+import blocks
 import test_captures as captures
 
 
@@ -32,3 +36,120 @@ def test_capture_of_any_name():
             shutil.copy(captures.capture(name), f"{d}/trace")
             r, _ = captures.report(f"{d}/trace", code=0)
             captures.check(r, name)
+
+
+def write(path, data):
+    with open(path, "wb") as f:
+        f.write(data)
+    return path
+
+
+def content(path):
+    with open(path, "rb") as f:
+        return f.read()
+
+
+def refused(path, words, *args):
+    """Nothing of it can be read: one line, exit code 3."""
+    line = said(captures.derptrace("report", "--json", *args, path, code=3))
+    assert f"{path}: {words}" in line, (words, line)
+
+
+def test_not_what_it_seems():
+    """Empty, a directory, compressed, cut in its first bytes, something else, not there."""
+    with tempfile.TemporaryDirectory() as d:
+        captures.derptrace("record", "-o", f"{d}/good.dtr", captures.capture("meshed-plain.pcap"), code=0)
+        for name, good in (("a.pcap", captures.capture("meshed-plain.pcap")), ("b.dtr", f"{d}/good.dtr"),
+                           ("c.pcapng", captures.capture("meshed-tls.pcapng"))):
+            path, whole = f"{d}/{name}", content(good)
+            refused(path, "cannot read: No such file")
+            os.mkdir(path)
+            refused(path, "a directory; name the file inside")
+            os.rmdir(path)
+            refused(write(path, b""), "")
+            assert "empty" in said(captures.derptrace("report", path))
+            for size in (1, 4, 9, 15):
+                refused(write(path, whole[:size]), "")
+            refused(write(path, b"#!/bin/sh\nexit 0\n# of no use to anybody\n"), "no")
+            refused(write(path, gzip.compress(whole)), "")
+            assert "compressed; unpack it first (gunzip)" in said(captures.derptrace("report", path))
+
+
+def test_cut_records():
+    """Cut anywhere, records say so in one line and at which byte; whole snapshots before it are reported."""
+    with tempfile.TemporaryDirectory() as d:
+        captures.derptrace("record", "-o", f"{d}/good.dtr", captures.capture("meshed-tls.pcapng"), code=0)
+        whole = content(f"{d}/good.dtr")
+        for size in range(len(whole) // 2, len(whole), len(whole) // 40):
+            path = write(f"{d}/cut.dtr", whole[:size])
+            done = captures.derptrace("report", "--json", path, code=3)
+            assert f"{path}: cut" in said(done) and f"at byte {size}" in said(done), done.stderr
+        assert json.loads(done.stdout)["nodes"], done.stdout
+        broken = bytearray(whole)
+        broken[len(whole) * 3 // 4] ^= 0x55
+        refused(write(f"{d}/broken.dtr", broken), "a damaged block at byte ")
+
+
+def test_cut_captures():
+    """A capture that was cut between two blocks is whole, in one it says where; no cut is told as anything else."""
+    whole = blocks.read(captures.capture("meshed-tls.pcapng"))
+    data = b"".join(b for _, b in whole)
+    with tempfile.TemporaryDirectory() as d:
+        at = 0
+        for n, (_, block) in enumerate(whole):
+            if n < 6 or n % 50 == 0:
+                path = write(f"{d}/cut.pcapng", data[:at + len(block)])
+                done = captures.derptrace("report", "--json", path)
+                assert "damaged" not in done.stderr and done.stderr.count("\n") <= 1, done.stderr
+                assert done.returncode == (3 if done.stderr else 0), (done.returncode, done.stderr)
+                path = write(f"{d}/cut.pcapng", data[:at + len(block) // 2])
+                refused(path, f"damaged at byte {at}: the file ends inside a block; ")
+            at += len(block)
+
+
+def test_hostile_lengths():
+    """What a block claims of itself is checked where it stands; what came before it is used."""
+    whole = blocks.read(captures.capture("meshed-tls.pcapng"))
+    n = [i for i, (kind, _) in enumerate(whole) if kind == blocks.PACKET][200]
+    at = sum(len(b) for _, b in whole[:n])
+    with tempfile.TemporaryDirectory() as d:
+        for offset, value, words in ((4, 0xFFFFFFF0, "a block longer than any"),
+                                     (4, 8, "a block of an impossible length"),
+                                     (4, 0x101, "a block of an impossible length"),
+                                     (8, 77, "a packet of an interface"),
+                                     (20, 0xFFFFFFFF, "a packet longer than its block")):
+            block = bytearray(whole[n][1])
+            struct.pack_into("<I", block, offset, value)
+            path = f"{d}/hostile.pcapng"
+            blocks.write(path, [*whole[:n], (blocks.PACKET, bytes(block)), *whole[n + 1:]])
+            refused(path, f"damaged at byte {at}: {words}")
+            r, _ = captures.report(path, code=3)
+            assert r["nodes"] and r["pairs"], r
+
+
+def test_key_logs():
+    """All bad lines of a key log are one line, said once for several captures; so is one that is none."""
+    both = [captures.capture("meshed-plain.pcap"), captures.capture("meshed-tls.pcapng")]
+    good = b"CLIENT_TRAFFIC_SECRET_0 " + b"0" * 64 + b" " + b"1" * 64 + b"\n"
+    with tempfile.TemporaryDirectory() as d:
+        keys = f"{d}/keys.txt"
+        for text, words in ((good + b"nonsense\n" + good, "line 2: not LABEL CLIENT_RANDOM SECRET; the other"),
+                            (good + b"x y\n" * 90, "line 2: not LABEL CLIENT_RANDOM SECRET, and 89 more lines; the"),
+                            (b"x\n" * 90, "line 1: not LABEL CLIENT_RANDOM SECRET, nor is any other"),
+                            (b"", "the key log is empty"), (gzip.compress(good), "the key log is compressed; unpack")):
+            write(keys, text)
+            done = captures.derptrace("report", "--json", "--keylog", keys, *both, code=3)
+            assert f"{keys}: {words}" in said(done), done.stderr
+            assert json.loads(done.stdout)["pairs"]
+        write(keys, b"# nothing\n\nEXPORTER_SECRET 00 11\n")
+        captures.derptrace("report", "--json", "--keylog", keys, both[0], code=0)
+
+
+def test_broken_map():
+    """Without its map a report would say other things: it is refused, with the place."""
+    with tempfile.TemporaryDirectory() as d:
+        for text, words in ((b"", "the file is empty"), (b"{", "the file is cut off"), (b"[]", "no DERP map"),
+                            (b"{\n \"Regions\": {\"1\": }}", "map.json:2:")):
+            path = write(f"{d}/map.json", text)
+            done = captures.derptrace("report", "--map", path, captures.capture("meshed-plain.pcap"), code=3)
+            assert words in said(done), done.stderr

@@ -204,7 +204,7 @@ static void test_no_capture(void **state)
 	pcap_script_run(&script, NULL, &seen);
 	assert_non_null(strstr(seen.error, "not a .pcap or .pcapng file"));
 	assert_null(capture_file_open("/nonexistent/a.pcap", NULL, &err));
-	assert_non_null(strstr(err.text, "/nonexistent/a.pcap: No such file"));
+	assert_non_null(strstr(err.text, "/nonexistent/a.pcap: cannot read: No such file"));
 	assert_null(capture_file_open("/dev/null", NULL, &err));
 	assert_non_null(strstr(err.text, "not a file"));
 	pcap_script_begin(&script, 1, false);

@@ -25,7 +25,7 @@ static FILE *open_regular(const char *path, struct capture_error *err)
 	FILE *in = fopen(path, "rbe");
 
 	if (!in || fstat(fileno(in), &st)) {
-		snprintf(err->text, sizeof(err->text), "%s: %s", path, strerror(errno));
+		snprintf(err->text, sizeof(err->text), "%s: cannot read: %s", path, strerror(errno));
 	} else if (S_ISDIR(st.st_mode)) {
 		snprintf(err->text, sizeof(err->text), "%s: a directory; name the file inside", path);
 	} else if (!S_ISREG(st.st_mode)) {
