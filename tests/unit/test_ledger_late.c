@@ -308,6 +308,25 @@ static void what_went_out_is_not_read_yet(void **state)
 	lh_free(t);
 }
 
+/* A part of a frame was sent, the rest waits in the socket: that hides nothing. */
+static void a_part_of_a_frame_is_stuck(void **state)
+{
+	struct lh *t = lh_new(NULL);
+
+	(void)state;
+	lh_client(t, 1, 1);
+	lh_client(t, 2, 2);
+	lh_tick(t, 100);
+	lh_send(t, 1, 2, P(1));
+	t->conns[2].out_pos += 100;
+	t->conns[2].notsent = 37;
+	lh_wait(t, 1000);
+	lh_close(t, 2);
+	lh_wait(t, 3000);
+	check_books(t, 1, 2, BOOKS(1, 0, 0, 1, 0));
+	lh_free(t);
+}
+
 /* Read from the middle, it was taken for something else; memory says that a peer is on it. */
 static void taken_for_something_else(void **state)
 {
@@ -364,6 +383,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(dropped_before_it_is_told),
 	cmocka_unit_test(only_what_came_in_is_read),
 	cmocka_unit_test(what_went_out_is_not_read_yet),
+	cmocka_unit_test(a_part_of_a_frame_is_stuck),
 	cmocka_unit_test(taken_for_something_else),
 	cmocka_unit_test(of_equal_ones_one_left_unseen),
 };

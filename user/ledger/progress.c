@@ -206,8 +206,8 @@ static void conn_tick(struct ledger *l, struct conn *c)
 	bool stuck = c->notsent || unseen || (c->has_acked && c->out_acked < c->tick_sent &&
 					      c->out_acked == c->tick_acked);
 
-	/* More was sent than any frame that was told explains: it is not read, or not yet. */
-	if (c->out_seen && !c->out_late && c->out_sent >= c->out_told + MIN_PACKET_BYTES) {
+	/* More was sent, to the end, than frames that were told explain: it is not read, or not yet. */
+	if (c->out_seen && !c->out_late && !c->notsent && c->out_sent >= c->out_told + MIN_PACKET_BYTES) {
 		c->out_late = true;
 		ledger_conn_clean(c);
 	}
