@@ -112,12 +112,88 @@ static void test_zero_key(void **state)
 	script_free(&s);
 }
 
+static void stand_still(struct script *s, double from, double to)
+{
+	size_t i;
+
+	for (i = 0; i < s->count; i++) {
+		struct record_node *n = &s->v[i].node_info;
+
+		if (s->v[i].type != RECORD_NODE || s->v[i].node != 1)
+			continue;
+		n->still_from_ns = AT(from);
+		n->still_to_ns = to ? AT(to) : 0;
+		n->still_conns = 7;
+	}
+}
+
+/* A loss of 3's queue at @node, told in the second behind @at. */
+static void overrun(struct script *s, uint32_t node, double at, enum record_reason reason)
+{
+	struct record_pair *p;
+
+	script_at(s, 1, node);
+	p = script_pair(s, 1, 3, 50, 0, 0, 40);
+	p->books.lost = 10;
+	script_loss(s, 1, 3, reason, 10, at, at + 0.2)->in_conn = 1;
+}
+
+/* A stands still from 8 to 11: whose queues are overrun then, and whose are at other times? */
+static void test_still(void **state)
+{
+	static const struct {
+		uint32_t node;
+		double at, to;
+		enum verdict_class class;
+	} cases[] = {
+		{ 1, 11.1, 11, VERDICT_NODE_SLOW },
+		{ 1, 9, 11, VERDICT_NODE_SLOW },	/* when they entered */
+		{ 1, 9, 0, VERDICT_NODE_SLOW },		/* it goes on */
+		{ 2, 11.1, 11, VERDICT_NODE_SLOW },	/* of what A then forwarded */
+		{ 1, 14, 11, VERDICT_QUEUE_DROP },
+		{ 1, 4, 11, VERDICT_QUEUE_DROP },
+		{ 2, 9, 11, VERDICT_QUEUE_DROP },
+	};
+	const struct report_verdict *v;
+	struct script s = { 0 };
+	struct report r;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		begin(&s);
+		script_at(&s, 1, cases[i].node);
+		script_client(&s, 3, 3, "10.1.0.3", 1);
+		overrun(&s, cases[i].node, cases[i].at, i % 2 ? REASON_QUEUE : REASON_QUEUE_HEAD);
+		stand_still(&s, 8, cases[i].to);
+		script_close(&s, cases[i].at + 0.5, false);
+		script_close(&s, 20, true);
+		script_report(&s, NULL, &r);
+		v = verdict_of(&r, cases[i].class, NULL);
+		if (!v)
+			v = verdict_of(&r, cases[i].class, "queue_head");
+		if (!v || v->count.min != 10)
+			report_print(&r);
+		assert_non_null(v);
+		assert_int_equal(v->count.min, 10);
+		v = verdict_of(&r, VERDICT_NODE_SLOW, NULL);
+		assert_non_null(v);
+		assert_true(says(v, "7 connections"));
+		assert_true(says(v, "stood still"));
+		assert_int_equal(verdict_count(&r, VERDICT_NODE_SLOW), 1);
+		assert_string_equal(r.nodes[v->node].name, A_IP ":443");
+		report_free(&r);
+		script_free(&s);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_starved),
 		cmocka_unit_test(test_two_classes),
 		cmocka_unit_test(test_zero_key),
+		cmocka_unit_test(test_still),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -10,6 +10,7 @@
  *	link.c		links: the state of every ordered pair of nodes
  *	pairs.c		books of pairs over the region
  *	presence.c	who was connected where and when
+ *	still.c		nodes that stood still, and when
  *	classify.c	which loss belongs to which class
  *	find_*.c	what is wrong although nothing was lost
  *	verdict.c	findings: what all of these add to
@@ -259,6 +260,13 @@ uint32_t presence_abroad(const struct analysis *a, uint32_t peer, uint32_t node,
 
 /* --- classify.c --- */
 int classify_losses(struct analysis *a);
+
+/* --- still.c --- */
+/* When the node stood still, with what it did right after: a time that overlaps; NULL: none. */
+const struct still *still_at(const struct analysis *a, uint32_t node, uint64_t from_ns, uint64_t to_ns);
+/* The node whose standing still, or going on, may have overrun a queue of @node then; NONE. */
+uint32_t still_behind(const struct analysis *a, uint32_t node, uint64_t from_ns, uint64_t to_ns);
+uint64_t still_length(const struct analysis *a, uint32_t node, const struct still *s);
 
 /* --- latency.c --- */
 /* Where the part @part of @total samples lies, in microseconds. */

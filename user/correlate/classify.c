@@ -241,7 +241,7 @@ static void judge_exit(const struct analysis *a, struct loss_case *k)
 
 /*
  * A full queue: the destination is slow, or it has left this socket for another without a word, so
- * that the socket takes nothing any more.
+ * that the socket takes nothing any more; or a node stood still, and then read at once what had come.
  */
 static void judge_queue(const struct analysis *a, struct loss_case *k)
 {
@@ -249,6 +249,7 @@ static void judge_queue(const struct analysis *a, struct loss_case *k)
 	uint64_t newer_ns = 0;
 	size_t count, i;
 	const struct stay *s = presence_stays(a, k->dst, &count);
+	uint32_t slow;
 
 	for (i = 0; k->dst && i < count; i++) {
 		if (s[i].opened_ns > k->last_ns || s[i].closed_ns < k->first_ns)
@@ -260,6 +261,11 @@ static void judge_queue(const struct analysis *a, struct loss_case *k)
 			newer_ns = s[i].opened_ns;
 	}
 	k->charge.class = VERDICT_QUEUE_DROP;
+	slow = still_behind(a, k->node, k->first_ns, k->last_ns);
+	if (slow != NONE) {
+		k->charge.class = VERDICT_NODE_SLOW;
+		k->charge.node = slow;
+	}
 	if (old && newer_ns > old->opened_ns && old->conn->rec.unacked &&
 	    ref_time(a, a->nodes[k->node].agent, old->conn->rec.last_in_ns) < newer_ns)
 		set_stale_socket(k);

@@ -10,6 +10,7 @@
 #define SLOW_P50_US	20000.0
 #define SLOW_P99_US	100000.0
 #define SLOW_SAMPLES	1000u	/* of a node; a pair is asked from 100 on */
+#define STILL_MIN_NS	(2 * NSEC_PER_SEC) /* where nothing was lost by it */
 #define STUN_REQUESTS	10u
 
 static int find_restart(struct analysis *a, uint32_t node)
@@ -144,6 +145,26 @@ static int find_slow(struct analysis *a, uint32_t node)
 	return 0;
 }
 
+static int find_still(struct analysis *a, uint32_t node)
+{
+	const struct node *n = &a->nodes[node];
+	struct finding *f;
+	uint32_t i;
+
+	for (i = 0; i < n->life->still_count; i++) {
+		uint64_t from_ns = ref_time(a, n->agent, n->life->stills[i].from_ns);
+		uint64_t length_ns = still_length(a, node, &n->life->stills[i]);
+
+		if (length_ns < STILL_MIN_NS)
+			continue;
+		f = finding_get(a, VERDICT_NODE_SLOW, node, NONE, NONE, LINK_REASON_NONE);
+		if (!f)
+			return -ENOMEM;
+		finding_seen(f, from_ns, from_ns + length_ns);
+	}
+	return 0;
+}
+
 static int find_stun(struct analysis *a, uint32_t node)
 {
 	const struct life *life = a->nodes[node].life;
@@ -170,6 +191,8 @@ int find_nodes(struct analysis *a)
 			err = find_refused(a, i);
 		if (!err)
 			err = find_slow(a, i);
+		if (!err)
+			err = find_still(a, i);
 		if (!err)
 			err = find_stun(a, i);
 	}

@@ -118,12 +118,22 @@ struct presence {
 	struct addr addr;
 };
 
+#define STILLS_KEPT	16	/* of a life; the last one takes in those that follow */
+
+/* A time in which the process read nothing of what had come for it. */
+struct still {
+	uint64_t from_ns, to_ns;	/* to 0: it goes on */
+	uint32_t conns;
+};
+
 /* One process of a relay, as one tracer saw it. */
 struct life {
 	uint32_t agent, node;	/* index of the agent; the node's number there */
 	struct record_node info;
 	bool has_nic;
 	struct record_nic nic;
+	struct still stills[STILLS_KEPT];
+	uint32_t still_count;
 	uint64_t told_ns;
 	struct conn **conns;	/* sorted by nothing; see conn_index */
 	size_t conn_count, conn_cap;

@@ -164,6 +164,24 @@ static void wedge_note(struct conn *conn, uint64_t now_ns)
 	}
 }
 
+static void still_note(struct life *life, const struct record_node *rec)
+{
+	struct still *s = &life->stills[life->still_count];
+
+	if (!rec->still_from_ns)
+		return;
+	if (life->still_count && (life->still_count == STILLS_KEPT ||
+				  life->info.still_from_ns == rec->still_from_ns)) {
+		s--;
+	} else {
+		s->from_ns = rec->still_from_ns;
+		life->still_count++;
+	}
+	s->to_ns = rec->still_to_ns;
+	if (rec->still_conns > s->conns)
+		s->conns = rec->still_conns;
+}
+
 static int apply_conn(struct correlate *c, struct life *life, const struct record *r)
 {
 	struct conn *conn = life_conn(life, r->conn.conn);
@@ -379,6 +397,7 @@ int state_apply(struct correlate *c, uint32_t agent, const struct record *r)
 	life->told_ns = r->time_ns;
 	switch (r->type) {
 	case RECORD_NODE:
+		still_note(life, &r->node_info);
 		life->info = r->node_info;
 		return 0;
 	case RECORD_NIC:

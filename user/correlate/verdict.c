@@ -120,10 +120,10 @@ int finding_share(struct analysis *a, struct finding *f, uint32_t pair, uint64_t
 
 int finding_charge(struct analysis *a, const struct charge *charge)
 {
-	/* A restart is one finding, in how many ways it may lose. */
-	bool restart = charge->class == VERDICT_NODE_RESTARTED;
+	/* A node that ended, or stood still, is one finding, in how many ways it may lose. */
+	bool one = charge->class == VERDICT_NODE_RESTARTED || charge->class == VERDICT_NODE_SLOW;
 	struct finding *f = finding_get(a, charge->class, charge->node, charge->from, charge->to,
-					restart ? LINK_REASON_NONE : charge->reason);
+					one ? LINK_REASON_NONE : charge->reason);
 	struct pair_sum *p = &a->sums[charge->pair];
 	const struct pair_ends *ends = &a->c->pairs[charge->pair];
 

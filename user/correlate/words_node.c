@@ -39,17 +39,64 @@ void words_not_admitted(struct words *w)
 		 "know these peers; with -verify-client-url that service must answer", name(w, f->node));
 }
 
+static const struct still *longest(const struct words *w)
+{
+	const struct life *life = w->a->nodes[w->f->node].life;
+	const struct still *best = NULL;
+	uint32_t i;
+
+	for (i = 0; life && i < life->still_count; i++) {
+		if (!best || still_length(w->a, w->f->node, &life->stills[i]) >
+			     still_length(w->a, w->f->node, best))
+			best = &life->stills[i];
+	}
+	return best;
+}
+
+static void say_still(struct words *w, const struct still *s)
+{
+	const struct finding *f = w->f;
+	uint32_t times = w->a->nodes[f->node].life->still_count;
+
+	text_add(&w->summary, "%s stood still for %s", name(w, f->node),
+		 text_span(still_length(w->a, f->node, s)).s);
+	if (times > 1)
+		text_add(&w->summary, ", and %s more", words_count(times - 1, "time").s);
+	if (f->count)
+		text_add(&w->summary, "; what it then read at once overran queues: %s of %s were dropped",
+			 words_count(f->count, "packet").s, words_count(f->pairs, "pair").s);
+	words_line(w, "bytes had arrived on %s and it read none of them, though it had read all at once "
+		   "before%s", words_count(s->conns, "connection").s, s->to_ns ? "" : "; it goes on");
+	if (!f->count)
+		return;
+	words_line(w, "they were dropped from queues %s: the receivers are not slow",
+		   w->a->traced_count > 1 ? "there, and of nodes that it forwards to, within a second" :
+		   "there within a second");
+	words_pairs(w);
+}
+
 void words_node_slow(struct words *w)
 {
 	const struct finding *f = w->f;
+	const struct still *s = longest(w);
 
-	text_add(&w->summary, "packets stay long inside %s: half of them more than %s, one in a hundred "
-		 "more than %s", name(w, f->node), text_span(f->number[0] * 1000).s,
-		 text_span(f->number[1] * 1000).s);
-	words_line(w, "%" PRIu64 " of its %s are slow, and their sockets are not backed up", f->number[2],
-		   words_count(f->number[3], "pair").s);
-	text_add(&w->fix, "%s is short of CPU: give it more, or move peers to another node",
-		 name(w, f->node));
+	if (s) {
+		say_still(w, s);
+	} else {
+		text_add(&w->summary, "packets stay long inside %s: half of them more than %s, one in a "
+			 "hundred more than %s", name(w, f->node), text_span(f->number[0] * 1000).s,
+			 text_span(f->number[1] * 1000).s);
+	}
+	if (f->number[3])
+		words_line(w, "%" PRIu64 " of its %s are slow, and their sockets are not backed up",
+			   f->number[2], words_count(f->number[3], "pair").s);
+	if (s)
+		text_add(&w->fix, "on the host of %s: was the process stopped or frozen (SIGSTOP, a debugger, "
+			 "a suspended VM), or out of CPU or memory (systemctl show -p CPUQuotaPerSecUSec "
+			 "-p MemoryHigh derper; /proc/pressure)?", name(w, f->node));
+	else
+		text_add(&w->fix, "%s is short of CPU: give it more, or move peers to another node",
+			 name(w, f->node));
 }
 
 void words_node_restarted(struct words *w)

@@ -11,6 +11,7 @@
  *	joins.c		entry, exit and drop of one packet find each other
  *	runs.c		the same for packets that were counted: by order and number
  *	ghosts.c	what was booked without its entry, and entries that are told later still
+ *	still.c		when the relay itself stands still
  *	fate.c		what time decides: what was passed, what nothing can hold any more
  *	pairs.c		rows, bounds, the other row; losses.c: lost packets until they are told
  *	links.c		ForwardPacket frames per mesh connection and pair, marks
@@ -117,7 +118,8 @@ struct conn {
 	uint64_t out_clean_ns;	/* since then every frame out was seen; NEVER: not now */
 	uint64_t quiet_ns;	/* since then nothing is stuck in its socket; NEVER: something is */
 	uint64_t left_entered_ns[CLASSES]; /* latest entry of those that left here */
-	uint64_t tick_sent, tick_acked;
+	uint64_t tick_sent, tick_acked, tick_read;
+	uint64_t drained_ns;	/* the last tick at which all that had come was read; 0: none */
 	uint64_t gaps[2];	/* by direction */
 	bool in_gap;
 	uint64_t in_told, in_missed; /* position behind the last frame told; bytes in gaps that have ended */
@@ -294,6 +296,9 @@ struct ledger {
 	uint32_t count_id;
 	struct anywhere anywhere[2]; /* ANYWHERE_..., as of this tick */
 	bool mesh_blocked;
+	uint64_t alive_ns;	/* the last tick at which it had read something, or nothing waited */
+	uint32_t still_ticks;	/* since then */
+	bool still_told;	/* the node's last stand has ended and was told */
 
 	struct item *items;
 	uint32_t item_max, item_used, item_free, item_count;
@@ -526,6 +531,9 @@ bool ledger_ghost_item(struct ledger *l, uint32_t i);
 /* A peer's name was learnt: what is remembered of @from is of @to. */
 void ledger_ghosts_move(struct ledger *l, const struct peer *from, struct peer *to);
 void ledger_ghosts_tick(struct ledger *l);
+
+/* --- still.c --- */
+void ledger_still_tick(struct ledger *l);
 
 /* --- fate.c --- */
 /* A packet of @conn left for @dst on @out: those before it, from @from backwards, did not. */

@@ -44,7 +44,7 @@ struct ledger *ledger_new(uint32_t node, uint64_t agent, const struct capture_no
 	set_limits(l, limits);
 	l->node = node;
 	l->agent = agent;
-	l->start_ns = l->now_ns = now_ns;
+	l->start_ns = l->now_ns = l->alive_ns = now_ns;
 	l->info.since_ns = now_ns;
 	l->node_dirty = true;
 	if (up) {
@@ -235,6 +235,7 @@ void ledger_tick(struct ledger *l, uint64_t now_ns)
 	if (l->deaf)
 		l->ambiguous_ns = l->now_ns;
 	ledger_conns_tick(l);
+	ledger_still_tick(l);
 	ledger_waiting_tick(l, false);
 	ledger_fate_tick(l, l->down);
 	sweep(l);

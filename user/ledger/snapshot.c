@@ -73,6 +73,7 @@ static int tell_node(struct ledger *l, struct record *r, const struct record_sin
 	n->books.in_flight = ledger_count_in_flight(l);
 	n->unflushed = l->unflushed;
 	l->node_dirty = false;
+	l->still_told = n->still_to_ns;
 	return sink->put(sink->ctx, r);
 }
 

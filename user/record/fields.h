@@ -9,7 +9,7 @@
 #define BOOKS_NUMBERS(X) X(entered) X(left) X(in_flight) X(lost) X(untraced)
 
 #define NODE_NUMBERS(X) X(pid) X(since_ns) X(started_ns) X(ended_ns) X(peers) X(unflushed) \
-	X(other_frames)
+	X(other_frames) X(still_from_ns) X(still_to_ns) X(still_conns)
 #define NODE_STRINGS(X) X(name) X(software) X(tls_name)
 #define NODE_KEYS(X) X(key)
 

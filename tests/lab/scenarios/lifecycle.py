@@ -2,10 +2,11 @@
 """Relays that end and come back, and connections that were on their way when the tracer came."""
 import os
 import signal
+import time
 
 from lab import Lab, run, scenario, until
 from parts.staging import EVERYONE, all_is_well, among, meshed
-from parts.truth import Crowd, check_counters, counters, lost_where, node, rows, verdicts
+from parts.truth import Crowd, check_counters, check_pairs, counters, lost_where, node, only_verdicts, rows, verdicts
 
 
 @scenario(slow=True, long=True, timeout=150)
@@ -58,6 +59,37 @@ def test_node_killed_and_restarted():
         assert {w["class"] for w in report["verdicts"]} <= {"node-restarted", "link-down", "peer-absent"}, \
             [(w["class"], w["reason"], w["count"], w["summary"]) for w in report["verdicts"]]
         print("measured:", [(w["class"], w["reason"], w["count"]) for w in report["verdicts"]])
+
+
+@scenario(timeout=90)
+def test_node_stands_still():
+    """The second gets no CPU for three seconds under traffic. What it then reads at once overruns its queues: the
+    losses are the node's, and not those receivers' for whom they were.
+    """
+    with Lab("still") as lab:
+        relays = a, b = meshed(lab)
+        before = counters(relays)
+        trace = lab.derptrace("report", "--json")
+        peers = Crowd(lab, lab.host("clients"), relays)
+        lab.clients_settled(20)
+        peers.load.command("pairs", "list", among(peers.names), "count=600", "size=16-1400", "kind=mixed", "rate=100",
+                           "burst=4", "id=load")
+        until(lambda: b.counters().since(before[b.name]).packets_sent > 1000, "traffic to flow")
+        b.send_signal(signal.SIGSTOP)
+        time.sleep(3)       # what is tested is that length of time
+        b.send_signal(signal.SIGCONT)
+        peers.load.wait_event("sent_all", id="load")
+        peers.quiet()
+        truth = peers.truth()
+        report = trace.stop()
+        check_pairs(report, truth)
+        check_counters(report, relays, before)
+        lost = lost_where(truth)
+        assert lost > 100, truth
+        [v] = only_verdicts(report, "node-slow")
+        assert v["node"] == node(report, b)["name"] and v["link"] is None and v["basis"] == "relay", v
+        assert v["count"] == {"min": lost, "max": lost}, (v, lost)
+        print("measured:", v["summary"])
 
 
 @scenario(long=True, timeout=90)
