@@ -9,9 +9,11 @@
 
 #include <cmocka.h>
 #include <linux/bpf.h>
+#include <linux/capability.h>
 
 #include "capture/live.h"
 #include "capture/relay.h"
+#include "capture/rights.h"
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
@@ -165,6 +167,31 @@ static void test_facts_grow(void **state)
 	assert_int_equal(facts.write_seq, (uint32_t)(base + 90));
 }
 
+/* --- rights ---------------------------------------------------------------------------------- */
+
+static void test_rights(void **state)
+{
+	const uint64_t all = ~0ull, admin = 1ull << CAP_SYS_ADMIN;
+	const struct right *r;
+	size_t n = 0;
+
+	(void)state;
+	assert_null(rights_missing(all, NULL));
+	for (r = rights_missing(0, NULL); r; r = rights_missing(0, r))
+		n++;
+	assert_int_equal(n, 5);
+	/* What stands for others is not missed in their place. */
+	r = rights_missing(admin, NULL);
+	assert_non_null(r);
+	assert_string_equal(r->name, "CAP_SYS_PTRACE");
+	assert_false(r->needed);
+	assert_null(rights_missing(admin, r));
+	r = rights_missing(all & ~(admin | 1ull << CAP_PERFMON), NULL);
+	assert_non_null(r);
+	assert_string_equal(r->name, "CAP_PERFMON");
+	assert_true(r->needed);
+}
+
 /* --- checksums ------------------------------------------------------------------------------- */
 
 /* As RFC 1071 has it: big-endian words. */
@@ -316,6 +343,7 @@ int main(void)
 		cmocka_unit_test(test_inodes),
 		cmocka_unit_test(test_handed),
 		cmocka_unit_test(test_facts_grow),
+		cmocka_unit_test(test_rights),
 		cmocka_unit_test(test_checksum),
 		cmocka_unit_test(test_checksum_refuses),
 		cmocka_unit_test(test_ring),

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/number.h"
+#include "capture/rights.h"
 
 #define KERNEL_MAJOR	5
 #define KERNEL_MINOR	10
@@ -33,45 +34,31 @@ static void check_kernel(struct capture_check *c)
 		c->result = CAPTURE_CHECK_FAIL;
 }
 
-static uint64_t effective_capabilities(void)
-{
-	unsigned long long caps = 0;
-	char line[128];
-	FILE *f = fopen("/proc/self/status", "re");
-
-	while (f && fgets(line, sizeof(line), f)) {
-		if (sscanf(line, "CapEff: %llx", &caps) == 1)
-			break;
-	}
-	if (f)
-		fclose(f);
-	return caps;
-}
-
 static void check_rights(struct capture_check *c)
 {
-	static const struct {
-		int cap, or_cap;
-		const char *name;
-	} needed[] = {
-		{ CAP_BPF, CAP_SYS_ADMIN, "CAP_BPF" },
-		{ CAP_PERFMON, CAP_SYS_ADMIN, "CAP_PERFMON" },
-		{ CAP_NET_ADMIN, CAP_NET_ADMIN, "CAP_NET_ADMIN" },
-		{ CAP_SYS_PTRACE, CAP_SYS_PTRACE, "CAP_SYS_PTRACE" },
-	};
-	uint64_t caps = effective_capabilities();
-	size_t i;
+	const struct right *r = rights_missing(rights_effective(), NULL), *first = r;
+	const char *foreign = rights_foreign();
+	size_t n = 0;
 
 	c->what = "rights";
-	c->fix = "run as root (sudo derptrace ...)";
-	snprintf(c->found, sizeof(c->found), "all that is needed");
-	for (i = 0; i < sizeof(needed) / sizeof(needed[0]); i++) {
-		if (caps & (1ULL << needed[i].cap | 1ULL << needed[i].or_cap))
-			continue;
-		snprintf(c->found, sizeof(c->found), "%s is missing", needed[i].name);
+	c->fix = foreign ? "run it outside" : RIGHTS_FIX;
+	if (foreign) {
+		snprintf(c->found, sizeof(c->found), "%s", foreign);
 		c->result = CAPTURE_CHECK_FAIL;
 		return;
 	}
+	if (!r) {
+		snprintf(c->found, sizeof(c->found), "all that is needed");
+		return;
+	}
+	c->result = CAPTURE_CHECK_POOR;
+	for (; r; r = rights_missing(rights_effective(), r)) {
+		n += (size_t)snprintf(c->found + n, sizeof(c->found) - n, "%s%s", n ? ", " : "",
+				      r->name);
+		if (r->needed || r->cap == CAP_SYS_PTRACE)
+			c->result = CAPTURE_CHECK_FAIL;
+	}
+	snprintf(c->found + n, sizeof(c->found) - n, " missing: %s", first->without);
 }
 
 static void check_bpf(struct capture_check *c)

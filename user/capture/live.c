@@ -16,6 +16,7 @@
 
 #include "base/clock.h"
 #include "capture/live_load.h"
+#include "capture/rights.h"
 #include "capture/nic.h"
 
 #include "derptrace.skel.h"
@@ -106,6 +107,23 @@ static int keep_what_libbpf_says(enum libbpf_print_level level, const char *form
 	return 0;
 }
 
+/* What cannot work is said before it is tried: the kernel's word for all of it is the same. */
+static int check_rights(struct capture_error *err)
+{
+	const struct right *missing = rights_missing(rights_effective(), NULL);
+	const char *foreign = rights_foreign();
+
+	if (foreign) {
+		snprintf(err->text, sizeof(err->text), "%s; run it outside", foreign);
+		return -EPERM;
+	}
+	if (!missing || !missing->needed)
+		return 0;
+	snprintf(err->text, sizeof(err->text), "%s is missing: %s; " RIGHTS_FIX, missing->name,
+		 missing->without);
+	return -EPERM;
+}
+
 static int load_programs(struct live *live, struct capture_error *err)
 {
 	size_t size = ring_size(live->options.ring_bytes);
@@ -122,8 +140,10 @@ static int load_programs(struct live *live, struct capture_error *err)
 	if (!code)
 		code = derptrace_bpf__load(live->skel);
 	if (code == -EPERM || code == -EACCES)
-		fix = "run as root, or with CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN, CAP_SYS_PTRACE "
-		      "and CAP_SYS_ADMIN";
+		fix = "what forbids bpf() may be a seccomp filter, as of a container, or a security "
+		      "module: dmesg tells";
+	else if (code == -ENOMEM)
+		fix = "a smaller --ring needs less memory";
 	else if (code)
 		fix = libbpf_said;
 	if (code)
@@ -144,7 +164,7 @@ static int attach_programs(struct live *live, struct capture_error *err)
 	live->cgroup_fd = live_cgroup_open();
 	if (live->cgroup_fd < 0)
 		return fail(err, live->cgroup_fd, "no cgroup v2 hierarchy",
-			    "mount one: mount -t cgroup2 none /sys/fs/cgroup/unified");
+			    "mount one, where does not matter: mount -t cgroup2 none /mnt");
 	for (i = 0; i < sizeof(programs) / sizeof(programs[0]); i++) {
 		live->links[i] = bpf_program__attach_cgroup(programs[i], live->cgroup_fd);
 		if (!live->links[i])
@@ -192,6 +212,7 @@ static bool is_filtered(const struct capture_filter *f)
 
 static int find_relays(struct live *live, struct capture_error *err)
 {
+	const struct right *missing = rights_missing(rights_effective(), NULL);
 	const struct live_node *node;
 	char why[256];
 	int code = live_nodes_find(live);
@@ -205,13 +226,15 @@ static int find_relays(struct live *live, struct capture_error *err)
 	if (live->options.wait || live_search_proves(live))
 		return 0;
 	relay_finder_explain(live->finder, why, sizeof(why));
-	snprintf(err->text, sizeof(err->text), "no DERP relay %s%s%s%s%s%s",
+	snprintf(err->text, sizeof(err->text), "no DERP relay %s%s%s%s%s%s%s%s%s%s",
 		 is_filtered(&live->options.filter) ? "on this host is what was asked for" :
 						      "runs on this host",
 		 live->warnings ? " that can be traced: " : "",
 		 live->warnings ? live->warnings : "",
 		 *why ? ": " : "", why,
-		 geteuid() ? " (without root other users' processes are not seen)" : "");
+		 missing ? "; " : "", missing ? missing->name : "",
+		 missing ? " is missing: " : "", missing ? missing->without : "",
+		 missing ? "; " RIGHTS_FIX : "");
 	return -ESRCH;
 }
 
@@ -249,6 +272,8 @@ struct capture *capture_live_open(const struct capture_live_options *options, ch
 	live->keep_warnings = true;
 	live->finder = relay_finder_new(&live->options.filter);
 	code = live->finder ? 0 : fail(err, -ENOMEM, "live capture", "");
+	if (!code)
+		code = check_rights(err);
 	if (!code)
 		code = load_programs(live, err);
 	if (!code)

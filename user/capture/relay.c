@@ -181,6 +181,7 @@ static struct relay *process_look(struct relay_finder *finder, struct process *p
 {
 	struct relay *relay = calloc(1, sizeof(*relay));
 	enum gobin_error error;
+	int err;
 
 	if (!relay)
 		return NULL;
@@ -193,8 +194,10 @@ static struct relay *process_look(struct relay_finder *finder, struct process *p
 		process->lacks = NULL;
 		goto cleanup;
 	}
-	if (relay_netns_get(&finder->namespaces, relay->pid, &relay->netns) ||
-	    relay_listeners_update(relay))
+	err = relay_netns_get(&finder->namespaces, relay->pid, &relay->netns);
+	if (err == -EPERM || err == -EACCES)
+		process->lacks = "its network namespace may not be entered";
+	if (err || relay_listeners_update(relay))
 		goto cleanup;
 	process->lacks = finder->filter.port ? "does not listen on that port" : "does not listen";
 	if (!listens_on(relay, finder->filter.port))
@@ -326,4 +329,10 @@ void relay_finder_explain(const struct relay_finder *finder, char *text, size_t 
 	if (closest)
 		snprintf(text, size, "process %d could be one, but: %s", (int)closest->pid,
 			 closest->lacks);
+	else if (finder->filter.comm)
+		snprintf(text, size, "none is called %.100s", finder->filter.comm);
+	else if (finder->filter.unit)
+		snprintf(text, size, "none runs in the unit %.100s", finder->filter.unit);
+	else if (finder->filter.cgroup)
+		snprintf(text, size, "none runs below the cgroup %.100s", finder->filter.cgroup);
 }

@@ -3,9 +3,10 @@
 import json
 import os
 import signal
+import subprocess
 import time
 
-from lab import Lab, scenario, tail, until
+from lab import BUILD, Lab, scenario, tail, until
 from parts.staging import EVERYONE, all_is_well, among, meshed
 from parts.truth import Crowd, check_counters, check_pairs, counters, link, lost_where, node, only_verdicts, rows
 
@@ -338,3 +339,31 @@ def test_attach_and_detach():
         assert sum(t["sent"] for t in truth.values()) >= 10000 and lost_where(truth) == 0
         assert [sorted(r.sockets()) for r in relays] == sockets
         assert not [e for e in peers.load.events if e["ev"] == "down"]
+
+
+@scenario(timeout=60)
+def test_no_rights():
+    """Each right that is missing has a line of its own, in the trace and in doctor, and so has what is not there."""
+    with Lab("rights") as lab:
+        relay = lab.relay("derp1")
+        lab.up(meshed=False)
+
+        def said(without, verb, *args):
+            drop = ",".join(f"-{w}" for w in without) or "+all"
+            argv = ["setpriv", "--bounding-set", drop, f"{BUILD}/derptrace", verb, *args]
+            done = subprocess.run(argv, capture_output=True, text=True, timeout=20, check=False)
+            return done.returncode, (done.stdout if verb == "doctor" else done.stderr).splitlines()
+
+        for without, name in ((("bpf", "sys_admin"), "CAP_BPF"), (("perfmon", "sys_admin"), "CAP_PERFMON"),
+                              (("net_admin", "sys_admin"), "CAP_NET_ADMIN"), (("sys_ptrace",), "CAP_SYS_PTRACE"),
+                              (("sys_admin",), "CAP_SYS_ADMIN")):
+            code, lines = said(without, "report", "--pid", str(relay.pid))
+            assert code == 3 and len(lines) == 1 and f"{name} is missing" in lines[0] and "root" in lines[0], lines
+            code, lines = said(without, "doctor")
+            assert code == (1 if name == "CAP_SYS_ADMIN" else 3), (code, lines)
+            assert [line for line in lines if " rights " in line and name in line], lines
+        for args, words in ((("--pid", str(os.getpid())), "no DERP server is in its program"),
+                            (("--comm", "dtnobody"), "none is called dtnobody"),
+                            (("--cgroup", "/dtnowhere"), "none runs below the cgroup /dtnowhere")):
+            code, lines = said((), "report", *args)
+            assert code == 3 and len(lines) == 1 and words in lines[0], lines
