@@ -92,7 +92,7 @@ def test_node_stands_still():
         print("measured:", v["summary"])
 
 
-@scenario(long=True, timeout=90)
+@scenario(timeout=90)
 def test_backlog():
     """Clients that had connected, and that the relay had not yet accepted, when the tracer came."""
     with Lab("backlog") as lab:
