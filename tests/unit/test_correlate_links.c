@@ -232,6 +232,47 @@ static void tail(struct script *s, uint64_t lost, bool stalled, bool ended)
 	script_close(s, 9.5, true);
 }
 
+/* The link stands at a frame: has one as large ever passed, and how many have? */
+static void test_mtu(void **state)
+{
+	static const struct {
+		uint32_t passed, stuck, segment;
+		uint64_t count;
+		const char *reason;
+	} cases[] = {
+		{ 469, 1373, 1395, 400, "mtu" },
+		{ 1390, 1373, 1395, 400, "blackhole" },	/* larger ones had */
+		{ 1340, 1373, 1395, 400, "blackhole" },	/* nearly as large */
+		{ 469, 1373, 1395, 50, "blackhole" },	/* too few to tell */
+		{ 469, 300, 1395, 400, "blackhole" },	/* it stands at a small one */
+		{ 469, 1373, 400, 400, "blackhole" },	/* a small part of it is sent again */
+	};
+	struct script s = { 0 };
+	struct report r;
+	size_t i, j;
+
+	(void)state;
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		tail(&s, 30, true, true);
+		for (j = 0; j < s.count; j++) {
+			struct record_conn *c = &s.v[j].conn;
+
+			if (s.v[j].type != RECORD_CONN || c->kind != CONN_MESH_OUT || !c->unacked)
+				continue;
+			c->max_acked_forward = cases[i].passed;
+			c->stuck_forward = cases[i].stuck;
+			c->max_unacked_segment = cases[i].segment;
+			c->forwards_acked = cases[i].count;
+		}
+		script_report(&s, NULL, &r);
+		assert_non_null(verdict_of(&r, VERDICT_LINK_STALLED, cases[i].reason));
+		assert_int_equal(says(verdict_of(&r, VERDICT_LINK_STALLED, cases[i].reason),
+				      "it stands at the first one"), !i);
+		report_free(&r);
+		script_free(&s);
+	}
+}
+
 static void test_tail(void **state)
 {
 	const struct report_verdict *v;
@@ -528,6 +569,7 @@ int main(void)
 		cmocka_unit_test(test_mesh_key_from_far_end),
 		cmocka_unit_test(test_self),
 		cmocka_unit_test(test_same_key),
+		cmocka_unit_test(test_mtu),
 		cmocka_unit_test(test_tail),
 		cmocka_unit_test(test_marks),
 		cmocka_unit_test(test_gap),

@@ -461,7 +461,36 @@ static void equal_packets_overtake_nobody(void **state)
 	lh_free(t);
 }
 
+/* Which forwards TCP has brought over, and at which it stands. */
+static void largest_forward_acked(void **state)
+{
+	struct lh *t = lh_new(NULL);
+
+	(void)state;
+	lh_mesh_in(t, 21);
+	lh_mesh_out(t, OUT);
+	lh_present(t, OUT, 8, true);
+	lh_tick(t, 100);
+	lh_forward(t, OUT, CAPTURE_OUT, 1, 8, (struct lh_packet){ .no = 1, .len = 300 });
+	lh_forward(t, OUT, CAPTURE_OUT, 1, 8, (struct lh_packet){ .no = 2, .len = 100 });
+	lh_tick(t, 100);
+	t->conns[OUT].out_acked = t->conns[OUT].out_pos;
+	lh_forward(t, OUT, CAPTURE_OUT, 1, 8, (struct lh_packet){ .no = 3, .len = 1300 });
+	lh_forward(t, OUT, CAPTURE_OUT, 1, 8, (struct lh_packet){ .no = 4, .len = 80 });
+	lh_tick(t, 100);
+	lh_snapshot(t, true);
+	assert_int_equal(t->conns[OUT].rec.max_acked_forward, 5 + 64 + 300);
+	assert_int_equal(t->conns[OUT].rec.stuck_forward, 5 + 64 + 1300);
+	t->conns[OUT].out_acked = UINT64_MAX;
+	lh_tick(t, 100);
+	lh_snapshot(t, true);
+	assert_int_equal(t->conns[OUT].rec.max_acked_forward, 5 + 64 + 1300);
+	assert_int_equal(t->conns[OUT].rec.stuck_forward, 0);
+	lh_free(t);
+}
+
 static const struct CMUnitTest tests[] = {
+	cmocka_unit_test(largest_forward_acked),
 	cmocka_unit_test(crosses_the_mesh),
 	cmocka_unit_test(mesh_blackhole),
 	cmocka_unit_test(mesh_connection_ends),

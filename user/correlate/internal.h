@@ -84,6 +84,8 @@ struct stall {
 	uint64_t longest_ns;	/* that nothing of what stood unacknowledged was acknowledged */
 	uint64_t first_ns, last_ns; /* when a stall was first and last seen */
 	uint32_t unacked, notsent, max_segment, retransmits;
+	uint32_t passed, stuck;	/* frames: the largest that was acknowledged before, the first that was not */
+	uint64_t passed_count;
 	bool before_end;	/* it stood so in the last snapshot before the connection ended */
 };
 

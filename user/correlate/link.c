@@ -13,6 +13,8 @@
 #define REDIAL_NS	(15 * NSEC_PER_SEC)	/* a relay dials again every five seconds */
 #define NEAR_NS		(6 * NSEC_PER_SEC)
 #define FULL_SEGMENT	1200u
+#define MANY_PASSED	100u
+#define MARGIN		64u	/* bytes: more than what TLS adds to a frame */
 #define GIVEN_UP_NS	(1500 * NSEC_PER_MSEC)
 
 const char *link_reason_name(enum link_reason reason)
@@ -62,6 +64,16 @@ const struct stall *link_stall(const struct edge *e)
 	return s && s->before_end ? s : NULL;
 }
 
+/*
+ * It stands at a frame that is larger than all that had passed, and so is the segment that is sent again:
+ * of so many that this is no chance. What passed before a link broke was as large as what got stuck.
+ */
+static bool outgrew(const struct stall *s)
+{
+	return s->passed_count >= MANY_PASSED && s->stuck >= s->passed + MARGIN &&
+	       s->max_segment >= s->passed + MARGIN;
+}
+
 /* Two connections of one link that got stuck on a full segment each, after smaller ones had passed. */
 static bool stuck_on_size(const struct analysis *a, const struct edge *e)
 {
@@ -79,7 +91,7 @@ static bool stuck_on_size(const struct analysis *a, const struct edge *e)
 
 enum link_reason link_stall_reason(const struct analysis *a, const struct edge *e)
 {
-	if (stuck_on_size(a, e))
+	if (stuck_on_size(a, e) || outgrew(&e->out->stall))
 		return LINK_MTU;
 	/* Nothing had to be sent again: the far end has closed its window, or is slow to answer. */
 	if (!e->out->rec.snd_wnd || !e->out->stall.retransmits)

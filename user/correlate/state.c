@@ -152,6 +152,9 @@ static void stall_note(struct conn *conn, uint64_t now_ns)
 	s->notsent = conn->rec.notsent;
 	s->max_segment = conn->rec.max_unacked_segment;
 	s->retransmits = conn->rec.retransmits;
+	s->passed = conn->rec.max_acked_forward;
+	s->passed_count = conn->rec.forwards_acked;
+	s->stuck = conn->rec.stuck_forward;
 }
 
 static void wedge_note(struct conn *conn, uint64_t now_ns)

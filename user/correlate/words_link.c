@@ -379,6 +379,9 @@ static void say_stall(struct words *w, const struct edge *e)
 		   words_count(s->retransmits, "retransmission").s);
 	if (s->max_segment)
 		words_line(w, "the segment that is sent again has %u bytes", s->max_segment);
+	if (w->f->reason == LINK_MTU && s->passed && s->stuck > s->passed)
+		words_line(w, "%" PRIu64 " forwards of up to %u bytes had passed; it stands at the first one of "
+			   "%u bytes", s->passed_count, s->passed, s->stuck);
 	words_line(w, "%" PRIu64 " forwards were sent, %" PRIu64 " of them acknowledged%s%s",
 		   e->out->rec.forwards, e->out->rec.forwards_acked,
 		   e->in ? ", arrived at the far end: " : "",

@@ -176,6 +176,7 @@ struct mark {
 struct mesh {
 	struct link *links, *touched;	/* touched: counted since the last mark that was made */
 	uint64_t forwards, bytes, acked, derp_off;
+	uint32_t max_acked;	/* bytes of a frame */
 	uint32_t head_left;	/* so many frames are still marked one by one */
 	struct mark *marks;	/* made, to be told */
 	size_t mark_count, mark_size;
@@ -345,6 +346,8 @@ void ledger_conn_free(struct ledger *l, struct conn *c);
 /* --- progress.c --- */
 void ledger_conn_sent(struct conn *c, const struct sight *s, struct pair *pair);
 void ledger_conn_acked(struct conn *c);
+/* Bytes of the frame of the first packet that is not acknowledged; 0: none, or not known. */
+uint32_t ledger_conn_stuck(const struct conn *c);
 /* Its end: what was not acknowledged never will be. */
 void ledger_conn_unacked(struct ledger *l, struct conn *c);
 void ledger_conns_tick(struct ledger *l);

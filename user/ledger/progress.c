@@ -33,7 +33,7 @@ static bool ring_grow(struct ring *r)
 
 void ledger_conn_sent(struct conn *c, const struct sight *s, struct pair *pair)
 {
-	const uint32_t head = DERP_HEADER_LEN + DERP_KEY_LEN;
+	const uint32_t head = DERP_HEADER_LEN + (pair ? 1 : 2) * DERP_KEY_LEN;
 	struct ring *r = &c->ring;
 	struct unacked *u;
 
@@ -52,8 +52,20 @@ void ledger_conn_sent(struct conn *c, const struct sight *s, struct pair *pair)
 		pair->refs++;
 	*ring_at(r, r->count++) = (struct unacked){
 		s->pos, s->time_ns, pair, sight_packets(s),
-		s->run ? head + (uint32_t)(s->bytes / s->run) : 0,
+		head + (s->run ? (uint32_t)(s->bytes / s->run) : s->len),
 	};
+}
+
+static void mesh_acked(struct mesh *m, const struct unacked *u)
+{
+	m->acked += u->packets;
+	if (u->each > m->max_acked)
+		m->max_acked = u->each;
+}
+
+uint32_t ledger_conn_stuck(const struct conn *c)
+{
+	return c->ring.count ? c->ring.v[c->ring.first & (c->ring.size - 1)].each : 0;
 }
 
 void ledger_conn_acked(struct conn *c)
@@ -65,7 +77,7 @@ void ledger_conn_acked(struct conn *c)
 		if (u->pair)
 			ledger_pair_put(u->pair);
 		else if (c->mesh)
-			c->mesh->acked += u->packets;
+			mesh_acked(c->mesh, u);
 		r->first++;
 		r->count--;
 	}

@@ -110,6 +110,10 @@ static void fill_mesh(const struct conn *c, struct record_conn *t)
 	t->forwards = c->mesh->forwards;
 	t->forward_bytes = c->mesh->bytes;
 	t->forwards_acked = c->mesh->acked;
+	if (c->kind == CONN_MESH_OUT) {
+		t->max_acked_forward = c->mesh->max_acked;
+		t->stuck_forward = ledger_conn_stuck(c);
+	}
 	t->derp_off = c->mesh->derp_off;
 	t->gaps = c->gaps[c->kind == CONN_MESH_OUT ? CAPTURE_OUT : CAPTURE_IN];
 }

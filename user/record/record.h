@@ -124,6 +124,8 @@ struct record_conn {
 	/* ForwardPacket frames on a mesh connection: sent (MESH_OUT), arrived (MESH_IN) */
 	uint64_t forwards, forward_bytes;
 	uint64_t forwards_acked;	/* MESH_OUT: of them, acknowledged by TCP */
+	uint32_t max_acked_forward;	/* MESH_OUT: bytes of the largest of those, with its header */
+	uint32_t stuck_forward;		/* MESH_OUT: of the first that is not; 0: none, or not known */
 	uint64_t derp_off;		/* position behind the last of them, from the stream's start */
 	uint64_t gaps;			/* times that its forwards may have been missed */
 };

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A mesh link that is up and carries nothing: one direction of its connection vanishes on the way."""
 from lab import Lab, scenario, until
-from parts.staging import EVERYONE, knows, says
+from parts.staging import EVERYONE, knows, meshed, says
 from parts.truth import (Crowd, check_counters, check_pairs, check_verdicts, counters, expected, link, lost_where, node,
                          only_verdicts, rows, verdicts)
 
@@ -68,6 +68,33 @@ def test_blackhole_healed():
         report = settle(s, truth)
         check_verdicts(report, expected("link-stalled", 0, "blackhole", link=(s.a, s.b), hop="mesh-out"))
         assert link(report, s.a, s.b)["state"] == "up"
+
+
+@scenario(slow=True, timeout=90)
+def test_mtu():
+    """Large segments vanish, and always have: small packets pass, and the first large one stops all behind it."""
+    with Lab("mtu") as lab:
+        relays = a, b = meshed(lab)
+        before = counters(relays)
+        trace = lab.derptrace("report", "--json")
+        peers = Crowd(lab, lab.host("clients"), relays)
+        lab.clients_settled(20)
+        hole = lab.net.drop_large(a.host, b.host, 900)
+        peers.pairs("list", ACROSS, "count=40", "size=16-400", "kind=mixed", "rate=20")
+        peers.quiet()
+        assert lost_where(peers.truth()) == 0
+        peers.load.command("pairs", "list", ACROSS, "count=4", "size=1200-1400", "kind=mixed", "rate=1", "id=pairs")
+        peers.load.wait_event("sent_all")
+        until(lambda: a.counters().since(before[a.name]).packets_forwarded_out == 440, "all to be forwarded")
+        hole.mend()
+        peers.quiet(3000)
+        truth = peers.truth()
+        assert lost_where(truth) == 0
+        report = trace.stop()
+        check_pairs(report, truth)
+        check_counters(report, relays, before)
+        [v] = check_verdicts(report, expected("link-stalled", 0, "mtu", link=(a, b), hop="mesh-out"))
+        assert any("400 forwards" in line for line in v["evidence"]), v["evidence"]
 
 
 @scenario(slow=True, timeout=120)
