@@ -103,6 +103,7 @@ UNIT_SRC  := $(wildcard tests/unit/test_*.c)
 UNIT_BIN  := $(UNIT_SRC:tests/unit/%.c=$(B)/tests/unit/%)
 # Shared by several unit tests: whatever is in tests/unit/ and is no test itself.
 UNIT_HELP := $(patsubst %.c,$(B)/obj/%.o,$(filter-out $(UNIT_SRC),$(wildcard tests/unit/*.c)))
+BENCH_OBJ := $(patsubst %,$(B)/obj/tools/bench/%.o,rooms speed memory feed template)
 FUZZ_SRC  := $(wildcard tests/fuzz/fuzz_*.c)
 FUZZ_BIN  := $(FUZZ_SRC:tests/fuzz/%.c=$(B)/fuzz/%)
 FUZZ_HELP := $(patsubst %.c,$(B)/fuzz/obj/%.o,$(filter-out $(FUZZ_SRC),$(wildcard tests/fuzz/*.c)))
@@ -183,7 +184,7 @@ unit: unit-bin					## unit tests (no root)
 
 # --- what the rooms cost, without a kernel ----------------------------------------------------
 $(B)/obj/tools/bench/%.o: EXTRA_CFLAGS = -Itests/unit $(TEST_CFLAGS)
-$(B)/rooms: $(B)/obj/tools/bench/rooms.o $(UNIT_HELP) $(ROOMS)
+$(B)/rooms: $(BENCH_OBJ) $(UNIT_HELP) $(ROOMS)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS) $(filter %.o,$^) $(ROOMS) $(TEST_LIBS) $(LDLIBS_ALL) -o $@
 
@@ -321,7 +322,7 @@ help:						## this list
 	@awk -F'##' '/^[a-z-]+:.*##/ { split($$1, t, ":"); printf "  %-12s %s\n", t[1], $$2 }' Makefile
 
 -include $(USER_OBJ:.o=.d) $(PB_OBJ:.o=.d) $(BPF_OBJ:.o=.d) $(LOAD_OBJ:.o=.d) \
-	$(B)/obj/tools/bench/rooms.d $(B)/obj/tools/bench/rates.d $(B)/obj/tools/bench/calls.d \
+	$(BENCH_OBJ:.o=.d) $(B)/obj/tools/bench/rates.d $(B)/obj/tools/bench/calls.d \
 	$(B)/bench/calls.bpf.d $(KERNELS_LOAD:$(B)/%=$(B)/obj/%.d) \
 	$(UNIT_SRC:%.c=$(B)/obj/%.d) $(UNIT_HELP:.o=.d) \
 	$(FUZZ_OBJ:.o=.d) $(FUZZ_HELP:.o=.d) \

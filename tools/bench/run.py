@@ -154,10 +154,11 @@ def add_shares(rows):
 
 
 def rooms(options):
-    """What the rooms do by themselves: the output of the two programs."""
+    """What the rooms do by themselves: the output of their programs."""
     rates = subprocess.run([f"{BUILD}/bench/rates", str(options.max_pairs)], capture_output=True, text=True, check=True)
-    speed = subprocess.run([f"{BUILD}/rooms", "speed"], capture_output=True, text=True, check=True)
-    return [line.split("\t") for line in rates.stdout.splitlines()], speed.stdout
+    asked = [subprocess.run([f"{BUILD}/rooms", what], capture_output=True, text=True, check=True).stdout
+             for what in ("speed", "memory")]
+    return [line.split("\t") for line in rates.stdout.splitlines()], "\n".join(asked)
 
 
 def chosen(table, names):
