@@ -72,7 +72,9 @@ WERROR  := $(if $(or $(CI),$(filter check,$(GOALS)),$(STRICT)),-Werror)
 OPT     ?= -O2 -g
 WARN    := -Wall -Wextra $(WERROR)
 INC     := -Ibpf -Iuser -I$(B)
-CFLAGS_ALL := -std=gnu11 $(OPT) $(WARN) -D_GNU_SOURCE -DDERPTRACE_VERSION='"$(VERSION)"' $(INC) \
+# A struct may stand within another without a name.
+MS      := -fms-extensions -Wno-microsoft-anon-tag
+CFLAGS_ALL := -std=gnu11 $(MS) $(OPT) $(WARN) -D_GNU_SOURCE -DDERPTRACE_VERSION='"$(VERSION)"' $(INC) \
 	$(PC_CFLAGS) $(CFLAGS)
 DEPFLAGS = -MMD -MP
 LDLIBS_ALL := $(PC_LIBS) -lm -lpthread $(LDLIBS)

@@ -2,6 +2,7 @@
 /* Requests (calls 0) and answers (1), and how much memory there is (2). */
 #include "ops.h"
 #include "stream/http.h"
+#include "stream/names.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -9,8 +10,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct budget budget = { .limit = 1 << 16 };
 	struct http http = { 0 };
 	bool done[2] = { false };
+	struct shared names;
 	struct op op;
 	size_t used;
+
+	shared_init(&names, sizeof(struct stream_names), 1);
+	info.kept = &names;
 
 	while (op_next(&data, &size, &op)) {
 		int side = op.code & 1;
@@ -27,6 +32,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		op_free(&op);
 	}
 	http_clear(&http, &budget);
-	must(!budget.used);
+	names_clear(&info);
+	must(!budget.used && !names.count);
+	shared_clear(&names);
 	return 0;
 }

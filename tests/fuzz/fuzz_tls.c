@@ -4,6 +4,7 @@
  * candidate (5: flags, number, secret), time (6), memory (7). The first byte: mid-stream or not.
  */
 #include "ops.h"
+#include "stream/names.h"
 #include "stream/tls.h"
 
 struct ctx {
@@ -84,6 +85,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct budget budget = { .limit = 1 << 17 };
 	uint64_t time_ns = 1, pos[2] = { 0 };
 	struct ctx c = { 0 };
+	struct shared names;
 	struct op op;
 
 	if (!size)
@@ -91,6 +93,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (!shared.pool)
 		shared.pool = cipher_pool_new();
 	must(shared.pool);
+	shared_init(&names, sizeof(struct stream_names), 1);
+	c.info.kept = &names;
 	c.info.stage = STREAM_TLS;
 	c.tls = tls_new(data[0] & 1, true, &c.info, &budget, &shared, &sink, &c);
 	must(c.tls);
@@ -131,6 +135,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	tls_free(c.tls);
 	secrets_leave(&c.secrets, &c.user);
 	secrets_clear(&c.secrets);
-	must(!budget.used);
+	names_clear(&c.info);
+	must(!budget.used && !names.count);
+	shared_clear(&names);
 	return 0;
 }

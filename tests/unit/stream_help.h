@@ -51,6 +51,7 @@ struct seen {
 	bool gap_open[2];
 	uint64_t in_arrived, in_read, out_acked, out_written, out_sent;
 	struct stream_info info;
+	struct stream_names names;	/* of info */
 	size_t whole_count;
 };
 

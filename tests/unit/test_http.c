@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "stream/http.h"
+#include "stream/names.h"
 
 #define KEY "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
 
@@ -15,6 +16,7 @@ struct lab {
 	struct http http;
 	struct budget budget;
 	struct stream_info info;
+	struct shared names;
 	size_t used;		/* of the last text */
 };
 
@@ -39,11 +41,16 @@ static void setup(struct lab *l)
 {
 	memset(l, 0, sizeof(*l));
 	l->budget.limit = 1 << 20;
+	shared_init(&l->names, sizeof(struct stream_names), 1);
+	l->info.kept = &l->names;
 }
 
 static void teardown(struct lab *l)
 {
 	http_clear(&l->http, &l->budget);
+	names_clear(&l->info);
+	assert_int_equal(l->names.count, 0);
+	shared_clear(&l->names);
 	assert_int_equal(l->budget.used, 0);
 }
 
@@ -61,11 +68,11 @@ static void test_upgrade(void **state)
 		setup(&l);
 		assert_int_equal(feed(&l, 0, ask, piece), HTTP_MORE);
 		assert_int_equal(l.info.stage, STREAM_HTTP);
-		assert_string_equal(l.info.host, "a.example:443");
+		assert_string_equal(l.info.names->host, "a.example:443");
 		assert_int_equal(feed(&l, 1, ok, piece), HTTP_UPGRADED);
 		assert_int_equal(l.used, strlen(ok));
 		assert_int_equal(l.info.http_status, 101);
-		assert_int_equal(l.info.http_key.b[15], 0xff);
+		assert_int_equal(l.info.names->http_key.b[15], 0xff);
 		assert_int_equal(feed(&l, 0, "\x02", 1), HTTP_UPGRADED);
 		assert_int_equal(l.used, 0);
 		teardown(&l);
@@ -135,7 +142,7 @@ static void test_refused_then_accepted(void **state)
 		feed(&l, 0, "HEAD /debug HTTP/1.0\nHost: y\n\n", piece);
 		feed(&l, 1, "HTTP/1.0 200 OK\r\nContent-Length: 99\r\n\r\n", piece);
 		feed(&l, 0, "GET https://p.example/derp HTTP/1.1\r\nUpgrade: DERP\r\n\r\n", piece);
-		assert_string_equal(l.info.path, "/derp");
+		assert_string_equal(l.info.names->path, "/derp");
 		feed(&l, 1, "HTTP/1.1 426 Upgrade Required\r\nTransfer-Encoding: chunked\r\n\r\n"
 			    "3\r\nabc\r\n0\r\n\r\n", piece);
 		assert_int_equal(l.info.http_status, 426);
@@ -177,8 +184,8 @@ static void test_something_else(void **state)
 	/* Control bytes do not reach a screen. */
 	setup(&l);
 	feed(&l, 0, "GET /\x1b[2J HTTP/1.1\r\nHost: a\x07\xff\r\n\r\n", 100);
-	assert_string_equal(l.info.path, "/?[2J");
-	assert_string_equal(l.info.host, "a??");
+	assert_string_equal(l.info.names->path, "/?[2J");
+	assert_string_equal(l.info.names->host, "a??");
 	teardown(&l);
 }
 

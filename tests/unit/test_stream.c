@@ -45,7 +45,7 @@ static void expect_all(const struct dialog *dialog, const struct seen *got)
 	assert_int_equal(got->out_sent, dialog->wire[CAPTURE_OUT].len);
 	assert_int_equal(got->out_acked, dialog->wire[CAPTURE_OUT].len);
 	assert_int_equal(got->info.stage, STREAM_DERP);
-	assert_string_equal(got->info.host, "derp.example.com");
+	assert_string_equal(got->names.host, "derp.example.com");
 }
 
 static void run_all(const struct dialog *dialog, const struct replay_options *o)
@@ -178,11 +178,11 @@ static void test_facts_of_a_connection(void **state)
 	assert_int_equal(got.info.tls_version, 0x0304);
 	assert_int_equal(got.info.tls_cipher, 0x1302);
 	assert_int_equal(got.info.http_status, 101);
-	assert_string_equal(got.info.sni, "derp.example.com");
-	assert_string_equal(got.info.cert_name, "derp.example.com");
-	assert_string_equal(got.info.path, "/derp");
-	assert_string_equal(got.info.ideal_node, "n1");
-	assert_int_equal(got.info.http_key.b[1], 0x11);
+	assert_string_equal(got.names.sni, "derp.example.com");
+	assert_string_equal(got.names.cert_name, "derp.example.com");
+	assert_string_equal(got.names.path, "/derp");
+	assert_string_equal(got.names.ideal_node, "n1");
+	assert_int_equal(got.names.http_key.b[1], 0x11);
 	assert_false(got.info.secret_missing || got.info.unsynchronised);
 	assert_ptr_equal(streams_info(s, HELP_CONN + 1), NULL);
 	assert_int_equal(streams_info(s, HELP_CONN)->bytes[0], dialog.wire[0].len);

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "stream/names.h"
 #include "stream/tls.h"
 #include "stream_help.h"
 
@@ -18,6 +19,7 @@ struct lab {
 	struct secret_user user;
 	struct budget budget;
 	struct tls_shared shared;
+	struct shared names;
 	uint64_t plain[2], lost[2], time_ns;
 	uint64_t pos[2];
 };
@@ -54,6 +56,8 @@ static struct lab *setup(bool midstream)
 
 	assert_non_null(l);
 	l->budget.limit = 1 << 20;
+	shared_init(&l->names, sizeof(struct stream_names), 1);
+	l->info.kept = &l->names;
 	l->shared.pool = cipher_pool_new();
 	assert_non_null(l->shared.pool);
 	l->info.stage = STREAM_TLS;
@@ -67,6 +71,9 @@ static void teardown(struct lab *l)
 	tls_free(l->tls);
 	secrets_leave(&l->secrets, &l->user);
 	secrets_clear(&l->secrets);
+	names_clear(&l->info);
+	assert_int_equal(l->names.count, 0);
+	shared_clear(&l->names);
 	cipher_pool_free(l->shared.pool);
 	assert_int_equal(l->budget.used, 0);
 	free(l);
@@ -122,7 +129,7 @@ static void test_alert_sealed(void **state)
 	feed(l, &d, 0, d.count);
 	assert_int_equal(l->info.tls_alert, 116);	/* certificate_required */
 	assert_int_equal(l->info.tls_alert_dir, CAPTURE_OUT);
-	assert_string_equal(l->info.cert_name, "derp.example.com");
+	assert_string_equal(l->info.names->cert_name, "derp.example.com");
 	teardown(l);
 	dialog_free(&d);
 }

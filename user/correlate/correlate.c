@@ -30,6 +30,7 @@ struct correlate *correlate_new(const struct derpmap *map, const struct correlat
 		c->limits.max_nodes = MAX_NODES;
 	if (getrandom(c->seed, sizeof(c->seed), GRND_NONBLOCK) < 0)
 		c->seed[0] = (uintptr_t)c;
+	shared_init(&c->names, sizeof(struct record_conn_names), c->seed[1]);
 	if (!VEC_ROOM(c->peers, 0, c->peer_cap) || !VEC_ROOM(c->pairs, 0, c->pair_cap)) {
 		correlate_free(c);
 		return NULL;
@@ -51,7 +52,8 @@ void correlate_free(struct correlate *c)
 		free(c->agents[i].steps);
 	}
 	for (i = 0; i < c->life_count; i++)
-		life_free(c->lives[i]);
+		life_free(c, c->lives[i]);
+	shared_clear(&c->names);
 	table_free(&c->life_index);
 	table_free(&c->pair_index);
 	table_free(&c->left_out);

@@ -31,7 +31,7 @@ struct finder {
 
 static bool spoke_mesh(const struct conn *conn)
 {
-	const struct record_conn *rec = &conn->rec;
+	const struct record_conn_facts *rec = &conn->rec;
 
 	return (rec->steps & (STEP_WATCH_CONNS | STEP_PEER_PRESENT)) || rec->forwards ||
 	       ((rec->kind == CONN_MESH_OUT || rec->kind == CONN_MESH_IN) && !rec->from_start);
@@ -157,7 +157,7 @@ static uint32_t node_by_addr(const struct analysis *a, const struct finder *f,
 
 static uint32_t node_by_name(const struct analysis *a, const struct conn *dial, uint32_t self)
 {
-	const char *name = dial->rec.sni[0] ? dial->rec.sni : dial->rec.host;
+	const char *name = dial->names->sni[0] ? dial->names->sni : dial->names->host;
 	uint32_t found = NONE, i;
 
 	for (i = 0; *name && i < a->traced_count; i++) {
@@ -272,7 +272,7 @@ static int dial_edge(struct analysis *a, struct finder *f, uint32_t self, struct
 		return is_self_dial(a, dial, self) ? edge_add(a, self, self, dial, accept) : 0;
 	if (to == NONE && (spoke_mesh(dial) || dial->rec.kind == CONN_MESH_OUT)) {
 		to = region_untraced(a, &dial->rec.peer, &dial->rec.remote,
-				     dial->rec.sni[0] ? dial->rec.sni : dial->rec.host);
+				     dial->names->sni[0] ? dial->names->sni : dial->names->host);
 		if (to == NONE)
 			return -ENOMEM;
 	}
@@ -314,11 +314,11 @@ static uint32_t puzzle_target(struct analysis *a, const struct conn *dial, uint3
 		return NONE;
 	addr_format_ip(addr, ip);
 	map = derpmap_find_node_by_address(a->c->map, ip, addr->port);
-	if (!map && dial->rec.sni[0])
-		map = derpmap_find_node_by_host(a->c->map, dial->rec.sni);
+	if (!map && dial->names->sni[0])
+		map = derpmap_find_node_by_host(a->c->map, dial->names->sni);
 	if (!map || map->region->id != a->nodes[self].region || map == a->nodes[self].map)
 		return NONE;
-	return region_untraced(a, &unknown, addr, dial->rec.sni);
+	return region_untraced(a, &unknown, addr, dial->names->sni);
 }
 
 static bool has_edge(const struct analysis *a, uint32_t from, uint32_t to)

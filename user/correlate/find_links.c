@@ -59,7 +59,7 @@ static bool may_be_hidden(const struct analysis *a, const struct link *l)
 	size_t i;
 
 	for (i = 0; to->life && i < to->life->conn_count; i++) {
-		const struct record_conn *rec = &to->life->conns[i]->rec;
+		const struct record_conn_facts *rec = &to->life->conns[i]->rec;
 
 		if (!rec->dialled && !rec->closed_ns && rec->kind == CONN_UNKNOWN && !rec->readable)
 			return true;

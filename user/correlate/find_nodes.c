@@ -31,7 +31,7 @@ static int find_restart(struct analysis *a, uint32_t node)
 /* It said who it is, and the node closed it instead of answering. Who did not say so is a scanner. */
 static bool was_refused(const struct analysis *a, const struct node *n, const struct conn *conn)
 {
-	const struct record_conn *rec = &conn->rec;
+	const struct record_conn_facts *rec = &conn->rec;
 
 	if (rec->dialled || !rec->closed_ns || !rec->from_start || rec->kind != CONN_CLIENT ||
 	    (rec->steps & STEP_SERVER_INFO) || !(rec->steps & STEP_CLIENT_INFO) ||

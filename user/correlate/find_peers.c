@@ -46,7 +46,7 @@ static bool one_region(const struct analysis *a, uint32_t x, uint32_t y)
  */
 static bool still_used(const struct analysis *a, const struct stay *old, const struct stay *new)
 {
-	const struct record_conn *rec = &old->conn->rec;
+	const struct record_conn_facts *rec = &old->conn->rec;
 	uint32_t agent = a->nodes[old->node].agent;
 	uint64_t since = new->opened_ns + OVERLAP_NS;
 
@@ -107,7 +107,7 @@ static int find_twice(struct analysis *a, const struct stay *s, size_t count)
 /* It did not end because the client wanted it to. */
 static bool broke(const struct stay *s)
 {
-	const struct record_conn *rec = &s->conn->rec;
+	const struct record_conn_facts *rec = &s->conn->rec;
 
 	/* One that was never let in has not been lost. */
 	if (!rec->closed_ns || ((rec->steps & STEP_CLIENT_INFO) && !(rec->steps & STEP_SERVER_INFO)))
@@ -123,7 +123,7 @@ struct flaps {
 
 static void flap_add(const struct analysis *a, struct flaps *f, const struct stay *s)
 {
-	const struct record_conn *rec = &s->conn->rec;
+	const struct record_conn_facts *rec = &s->conn->rec;
 	uint64_t last = rec->last_in_ns > rec->last_out_ns ? rec->last_in_ns : rec->last_out_ns;
 	uint64_t idle;
 

@@ -9,6 +9,7 @@
 #ifndef CORRELATE_INTERNAL_H
 #define CORRELATE_INTERNAL_H
 
+#include "base/shared.h"
 #include "correlate/correlate.h"
 
 #define NONE		UINT32_MAX
@@ -90,7 +91,8 @@ struct stall {
 };
 
 struct conn {
-	struct record_conn rec;
+	struct record_conn_facts rec;
+	const struct record_conn_names *names; /* kept once for all that have the same */
 	uint32_t life, peer;
 	uint64_t told_ns;	/* time of the last snapshot that told of it */
 	uint64_t gaps_before;	/* rec.gaps of the snapshot before that */
@@ -179,6 +181,7 @@ struct correlate {
 	struct life **lives;
 	size_t life_count, life_cap;
 	struct table life_index;
+	struct shared names;	/* of connections */
 	struct key *peers;	/* [0]: zero */
 	size_t peer_count, peer_cap;
 	uint32_t *peer_slots;
@@ -197,7 +200,7 @@ uint32_t peer_get(struct correlate *c, const struct key *key, bool make);
 uint32_t pair_get(struct correlate *c, const struct key *src, const struct key *dst);
 
 struct conn *life_conn(const struct life *life, uint64_t conn);
-void life_free(struct life *life);
+void life_free(struct correlate *c, struct life *life);
 
 /* Applies one record of a closed snapshot. 0 or -ENOMEM. */
 int state_apply(struct correlate *c, uint32_t agent, const struct record *r);

@@ -54,10 +54,11 @@ void rows_free(struct rows *rows)
 	table_free(&rows->index);
 }
 
-static void conn_free(struct conn *conn)
+static void conn_free(struct correlate *c, struct conn *conn)
 {
 	if (!conn)
 		return;
+	shared_drop(&c->names, conn->names);
 	rows_free(&conn->rows);
 	rows_free(&conn->marks.base);
 	free(conn->marks.v);
@@ -65,14 +66,14 @@ static void conn_free(struct conn *conn)
 	free(conn);
 }
 
-void life_free(struct life *life)
+void life_free(struct correlate *c, struct life *life)
 {
 	size_t i;
 
 	if (!life)
 		return;
 	for (i = 0; i < life->conn_count; i++)
-		conn_free(life->conns[i]);
+		conn_free(c, life->conns[i]);
 	for (i = 0; i < life->pair_count; i++)
 		free(life->pairs[i].latency);
 	free(life->conns);
@@ -125,7 +126,7 @@ static uint32_t life_number(const struct correlate *c, const struct life *life)
 }
 
 /* How long nothing of what stands unacknowledged has been acknowledged. */
-static uint64_t stalled_for(const struct record_conn *rec, uint64_t now_ns)
+static uint64_t stalled_for(const struct record_conn_facts *rec, uint64_t now_ns)
 {
 	uint64_t end = rec->closed_ns ? rec->closed_ns : now_ns;
 
@@ -185,19 +186,35 @@ static void still_note(struct life *life, const struct record_node *rec)
 		s->conns = rec->still_conns;
 }
 
+static const struct record_conn_names *keep_names(struct correlate *c, const struct record_conn *rec)
+{
+	struct record_conn_names names;
+
+	memcpy(names.sni, rec->sni, sizeof(names.sni));
+	memcpy(names.host, rec->host, sizeof(names.host));
+	memcpy(names.cert_name, rec->cert_name, sizeof(names.cert_name));
+	memcpy(names.ideal_node, rec->ideal_node, sizeof(names.ideal_node));
+	return shared_keep(&c->names, &names);
+}
+
 static int apply_conn(struct correlate *c, struct life *life, const struct record *r)
 {
 	struct conn *conn = life_conn(life, r->conn.conn);
 	uint32_t peer = peer_get(c, &r->conn.peer, true);
+	const struct record_conn_names *names;
 
 	if (peer == NONE)
 		return -ENOMEM;
 	if (!r->conn.conn)
 		return 0;
+	names = keep_names(c, &r->conn);
+	if (!names)
+		return -ENOMEM;
 	if (!conn) {
 		conn = calloc(1, sizeof(*conn));
 		if (!conn || !VEC_ROOM(life->conns, life->conn_count, life->conn_cap) ||
 		    table_put(&life->conn_index, r->conn.conn, life->conn_count) < 0) {
+			shared_drop(&c->names, names);
 			free(conn);
 			return -ENOMEM;
 		}
@@ -207,7 +224,9 @@ static int apply_conn(struct correlate *c, struct life *life, const struct recor
 	} else {
 		conn->gaps_before = conn->rec.gaps;
 	}
-	conn->rec = r->conn;
+	memcpy(&conn->rec, &r->conn, sizeof(conn->rec));
+	shared_drop(&c->names, conn->names);
+	conn->names = names;
 	conn->peer = peer;
 	conn->told_ns = r->time_ns;
 	stall_note(conn, r->time_ns);
@@ -435,7 +454,7 @@ static bool is_failed_dial(const struct conn *conn)
 }
 
 /* Lets the oldest closed ones go; they stand in the order in which they were first told. */
-static int life_trim(struct life *life)
+static int life_trim(struct correlate *c, struct life *life)
 {
 	size_t closed = 0, dials = 0, i, n = 0;
 
@@ -454,7 +473,7 @@ static int life_trim(struct life *life)
 			dials -= dial;
 			closed--;
 			life->failed_dials_gone += dial;
-			conn_free(conn);
+			conn_free(c, conn);
 		} else {
 			life->conns[n++] = conn;
 		}
@@ -488,7 +507,7 @@ int state_trim(struct correlate *c, uint32_t agent)
 
 	for (i = 0; i < c->life_count; i++) {
 		if (c->lives[i]->agent == agent && c->lives[i]->conn_count > DIALS_KEPT &&
-		    life_trim(c->lives[i]) < 0)
+		    life_trim(c, c->lives[i]) < 0)
 			return -ENOMEM;
 	}
 	losses_trim(c);

@@ -215,7 +215,7 @@ static const char *const because[LINK_REASONS] = {
 static void say_edge(struct words *w, const struct edge *e, size_t alike)
 {
 	const struct conn *out = e->out ? e->out : e->in;
-	const struct record_conn *rec = &out->rec;
+	const struct record_conn_facts *rec = &out->rec;
 	uint64_t age_ns = rec->closed_ns > rec->opened_ns ? rec->closed_ns - rec->opened_ns : 0;
 
 	if (e->out)
@@ -228,13 +228,13 @@ static void say_edge(struct words *w, const struct edge *e, size_t alike)
 			   words_count(alike, "such connection").s, name(w, e->from),
 			   text_addr(&rec->remote).s, name(w, e->to), how_closed(out),
 			   text_span(age_ns).s);
-	if (rec->sni[0] && w->f->reason == LINK_TLS) {
+	if (out->names->sni[0] && w->f->reason == LINK_TLS) {
 		char sni[128], cert[128];
-		const char *known = rec->cert_name;
+		const char *known = out->names->cert_name;
 
 		if (!*known && e->in)
-			known = e->in->rec.cert_name;
-		text_copy(sni, sizeof(sni), rec->sni);
+			known = e->in->names->cert_name;
+		text_copy(sni, sizeof(sni), out->names->sni);
 		text_copy(cert, sizeof(cert), known);
 		words_line(w, "it asks for the name %s%s%s", sni, *cert ? "; the certificate is for " : "",
 			   cert);

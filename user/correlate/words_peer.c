@@ -37,7 +37,7 @@ static void say_stays(struct words *w, uint32_t peer)
 	const struct stay *s = presence_stays(a, peer, &count);
 
 	for (i = count; peer && i-- > 0 && shown < 3;) {
-		const struct record_conn *rec = &s[i].conn->rec;
+		const struct record_conn_facts *rec = &s[i].conn->rec;
 
 		if (s[i].closed_ns == FOREVER)
 			words_line(w, "%s is connected to %s from %s since %s before the end",
@@ -116,7 +116,7 @@ void words_queue_drop(struct words *w)
 		 words_count(f->pairs, "pair").s);
 	say_loss(w);
 	if (f->dst && presence_at(w->a, f->dst, f->node, f->first_ns, f->last_ns, &stay) && stay) {
-		const struct record_conn *rec = &stay->conn->rec;
+		const struct record_conn_facts *rec = &stay->conn->rec;
 
 		words_line(w, "its socket %s: %u bytes not sent, %u unacknowledged, rtt %s; %s behind in "
 			   "all", text_addr(&rec->remote).s, rec->notsent, rec->unacked,

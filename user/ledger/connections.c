@@ -2,6 +2,7 @@
 /* What is known of each connection, from its opening until it is closed, told and let go. */
 #include "ledger/internal.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 static struct conn *conn_find(const struct ledger *l, uint64_t id, uint64_t hash)
@@ -181,10 +182,7 @@ void ledger_conn_free(struct ledger *l, struct conn *c)
 	ledger_conn_disown(l, c);
 	if (!c->shared)
 		ledger_table_del(&l->conns, &c->chain);
-	free(c->sni);
-	free(c->host);
-	free(c->cert_name);
-	free(c->ideal_node);
+	shared_drop(&l->names, c->names);
 	free(c);
 }
 
@@ -228,15 +226,6 @@ void ledger_gap(struct ledger *l, const struct stream_gap *g)
 	if (!g->begins && g->time_ns > c->out_from_ns)
 		c->out_from_ns = g->time_ns;
 	ledger_conn_clean(c);
-}
-
-static void set_text(char **to, const char *from, bool *changed)
-{
-	if (!from[0] || (*to && !strcmp(*to, from)))
-		return;
-	free(*to);
-	*to = strdup(from);
-	*changed = true;
 }
 
 static uint32_t stage_steps(enum stream_stage stage)
@@ -283,27 +272,30 @@ static uint64_t random_tag(const uint8_t random[static 32])
 
 static void note_names(struct ledger *l, struct conn *c, const struct stream_info *info)
 {
-	set_text(&c->sni, info->sni, &c->dirty);
-	set_text(&c->host, info->host, &c->dirty);
-	set_text(&c->cert_name, info->cert_name, &c->dirty);
-	set_text(&c->ideal_node, info->ideal_node, &c->dirty);
+	const struct stream_names *names = info->names ? shared_keep(&l->names, info->names) : NULL;
+
+	if (!names)
+		return;
+	c->dirty |= names != c->names;
+	shared_drop(&l->names, c->names);
+	c->names = names;
 	if (c->role == CAPTURE_DIALLED) {
-		if (!key_is_zero(&info->http_key))
-			c->server = info->http_key;
-		else if (!key_is_zero(&info->cert_key))
-			c->server = info->cert_key;
+		if (!key_is_zero(&names->http_key))
+			c->server = names->http_key;
+		else if (!key_is_zero(&names->cert_key))
+			c->server = names->cert_key;
 		return;
 	}
 	if (c->role != CAPTURE_ACCEPTED || info->stage < STREAM_UPGRADED ||
 	    info->stage == STREAM_OTHER)
 		return;
-	if (!key_is_zero(&info->http_key))
-		ledger_server_key(l, &info->http_key);
-	else if (!key_is_zero(&info->cert_key))
-		ledger_server_key(l, &info->cert_key);
-	if (!l->info.tls_name[0] && (c->sni || c->cert_name)) {
-		strncpy(l->info.tls_name, c->sni ? c->sni : c->cert_name,
-			sizeof(l->info.tls_name) - 1);
+	if (!key_is_zero(&names->http_key))
+		ledger_server_key(l, &names->http_key);
+	else if (!key_is_zero(&names->cert_key))
+		ledger_server_key(l, &names->cert_key);
+	if (!l->info.tls_name[0] && (names->sni[0] || names->cert_name[0])) {
+		snprintf(l->info.tls_name, sizeof(l->info.tls_name), "%s",
+			 names->sni[0] ? names->sni : names->cert_name);
 		l->node_dirty = true;
 	}
 }

@@ -21,6 +21,7 @@
 #ifndef LEDGER_INTERNAL_H
 #define LEDGER_INTERNAL_H
 
+#include "base/shared.h"
 #include "ledger/ledger.h"
 #include "ledger/table.h"
 
@@ -149,7 +150,7 @@ struct conn {
 	bool fin_in, fin_out, tls, websocket, secret_missing, unsynchronised, decrypted;
 	bool tls_alert_out, tls_alert_hidden, tls_alert_hidden_out;
 	uint16_t http_status;
-	char *sni, *host, *cert_name, *ideal_node; /* NULL: not known */
+	const struct stream_names *names; /* NULL: not known */
 };
 
 /* ForwardPacket frames of one pair on one mesh connection. */
@@ -282,6 +283,7 @@ struct ledger {
 	bool has_nic, nic_dirty;
 	struct record_nic nic;
 
+	struct shared names;	/* of connections */
 	struct table conns, peers, pairs, unknown_pairs, presences, links, losses, rows;
 	struct conn *overflow;	/* the shared one; NULL: not needed yet */
 	struct peer *nobody;	/* unknown, for ever */

@@ -55,6 +55,7 @@ struct ledger *ledger_new(uint32_t node, uint64_t agent, const struct capture_no
 	}
 	if (getrandom(&l->seed, sizeof(l->seed), 0) != sizeof(l->seed) || ledger_items_init(l))
 		goto fail;
+	shared_init(&l->names, sizeof(struct stream_names), l->seed.w[0]);
 	l->nobody = ledger_peer_unknown(l);
 	l->other = l->nobody ? ledger_pair_get(l, l->nobody, l->nobody) : NULL;
 	if (!l->other)
@@ -94,6 +95,7 @@ void ledger_free(struct ledger *l)
 		ledger_conn_free(l, ITEM_OF(c, struct conn, chain));
 	}
 	ledger_conn_free(l, l->overflow);
+	shared_clear(&l->names);
 	free_pairs(l, &l->pairs);
 	free_pairs(l, &l->unknown_pairs);
 	ledger_rows_free(l);

@@ -79,8 +79,11 @@ static int tell_node(struct ledger *l, struct record *r, const struct record_sin
 
 static void copy_text(char *to, size_t size, const char *from)
 {
-	if (from)
-		strncpy(to, from, size - 1);
+	size_t len = from ? strnlen(from, size - 1) : 0;
+
+	if (len)
+		memcpy(to, from, len);
+	to[len] = '\0';
 }
 
 static void fill_tcp(const struct conn *c, struct record_conn *t)
@@ -152,10 +155,12 @@ static void fill_conn(const struct conn *c, struct record_conn *t)
 		.tag = c->tag,
 		.preferred_ns = c->preferred_ns,
 	};
-	copy_text(t->sni, sizeof(t->sni), c->sni);
-	copy_text(t->host, sizeof(t->host), c->host);
-	copy_text(t->cert_name, sizeof(t->cert_name), c->cert_name);
-	copy_text(t->ideal_node, sizeof(t->ideal_node), c->ideal_node);
+	if (c->names) {
+		copy_text(t->sni, sizeof(t->sni), c->names->sni);
+		copy_text(t->host, sizeof(t->host), c->names->host);
+		copy_text(t->cert_name, sizeof(t->cert_name), c->names->cert_name);
+		copy_text(t->ideal_node, sizeof(t->ideal_node), c->names->ideal_node);
+	}
 	fill_tcp(c, t);
 	fill_mesh(c, t);
 }

@@ -90,7 +90,8 @@ enum record_conn_step {
 	STEP_PACKET = 1 << 11,		/* SendPacket, ForwardPacket or RecvPacket was seen */
 };
 
-struct record_conn {
+/* What changes; and what thousands of connections have in common. */
+struct record_conn_facts {
 	uint64_t conn;			/* unique in (agent, node) */
 	enum record_conn_kind kind;
 	bool dialled;			/* by the node */
@@ -110,7 +111,6 @@ struct record_conn {
 	uint16_t http_status;
 	uint8_t tls_alert;		/* see struct stream_info */
 	bool tls_alert_out, tls_alert_hidden, tls_alert_hidden_out;
-	char sni[128], host[128], cert_name[128], ideal_node[64];
 	uint64_t tag;			/* of the client random: equal at both ends; 0: not known */
 	uint64_t last_in_ns, last_out_ns; /* last payload byte accepted / first sent */
 	uint64_t preferred_ns;		/* last NotePreferred(true); 0: none, or since revoked */
@@ -128,6 +128,15 @@ struct record_conn {
 	uint32_t stuck_forward;		/* MESH_OUT: of the first that is not; 0: none, or not known */
 	uint64_t derp_off;		/* position behind the last of them, from the stream's start */
 	uint64_t gaps;			/* times that its forwards may have been missed */
+};
+
+struct record_conn_names {
+	char sni[128], host[128], cert_name[128], ideal_node[64];
+};
+
+struct record_conn {
+	struct record_conn_facts;
+	struct record_conn_names;
 };
 
 /* ForwardPacket frames of one pair on one mesh connection. Both ends tell this. */

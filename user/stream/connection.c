@@ -317,16 +317,14 @@ static void note_stage(struct connection *c)
 /* Changes whenever something does that is worth telling. */
 static uint64_t sign(const struct stream_info *i)
 {
+	const struct stream_names *names = i->names;
 	const uint8_t parts[] = {
 		(uint8_t)i->stage, i->tls, (uint8_t)i->tls_version, (uint8_t)i->tls_cipher,
 		i->tls_alert, i->tls_alert_hidden, i->has_client_random, i->secret_missing,
 		i->decrypted, i->unsynchronised, i->websocket, i->fast_start,
-		(uint8_t)(i->http_status >> 8), (uint8_t)i->http_status, (uint8_t)i->sni[0],
-		(uint8_t)i->alpn[0], (uint8_t)i->host[0], (uint8_t)i->path[0],
-		(uint8_t)i->path[1], (uint8_t)i->ideal_node[0], (uint8_t)i->cert_name[0],
-		i->http_key.b[0], i->cert_key.b[0],
+		(uint8_t)(i->http_status >> 8), (uint8_t)i->http_status,
 	};
-	uint64_t h = 0xcbf29ce484222325ULL;
+	uint64_t h = 0xcbf29ce484222325ULL ^ (uintptr_t)names;
 	size_t n;
 
 	for (n = 0; n < sizeof(parts); n++)
@@ -387,6 +385,15 @@ static void let_go(struct connection *c)
 		stop_reading(c, LAYER_OTHER);
 }
 
+/* Its set has done what it was for. Of a file another end may come for it yet. */
+static void leave_secrets(struct connection *c)
+{
+	if (!c->tls || !c->user.set || !c->shared->patience_ns || !tls_settled(c->tls))
+		return;
+	c->tls->secrets = NULL;
+	secrets_leave(&c->shared->secrets, &c->user);
+}
+
 /* --- the door ----------------------------------------------------------------------------- */
 
 struct connection *connection_new(struct connection_shared *shared,
@@ -402,6 +409,7 @@ struct connection *connection_new(struct connection_shared *shared,
 	c->id = event->conn;
 	c->node = event->node;
 	c->shared = shared;
+	c->info.kept = &shared->names;
 	c->budget = (struct budget){ .limit = shared->connection_bytes,
 				     .parent = &shared->budget };
 	c->user.owner = c;
@@ -427,6 +435,7 @@ void connection_free(struct connection *c)
 	reassemble_clear(&c->dirs[0]);
 	reassemble_clear(&c->dirs[1]);
 	secrets_leave(&c->shared->secrets, &c->user);
+	names_clear(&c->info);
 	free(c);
 }
 
@@ -455,6 +464,7 @@ static void take_frame(struct connection *c, const struct capture_frame *f)
 static void finish(struct connection *c, const struct capture_event *event)
 {
 	let_go(c);
+	leave_secrets(c);
 	note_waiting(c);
 	if (event->facts)
 		tell_progress(c, event->facts, event->time_ns);

@@ -7,6 +7,7 @@
 
 #include "stream/frames.h"
 #include "stream/http.h"
+#include "stream/names.h"
 #include "stream/reassemble.h"
 #include "stream/tls.h"
 #include "stream/websocket.h"
@@ -21,6 +22,7 @@ struct connection_shared {
 	uint64_t trials;	/* so many are left for secrets that may be anybody's: a file has all at once */
 	struct stream_stats gone; /* sums of connections that have ended, and of all gaps */
 	struct tls_shared tls;
+	struct shared names;
 	uint8_t unmasked[16384];
 };
 

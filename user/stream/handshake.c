@@ -6,6 +6,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "stream/names.h"
 #include "stream/text.h"
 
 #define HEADER_LEN	4
@@ -63,21 +64,29 @@ static size_t cursor_left(const struct cursor *c)
 static void read_server_name(struct cursor ext, struct stream_info *info)
 {
 	struct cursor list = take_vector(&ext, 2), name;
+	struct stream_names names;
 
 	if (take_number(&list, 1))
 		return;
 	name = take_vector(&list, 2);
-	if (cursor_left(&name))
-		text_copy(info->sni, sizeof(info->sni), name.p, cursor_left(&name));
+	if (!cursor_left(&name))
+		return;
+	names = names_load(info);
+	text_copy(names.sni, sizeof(names.sni), name.p, cursor_left(&name));
+	names_store(info, &names);
 }
 
 static void read_alpn(struct cursor ext, struct stream_info *info)
 {
 	struct cursor list = take_vector(&ext, 2);
 	struct cursor name = take_vector(&list, 1);
+	struct stream_names names;
 
-	if (cursor_left(&name))
-		text_copy(info->alpn, sizeof(info->alpn), name.p, cursor_left(&name));
+	if (!cursor_left(&name))
+		return;
+	names = names_load(info);
+	text_copy(names.alpn, sizeof(names.alpn), name.p, cursor_left(&name));
+	names_store(info, &names);
 }
 
 static void client_hello(struct cursor c, struct stream_info *info)
@@ -187,15 +196,17 @@ static void read_certificate(const struct cursor *der, bool first, struct stream
 	static const char prefix[] = "derpkey";
 	const uint8_t *p = der->p;
 	X509 *cert = d2i_X509(NULL, &p, (long)cursor_left(der));
+	struct stream_names names = names_load(info);
 	char name[128];
 
 	if (!cert)
 		return;
 	common_name(cert, name, sizeof(name));
 	if (!strncmp(name, prefix, sizeof(prefix) - 1))
-		key_parse(name + sizeof(prefix) - 1, &info->cert_key);
-	else if (first && !first_dns_name(cert, info->cert_name, sizeof(info->cert_name)))
-		text_copy(info->cert_name, sizeof(info->cert_name), name, strlen(name));
+		key_parse(name + sizeof(prefix) - 1, &names.cert_key);
+	else if (first && !first_dns_name(cert, names.cert_name, sizeof(names.cert_name)))
+		text_copy(names.cert_name, sizeof(names.cert_name), name, strlen(name));
+	names_store(info, &names);
 	X509_free(cert);
 }
 

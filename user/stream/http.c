@@ -5,6 +5,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "stream/names.h"
 #include "stream/text.h"
 
 #define MAX_HEAD	(16 << 10)
@@ -140,7 +141,7 @@ static void start_body(struct http_side *s, const struct head *h, bool until_clo
 		s->state = HTTP_BODY;
 }
 
-static void copy_path(struct stream_info *info, struct span target)
+static void copy_path(struct stream_names *names, struct span target)
 {
 	size_t scheme = target.len > 7 && !strncasecmp(target.p, "http://", 7)	? 7 :
 			target.len > 8 && !strncasecmp(target.p, "https://", 8) ? 8 : 0;
@@ -154,13 +155,14 @@ static void copy_path(struct stream_info *info, struct span target)
 		target.len = slash ? target.len - (size_t)(slash - target.p) : 0;
 		target.p = slash ? slash : target.p;
 	}
-	text_copy(info->path, sizeof(info->path), target.p, target.len);
+	text_copy(names->path, sizeof(names->path), target.p, target.len);
 }
 
 static enum http_result request(struct http *h, const struct head *head, struct stream_info *info)
 {
 	const char *space = memchr(head->first.p, ' ', head->first.len);
 	struct span method = head->first, target = { "", 0 };
+	struct stream_names names;
 
 	if (!space)
 		return HTTP_OTHER;
@@ -175,11 +177,13 @@ static enum http_result request(struct http *h, const struct head *head, struct 
 	target.len = (size_t)(space - target.p);
 	h->head_only = span_is(method, "HEAD");
 	h->refused = false;
-	copy_path(info, target);
-	text_copy(info->host, sizeof(info->host), head->host.p, head->host.len);
+	names = names_load(info);
+	copy_path(&names, target);
+	text_copy(names.host, sizeof(names.host), head->host.p, head->host.len);
 	if (head->ideal.len)
-		text_copy(info->ideal_node, sizeof(info->ideal_node), head->ideal.p,
+		text_copy(names.ideal_node, sizeof(names.ideal_node), head->ideal.p,
 			  head->ideal.len);
+	names_store(info, &names);
 	if (span_has(head->upgrade, "derp"))
 		h->wanted = HTTP_WANTS_DERP;
 	else if (span_has(head->upgrade, "websocket"))
@@ -211,14 +215,18 @@ static void copy_key(struct key *key, struct span hex)
 static enum http_result answer(struct http *h, const struct head *head, struct stream_info *info)
 {
 	struct span code = { head->first.p + 9, 3 };
+	struct stream_names names;
 	uint64_t status;
 
 	if (head->first.len < 12 || !number(code, 10, &status))
 		return HTTP_OTHER;
 	if (h->wanted != HTTP_WANTS_NOTHING)
 		info->http_status = (uint16_t)status;
-	if (head->key.len)
-		copy_key(&info->http_key, head->key);
+	if (head->key.len) {
+		names = names_load(info);
+		copy_key(&names.http_key, head->key);
+		names_store(info, &names);
+	}
 	if (status == 101) {
 		info->http_status = 101;
 		/* Where the request was not seen the answer tells as much. */

@@ -33,8 +33,22 @@ enum stream_stage {
 	STREAM_OTHER,		/* it is something else: HTTP without upgrade, or not HTTP */
 };
 
-/* What is known of a connection; strings are empty where not known, cut where too long, and hold
+/* What handshakes tell of the server; strings are empty where not known, cut where too long, and hold
  * printable ASCII only. */
+struct stream_names {
+	char sni[128];
+	char alpn[16];		/* chosen */
+	char host[128];		/* HTTP Host */
+	char path[64];
+	char ideal_node[64];
+	char cert_name[128];	/* first DNS name or CN of the server's certificate (TLS 1.2, or decrypted) */
+	struct key http_key;	/* Derp-Public-Key; zero: not seen */
+	struct key cert_key;	/* derpkey certificate of a fast start; zero: not seen */
+};
+
+struct shared;
+
+/* What is known of a connection. */
 struct stream_info {
 	enum stream_stage stage;
 	bool tls;
@@ -52,15 +66,9 @@ struct stream_info {
 	bool websocket;
 	bool fast_start;
 	uint16_t http_status;	/* of the upgrade's answer; 0: none seen */
-	char sni[128];
-	char alpn[16];		/* chosen */
-	char host[128];		/* HTTP Host */
-	char path[64];
-	char ideal_node[64];
-	char cert_name[128];	/* first DNS name or CN of the server's certificate (TLS 1.2, or decrypted) */
-	struct key http_key;	/* Derp-Public-Key; zero: not seen */
-	struct key cert_key;	/* derpkey certificate of a fast start; zero: not seen */
 	uint64_t bytes[2];	/* payload bytes by direction, new ones only */
+	const struct stream_names *names; /* valid while it is told; NULL: none are known */
+	struct shared *kept;	/* stream's own: where they are */
 };
 
 /* A frame, whole: its last byte has arrived (in), or was first handed to IP (out). */

@@ -2,6 +2,7 @@
 /* All connections: capture's events to the one that they are about. */
 #include <openssl/crypto.h>
 #include <stdlib.h>
+#include <sys/random.h>
 #include <utlist.h>
 
 #include "stream/connection.h"
@@ -38,6 +39,7 @@ struct streams {
 struct streams *streams_new(const struct stream_sink *sink, const struct stream_limits *limits)
 {
 	struct streams *s = calloc(1, sizeof(*s));
+	uint64_t seed;
 
 	if (!s)
 		return NULL;
@@ -46,6 +48,9 @@ struct streams *streams_new(const struct stream_sink *sink, const struct stream_
 		free(s);
 		return NULL;
 	}
+	if (getrandom(&seed, sizeof(seed), 0) != sizeof(seed))
+		seed = (uintptr_t)s;
+	shared_init(&s->shared.names, sizeof(struct stream_names), seed);
 	s->sink = *sink;
 	s->shared.sink = &s->sink;
 	s->shared.connection_bytes = limits && limits->connection_bytes ?
@@ -90,6 +95,7 @@ void streams_free(struct streams *s)
 		free(search);
 	}
 	secrets_clear(&s->shared.secrets);
+	shared_clear(&s->shared.names);
 	cipher_pool_free(s->shared.tls.pool);
 	OPENSSL_cleanse(&s->shared, sizeof(s->shared));
 	free(s);

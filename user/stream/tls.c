@@ -312,9 +312,9 @@ void tls_free(struct tls *t)
 			free(pop(t, side));
 		records_clear(&s->records);
 		handshake_clear(&s->messages, t->budget);
-		cipher_clear(t->shared->pool, &s->handshake);
+		tls_drop_keys(t, &s->handshake);
 		cipher_clear(t->shared->pool, &s->traffic);
-		cipher_clear(t->shared->pool, &s->later);
+		tls_drop_keys(t, &s->later);
 	}
 	trial_clear(&t->trial);
 	OPENSSL_cleanse(t, sizeof(*t));
@@ -410,6 +410,19 @@ void tls_end(struct tls *t, uint64_t time_ns)
 	for (side = 0; side < 2; side++)
 		while (shed(t, side))
 			;
+}
+
+bool tls_settled(const struct tls *t)
+{
+	int side;
+
+	for (side = 0; side < 2; side++) {
+		const struct tls_side *s = &t->sides[side];
+
+		if (!s->started || !s->number_known || !s->proven || s->head)
+			return false;
+	}
+	return true;
 }
 
 uint64_t tls_waiting_since(const struct tls *t, int side)

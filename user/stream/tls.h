@@ -61,7 +61,8 @@ struct tls_side {
 	struct records records;
 	struct handshake_messages messages;
 	struct tls_item *head, *tail; /* what waits */
-	struct cipher handshake, traffic, later; /* @later: after a KeyUpdate nobody saw */
+	struct cipher traffic;
+	struct cipher *handshake, *later; /* while needed; @later: after a KeyUpdate nobody saw */
 	bool handshake_done;	/* its Finished was read, or cannot be any more */
 	bool changed;		/* ChangeCipherSpec was seen */
 	bool started;		/* @traffic opened a record */
@@ -132,6 +133,9 @@ void tls_try_secrets_far(struct tls *t, const struct secret_set *secrets, uint64
 void tls_drain(struct tls *t, uint64_t time_ns);
 /* Nothing comes any more: what waits is lost. */
 void tls_end(struct tls *t, uint64_t time_ns);
+
+/* Keys and numbers of both sides are known, and nothing waits: the secrets are of no more use. */
+bool tls_settled(const struct tls *t);
 
 /* Since when the oldest record of @side waits; 0: none does. */
 uint64_t tls_waiting_since(const struct tls *t, int side);

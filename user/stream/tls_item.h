@@ -39,6 +39,9 @@ enum tls_outcome tls_open(struct tls *t, int side, const struct tls_item *item);
  */
 bool tls_open_heads(struct tls *t, int side, const struct tls_item *item);
 
+/* Wipes and frees. */
+void tls_drop_keys(struct tls *t, struct cipher **keys);
+
 /* Between here and the next record @more may have passed, about @likely of them. */
 void tls_forget_number(struct tls *t, int side, uint64_t more, uint64_t likely);
 

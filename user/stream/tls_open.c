@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /* TLS keys and record numbers: which open a record, and what to do where they are not known. */
 #include <openssl/crypto.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "stream/tls_item.h"
@@ -23,7 +24,7 @@ static void on_message(void *ctx, int side, uint8_t type)
 		t->sink->hello(t->ctx);
 	} else if (type == HANDSHAKE_FINISHED) {
 		s->handshake_done = true;
-		cipher_clear(t->shared->pool, &s->handshake);
+		tls_drop_keys(t, &s->handshake);
 	} else if (type == HANDSHAKE_KEY_UPDATE && s->started &&
 		   s->traffic.suite->version == TLS_1_3) {
 		cipher_set_next(t->shared->pool, &s->traffic);
@@ -57,7 +58,15 @@ void tls_forget_number(struct tls *t, int side, uint64_t more, uint64_t likely)
 	if (s->guess < s->low)
 		s->guess = s->low;
 	s->step = 0;
-	cipher_clear(t->shared->pool, &s->later);
+	tls_drop_keys(t, &s->later);
+}
+
+void tls_drop_keys(struct tls *t, struct cipher **keys)
+{
+	if (*keys)
+		cipher_clear(t->shared->pool, *keys);
+	free(*keys);
+	*keys = NULL;
 }
 
 /* The n-th guess, from the likely one outwards; false where all of them were made. */
@@ -156,11 +165,15 @@ static struct cipher *step_keys(struct tls *t, struct tls_side *s, uint64_t span
 		return &s->traffic;
 	}
 	*number = s->step % span;
-	if (!s->later.suite && cipher_set_traffic(&s->later, s->traffic.suite, s->traffic.secret))
+	if (!s->later) {
+		s->later = calloc(1, sizeof(*s->later));
+		if (!s->later ||
+		    cipher_set_traffic(s->later, s->traffic.suite, s->traffic.secret))
+			return NULL;
+	}
+	if (!*number && cipher_set_next(t->shared->pool, s->later))
 		return NULL;
-	if (!*number && cipher_set_next(t->shared->pool, &s->later))
-		return NULL;
-	return &s->later;
+	return s->later;
 }
 
 /*
@@ -185,12 +198,12 @@ static enum tls_outcome search_number(struct tls *t, int side, const struct tls_
 		n = open_with(t, keys, number, item, &type);
 		if (n < 0)
 			continue;
-		if (keys == &s->later) {
+		if (keys == s->later) {
 			cipher_clear(t->shared->pool, &s->traffic);
-			s->traffic = s->later;
-			memset(&s->later, 0, sizeof(s->later));
+			s->traffic = *s->later;
+			memset(s->later, 0, sizeof(*s->later));
 		}
-		cipher_clear(t->shared->pool, &s->later);
+		tls_drop_keys(t, &s->later);
 		s->number_known = true;
 		s->number = number;
 		t->slow = 0;
@@ -205,6 +218,19 @@ static enum tls_outcome search_number(struct tls *t, int side, const struct tls_
 static const struct secret *bound_secret(const struct tls *t, enum secret_kind kind)
 {
 	return t->secrets && t->secrets->secrets[kind].len ? &t->secrets->secrets[kind] : NULL;
+}
+
+static void set_handshake(struct tls_side *s, const struct cipher_suite *suite,
+			  const struct secret *secret)
+{
+	if (!secret || s->handshake)
+		return;
+	s->handshake = calloc(1, sizeof(*s->handshake));
+	if (s->handshake && (secret->len != cipher_secret_len(suite) ||
+			     cipher_set_traffic(s->handshake, suite, secret->b))) {
+		free(s->handshake);
+		s->handshake = NULL;
+	}
 }
 
 static void set_from(struct cipher *c, const struct cipher_suite *suite, const struct secret *s)
@@ -224,7 +250,7 @@ static void prepare(struct tls *t, int side)
 		return;
 	if (suite->version == TLS_1_3) {
 		if (!s->handshake_done)
-			set_from(&s->handshake, suite,
+			set_handshake(s, suite,
 				 bound_secret(t, side ? SECRET_SERVER_HANDSHAKE :
 							SECRET_CLIENT_HANDSHAKE));
 		set_from(&s->traffic, suite, bound_secret(t, side ? SECRET_SERVER_TRAFFIC :
@@ -270,7 +296,10 @@ static void take_found(struct tls *t, int side, struct trial_found *f, uint64_t 
 	number = f->number - (index - s->foreign);
 	t->slow = 0;
 	if (handshake) {
-		s->handshake = f->keys;
+		if (!s->handshake)
+			s->handshake = calloc(1, sizeof(*s->handshake));
+		if (s->handshake)
+			*s->handshake = f->keys;
 		s->handshake_number = number;
 		s->handshake_done = false;
 		OPENSSL_cleanse(f, sizeof(*f));
@@ -373,8 +402,8 @@ static enum tls_outcome open_early(struct tls *t, int side, const struct tls_ite
 	uint8_t type;
 	int n;
 
-	if (s->handshake.suite && !s->handshake_done) {
-		n = open_with(t, &s->handshake, s->handshake_number, item, &type);
+	if (s->handshake && !s->handshake_done) {
+		n = open_with(t, s->handshake, s->handshake_number, item, &type);
 		if (n >= 0) {
 			s->handshake_number++;
 			read_inner(t, side, item, type, t->shared->scratch, (size_t)n);
@@ -384,7 +413,7 @@ static enum tls_outcome open_early(struct tls *t, int side, const struct tls_ite
 	if (!s->traffic.suite) {
 		/* Found in memory, they served their time: others are to be found. */
 		if (!t->secrets)
-			cipher_clear(t->shared->pool, &s->handshake);
+			tls_drop_keys(t, &s->handshake);
 		return TLS_WAITS;
 	}
 	if (!s->number_known && s->high)
@@ -413,7 +442,7 @@ enum tls_outcome tls_open(struct tls *t, int side, const struct tls_item *item)
 
 	if (!s->started)
 		prepare(t, side);
-	if (!s->traffic.suite && !s->handshake.suite) {
+	if (!s->traffic.suite && !s->handshake) {
 		outcome = search_keys(t, side, item);
 		if (outcome == TLS_WAITS)
 			return TLS_WAITS;
@@ -425,7 +454,7 @@ enum tls_outcome tls_open(struct tls *t, int side, const struct tls_item *item)
 	if (s->traffic.suite && s->traffic.suite->version == TLS_1_3 && !s->started)
 		return open_early(t, side, item);
 	if (!s->traffic.suite)
-		return s->handshake.suite ? open_early(t, side, item) : TLS_WAITS;
+		return s->handshake ? open_early(t, side, item) : TLS_WAITS;
 	if (!s->number_known)
 		return search_number(t, side, item);
 	if (tls_open_heads(t, side, item))
