@@ -13,6 +13,8 @@
 #define TRY_MIN_NS	(20 * NSEC_PER_SEC)
 /* After a move things settle: the second in which it was made tells nothing. */
 #define SETTLE_NS	(NSEC_PER_SEC + NSEC_PER_SEC / 2)
+/* What is heard again has to be found again. */
+#define RISE_NS		(3 * NSEC_PER_SEC)
 /* What is expected must stay below this part of the budget. */
 #define ROOM		0.7
 /* This part of it is not worth a step. */
@@ -55,7 +57,7 @@ static void learn(struct governor *g, const struct governor_second *s)
 	double packet;
 
 	if (quiet || g->rung == GOVERNOR_RUNGS - 1) {
-		/* The least: a second may hold a search of memory as well. */
+		/* The least, nearly: a second may hold other things as well. */
 		if (!g->idle_known || s->cost < g->idle)
 			g->idle = s->cost;
 		else
@@ -82,35 +84,38 @@ static double packet_cost(const struct governor *g, int rung)
 	return 0;
 }
 
-/* The second's cost, had it been on @rung. */
-static double expected(const struct governor *g, const struct governor_second *s, int rung)
+/*
+ * What packets would cost on @rung. By their number where that is known: the rest of a second's cost is
+ * this machine's noise, which no rung changes.
+ */
+static double moving(const struct governor *g, const struct governor_second *s, int rung)
 {
-	double moving = s->cost > g->idle ? s->cost - g->idle : 0;
+	double now = s->cost > g->idle ? s->cost - g->idle : 0;
 
-	if (s->packets < 0)
-		return g->idle + moving * ladder[rung].weight / ladder[g->rung].weight;
-	if (s->packets < PACKETS_MIN)
-		return s->cost;
-	return g->idle + s->packets * packet_cost(g, rung);
+	if (s->packets >= 0)
+		return s->packets * packet_cost(g, rung);
+	return now * ladder[rung].weight / ladder[g->rung].weight;
 }
 
-/* What it costs without packets no rung changes: where they add next to nothing it fits. */
-static bool does_fit(const struct governor *g, double cost, double budget)
+static bool does_fit(const struct governor *g, const struct governor_second *s, int rung)
 {
-	return cost <= budget || (g->idle_known && cost <= g->idle + g->budget * TRIFLE);
+	double packets = moving(g, s, rung);
+
+	return packets <= g->budget * TRIFLE || g->idle + packets <= g->budget * ROOM;
 }
 
 /* The first rung below that is expected to fit; none that saves next to nothing. */
 static int rung_below(const struct governor *g, const struct governor_second *s)
 {
+	double now = moving(g, s, g->rung);
 	int rung = g->rung;
 
 	while (rung + 1 < GOVERNOR_RUNGS) {
 		rung++;
-		if (does_fit(g, expected(g, s, rung), g->budget * ROOM))
-			return rung;
+		if (does_fit(g, s, rung))
+			break;
 	}
-	return expected(g, s, rung) < s->cost - g->budget * TRIFLE ? rung : g->rung;
+	return now - moving(g, s, rung) > g->budget * TRIFLE ? rung : g->rung;
 }
 
 /* The highest rung that is expected to fit; where packets are not counted that cannot be said. */
@@ -119,7 +124,7 @@ static int rung_above(const struct governor *g, const struct governor_second *s)
 	int rung;
 
 	for (rung = 0; s->packets >= 0 && rung < g->rung; rung++) {
-		if (does_fit(g, expected(g, s, rung), g->budget * ROOM))
+		if (does_fit(g, s, rung))
 			return rung;
 	}
 	return g->rung;
@@ -153,14 +158,16 @@ bool governor_decide(struct governor *g, const struct governor_second *s)
 	bool was_over = g->over, fitted = g->fits;
 	int rung;
 
-	if (s->now_ns < g->since_ns + SETTLE_NS)
+	if (s->now_ns < g->since_ns + (g->rose_ns == g->since_ns ? RISE_NS : SETTLE_NS))
 		return false;
 	learn(g, s);
-	g->over = !does_fit(g, s->cost, g->budget);
+	g->over = s->cost > g->budget;
 	g->fits = false;
-	if (g->over && (was_over || s->cost > 2 * g->budget))
-		return move(g, rung_below(g, s), s->now_ns);
-	if (g->over || !g->rung)
+	rung = rung_below(g, s);
+	if (g->over && rung != g->rung)
+		return (was_over || s->cost > 2 * g->budget) && move(g, rung, s->now_ns);
+	g->over = false;
+	if (!g->rung)
 		return false;
 	rung = rung_above(g, s);
 	g->fits = rung != g->rung;

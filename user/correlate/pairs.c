@@ -259,9 +259,10 @@ static struct books books_of(const struct pair_row *row)
 	};
 }
 
+/* Where it was not, packets may have passed that neither end has counted. */
 static bool was_read(const struct conn *conn)
 {
-	return conn->rec.last_type_in || conn->rec.last_type_out;
+	return (conn->rec.last_type_in || conn->rec.last_type_out) && !conn->rec.gaps;
 }
 
 static int hiding_find(const struct analysis *a, struct hiding *h)

@@ -156,7 +156,7 @@ def test_records_say_the_same():
         before = counters(relays)
         path = f"{lab.dir}/region.dtr"
         live = lab.derptrace("report", "--json")
-        record = lab.derptrace("record", "-o", path)
+        record = lab.derptrace("record", "-o", path, "--budget", "off")
         peers = Crowd(lab, lab.host("clients"), relays)
         peers.pairs(*EVERYONE)
         peers.quiet()
@@ -177,7 +177,7 @@ def test_records_say_the_same():
 def piped(lab, here, there, *args):
     """What `ssh there derptrace record -o - | derptrace report live -` does."""
     read, write = os.pipe()
-    record = lab.derptrace("record", "-o", "-", pids=[there.pid], out=write)
+    record = lab.derptrace("record", "-o", "-", "--budget", "off", pids=[there.pid], out=write)
     os.close(write)
     report = lab.derptrace("report", "--json", *args, "live", "-", pids=[here.pid], stdin=read)
     os.close(read)
