@@ -123,12 +123,15 @@ static void step(struct live *live, struct governor_rung from, const struct gove
 			.cost_ppm = (uint32_t)s->cost, .budget_ppm = live->options.budget_ppm,
 		},
 	};
+	bool rose = to.level < from.level || (to.level == from.level && to.share < from.share);
 	struct live_node *node;
 
 	apply(live, to, s->now_ns);
-	/* What opened meanwhile was not told by a packet. */
-	for (node = live->nodes; node && from.level >= CAPTURE_LEVEL_COUNTS; node = node->next)
+	/* What opened meanwhile was not told by a packet, and the others' record numbers ran on. */
+	for (node = live->nodes; node && rose; node = node->next) {
 		node->dump = true;
+		live_search_start(live, node);
+	}
 	event.time_ns = clock_now_ns();
 	live->chosen_ns = event.time_ns;
 	live_emit(live, &event);

@@ -474,8 +474,11 @@ static void finish(struct connection *c, const struct capture_event *event)
 static void take_quiet(struct connection *c, bool quiet, uint64_t time_ns)
 {
 	c->quiet = quiet;
-	if (!quiet)
+	if (!quiet) {
+		if (c->tls)
+			tls_expect_hint(c->tls);
 		return;
+	}
 	application_begin_gap(c, CAPTURE_IN, time_ns, 0);
 	application_begin_gap(c, CAPTURE_OUT, time_ns, 0);
 }

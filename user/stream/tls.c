@@ -16,8 +16,7 @@
 /* Trials per second and connection, while guesses do not fail; one costs about a microsecond. */
 #define TRIAL_RATE	4096
 #define TRIAL_BURST	32768
-/* What every new guess may cost at once: the right one needs a few. */
-#define TRIAL_GRANT	1024
+#define TRIAL_GRANT	TLS_GRANT
 /* Two records, two suites, every number up to TRIAL_ABOVE. */
 #define TRIAL_FAR	(4 * (TRIAL_ABOVE + TRIAL_BELOW + 1))
 
@@ -358,8 +357,11 @@ void tls_candidate(struct tls *t, const struct capture_candidate *c, uint64_t ti
 {
 	const uint64_t counted[2] = { t->sides[0].sealed, t->sides[1].sealed };
 
-	if (!wants_keys(t))
+	tls_hint_number(t, c);
+	if (!wants_keys(t)) {
+		tls_drain(t, time_ns);
 		return;
+	}
 	t->slow = 0;
 	if (t->allowance < TRIAL_GRANT)
 		t->allowance = TRIAL_GRANT;

@@ -19,6 +19,8 @@
 
 /* With so many of the waiting records candidates are tried: the first may be no record at all. */
 #define TLS_MAX_PROBES	8
+/* What every new guess may cost at once: the right one needs a few. */
+#define TLS_GRANT	1024
 /* Each of them with numbers near the hint first, then with more and more. */
 #define TLS_TIERS	3
 
@@ -70,6 +72,7 @@ struct tls_side {
 	uint64_t handshake_number, number;
 	uint64_t low, high;	/* where the number is not known: it lies between */
 	uint64_t guess;		/* and probably here */
+	uint64_t hint;		/* as memory told it last; 0: it did not */
 	uint64_t step;		/* how many of them were tried with the current record */
 	uint64_t sealed;	/* sealed records so far */
 	uint64_t sealed_bytes;
@@ -122,6 +125,8 @@ bool tls_fits(struct tls *t, const struct secret_set *set);
 void tls_bind(struct tls *t, const struct secret_set *secrets, uint64_t time_ns);
 /* Did a trial show that it is this set's? */
 bool tls_uses(const struct tls *t, const struct secret_set *set);
+/* A record number will be told by a candidate, soon: less is guessed until then. */
+void tls_expect_hint(struct tls *t);
 void tls_candidate(struct tls *t, const struct capture_candidate *c, uint64_t time_ns);
 /* Traffic secrets that may be this connection's. */
 void tls_try_secrets(struct tls *t, const struct secret_set *secrets, uint64_t time_ns);

@@ -48,5 +48,7 @@ void tls_forget_number(struct tls *t, int side, uint64_t more, uint64_t likely);
 /* Handshake bytes and alerts, sealed or not. */
 void tls_read_handshake(struct tls *t, int side, const uint8_t *data, size_t len);
 void tls_read_alert(struct tls *t, int side, const uint8_t *data, size_t len);
+/* A candidate of known keys tells their record number. */
+void tls_hint_number(struct tls *t, const struct capture_candidate *c);
 
 #endif

@@ -8,6 +8,10 @@
 
 /* Numbers further off than this are not looked for. */
 #define MAX_SEARCH	(1 << 20)
+/* So far a number read from memory may be behind. */
+#define HINT_OFF	4096
+/* Until it is read, so many are tried. */
+#define HINT_FIRST	128
 /* Each exhausted search halves what is allowed. */
 #define MAX_SLOW	6
 /* Unreadable records that still pass for a handshake. */
@@ -28,7 +32,7 @@ static void on_message(void *ctx, int side, uint8_t type)
 	} else if (type == HANDSHAKE_KEY_UPDATE && s->started &&
 		   s->traffic.suite->version == TLS_1_3) {
 		cipher_set_next(t->shared->pool, &s->traffic);
-		s->number = 0;
+		s->number = s->hint = 0;
 		s->proven = 0;
 	}
 }
@@ -39,6 +43,20 @@ static void sink_lost(struct tls *t, int side, uint64_t time_ns, uint64_t bytes)
 }
 
 /* --- numbers ------------------------------------------------------------------------------ */
+
+/* It is likely to be @guess now, and lies within what is looked for around it. */
+static void set_guess(struct tls_side *s, uint64_t guess)
+{
+	s->guess = guess;
+	if (guess < s->low)
+		s->low = guess;
+	if (guess + HINT_OFF > s->high)
+		s->high = guess + HINT_OFF;
+	if (s->high - s->low <= MAX_SEARCH)
+		return;
+	s->low = guess > MAX_SEARCH / 2 ? guess - MAX_SEARCH / 2 : 0;
+	s->high = s->low + MAX_SEARCH;
+}
 
 void tls_forget_number(struct tls *t, int side, uint64_t more, uint64_t likely)
 {
@@ -57,6 +75,8 @@ void tls_forget_number(struct tls *t, int side, uint64_t more, uint64_t likely)
 		s->guess = s->high;
 	if (s->guess < s->low)
 		s->guess = s->low;
+	if (s->hint > s->low)
+		set_guess(s, s->hint);
 	s->step = 0;
 	tls_drop_keys(t, &s->later);
 }
@@ -67,6 +87,38 @@ void tls_drop_keys(struct tls *t, struct cipher **keys)
 		cipher_clear(t->shared->pool, *keys);
 	free(*keys);
 	*keys = NULL;
+}
+
+/* Memory tells where a connection whose keys are known stands, a few records ago or ahead. */
+void tls_hint_number(struct tls *t, const struct capture_candidate *c)
+{
+	struct tls_side *s;
+	uint64_t behind;
+	int side;
+
+	for (side = 0; side < 2; side++) {
+		s = &t->sides[side];
+		if (!s->started || s->traffic.suite->version != TLS_1_3 ||
+		    c->len != cipher_secret_len(s->traffic.suite) ||
+		    CRYPTO_memcmp(c->secret, s->traffic.secret, c->len))
+			continue;
+		behind = s->head && s->head->sealed ? s->sealed - s->head->index : 0;
+		s->hint = c->seq > behind ? c->seq - behind : 0;
+		if (s->number_known || !s->hint)
+			continue;
+		set_guess(s, s->hint);
+		s->step = 0;
+		t->slow = 0;
+		if (t->allowance < TLS_GRANT)
+			t->allowance = TLS_GRANT;
+	}
+}
+
+void tls_expect_hint(struct tls *t)
+{
+	t->slow = MAX_SLOW;
+	if (t->allowance > HINT_FIRST)
+		t->allowance = HINT_FIRST;
 }
 
 /* The n-th guess, from the likely one outwards; false where all of them were made. */
@@ -421,7 +473,7 @@ static enum tls_outcome open_early(struct tls *t, int side, const struct tls_ite
 	n = open_with(t, &s->traffic, 0, item, &type);
 	if (n >= 0) {
 		s->number_known = true;
-		s->number = 0;
+		s->number = s->hint = 0;
 		opened_traffic(t, side, item, type, (size_t)n);
 		return TLS_READ;
 	}
