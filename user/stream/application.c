@@ -44,7 +44,7 @@ void application_end_gap(struct connection *c, enum capture_dir dir, uint64_t ti
 	struct stream_gap gap = { .node = c->node, .conn = c->id, .time_ns = time_ns,
 				  .dir = dir, .bytes = app->gap_bytes };
 
-	if (!app->gap || (c->quiet && !c->closing))
+	if (!app->gap)
 		return;
 	app->gap = false;
 	app->gap_bytes = 0;
@@ -64,6 +64,9 @@ static void on_frame(void *ctx, enum capture_dir dir, struct stream_frame *f,
 	sink->frame(sink->ctx, f);
 	if (sink->whole)
 		sink->whole(sink->ctx, f, whole, whole_len);
+	/* It was on its way when the connection became quiet; of what comes behind it nothing is known. */
+	if (c->quiet)
+		application_begin_gap(c, dir, f->time_ns, 0);
 }
 
 static void on_skipped(void *ctx, enum capture_dir dir, uint64_t time_ns, uint64_t bytes)
@@ -75,7 +78,8 @@ static void on_resumed(void *ctx, enum capture_dir dir, uint64_t time_ns)
 {
 	struct connection *c = ctx;
 
-	application_end_gap(c, dir, time_ns);
+	if (!c->quiet)
+		application_end_gap(c, dir, time_ns);
 	application_raise(c, STREAM_DERP);
 }
 
