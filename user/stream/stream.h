@@ -125,7 +125,8 @@ struct stream_progress {
 
 /*
  * Frames of one direction may be missing between two frames. Begins where bytes were passed over
- * (lost by capture, over a limit, before the first frame was found), or have waited for a secret
+ * (lost by capture, over a limit, before the first frame was found), where capture says that it hands
+ * nothing over (QUIET; a frame that was on its way then is told between two gaps), or have waited for a secret
  * for two seconds; in the latter case the frames may come yet, and then @bytes is 0 at the end. Each
  * gap ends, at the connection's close if not before; its frames are told after that.
  */
