@@ -48,7 +48,7 @@ static __always_inline void drops_packet(struct abi_drop *r, __u64 start, __u64 
 SEC("uprobe")
 int drops_record(struct pt_regs *ctx)
 {
-	__u32 slot = relay_slot();
+	__u32 slot = relay_slot(false);
 	struct abi_drop *r;
 
 	if (!slot || slot_is_muted(slot))

@@ -64,8 +64,9 @@ __u64 muted_slots[ABI_SLOTS / 64] __weak = {};
 const volatile __u64 wake_bytes __weak = 1 << 20;
 /* The kernel tells its types (BTF): a socket can be read as the kernel does. */
 const volatile __u32 kernel_types __weak = 1;
-/* Inode of the tracer's pid namespace where it is not the first one; else 0. */
+/* Inode of the tracer's pid namespace where it is not the first one; else 0. Its device. */
 const volatile __u32 pid_namespace __weak = 0;
+const volatile __u32 pid_namespace_dev __weak = 0;
 
 static __always_inline bool slot_is_muted(__u32 slot)
 {

@@ -8,8 +8,22 @@
 
 #define RELAY_PID_LEVELS	8	/* nested pid namespaces that are searched */
 
+/*
+ * Without the kernel's types. What is below the tracer's namespace is not found so; and where a
+ * process dials the kernel does not offer it.
+ */
+static __always_inline __u32 relay_tgid_told(bool dials)
+{
+	struct bpf_pidns_info info = {};
+
+	if (dials || bpf_get_ns_current_pid_tgid(pid_namespace_dev, pid_namespace, &info,
+						 sizeof(info)))
+		return 0;
+	return info.tgid;
+}
+
 /* The process's id as the tracer's pid namespace sees it; 0: it is not in there. */
-static __always_inline __u32 relay_tgid(void)
+static __always_inline __u32 relay_tgid(bool dials)
 {
 	struct task_struct *leader;
 	struct pid_namespace *ns;
@@ -20,6 +34,8 @@ static __always_inline __u32 relay_tgid(void)
 
 	if (!pid_namespace)
 		return bpf_get_current_pid_tgid() >> 32;
+	if (!kernel_types)
+		return relay_tgid_told(dials);
 	task = (struct task_struct *)bpf_get_current_task();
 	leader = BPF_CORE_READ(task, group_leader);
 	pid = BPF_CORE_READ(leader, thread_pid);
@@ -37,10 +53,10 @@ static __always_inline __u32 relay_tgid(void)
 	return 0;
 }
 
-/* Slot of the relay that runs, or 0. */
-static __always_inline __u32 relay_slot(void)
+/* Slot of the relay that runs, or 0. @dials: this is no probe in its code, but its connect(). */
+static __always_inline __u32 relay_slot(bool dials)
 {
-	__u32 tgid = relay_tgid();
+	__u32 tgid = relay_tgid(dials);
 	__u32 *slot = bpf_map_lookup_elem(&relays, &tgid);
 
 	return slot ? *slot : 0;

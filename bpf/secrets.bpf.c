@@ -21,7 +21,7 @@ SEC("uprobe")
 int secrets_write_key_log(struct pt_regs *ctx)
 {
 	__u64 label_len = GO_ARG2(ctx), random_len = GO_ARG4(ctx), secret_len = GO_ARG7(ctx);
-	__u32 slot = relay_slot();
+	__u32 slot = relay_slot(false);
 	struct abi_secret *r;
 
 	if (!slot || slot_is_muted(slot) || label_len > ABI_LABEL_LEN || random_len != sizeof(r->random) ||

@@ -236,7 +236,7 @@ static __always_inline int socket_dial(struct bpf_sock_addr *ctx)
 
 	if (ctx->type != SOCK_STREAM_TYPE)
 		return 1;
-	mark.slot = relay_slot();
+	mark.slot = relay_slot(true);
 	if (!mark.slot)
 		return 1;
 	sk = ctx->sk;

@@ -11,7 +11,7 @@ member has by value is kept too, whole; what it points to is only declared.
 import re
 import sys
 
-WHOLE = ["__sk_buff", "bpf_sock", "bpf_tcp_sock", "bpf_sock_addr", "bpf_sock_ops", "bpf_sock_tuple", "bpf_spin_lock", "bpf_map_type",
+WHOLE = ["__sk_buff", "bpf_sock", "bpf_tcp_sock", "bpf_sock_addr", "bpf_sock_ops", "bpf_sock_tuple", "bpf_spin_lock", "bpf_pidns_info", "bpf_map_type",
          "bpf_prog_type", "bpf_attach_type", "xdp_md", "xdp_action", "ethhdr", "vlan_hdr", "iphdr", "ipv6hdr", "tcphdr",
          "udphdr", "upid"]
 PARTIAL = {

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/number.h"
+#include "capture/live_load.h"
 #include "capture/rights.h"
 
 #define KERNEL_MAJOR	5
@@ -77,12 +78,23 @@ static void check_bpf(struct capture_check *c)
 
 static void check_btf(struct capture_check *c)
 {
-	bool there = !access("/sys/kernel/btf/vmlinux", R_OK);
+	bool there = !access(KERNEL_TYPES, R_OK);
 
 	c->what = "kernel types (BTF)";
 	c->fix = "boot a kernel with CONFIG_DEBUG_INFO_BTF: without it what stands unread in sockets is not seen";
-	snprintf(c->found, sizeof(c->found), "%s", there ? "/sys/kernel/btf/vmlinux" : "none");
+	snprintf(c->found, sizeof(c->found), "%s", there ? KERNEL_TYPES : "none");
 	if (!there)
+		c->result = CAPTURE_CHECK_POOR;
+}
+
+static void check_pid_namespace(struct capture_check *c)
+{
+	bool nested = live_load_is_nested();
+
+	c->what = "pid namespace";
+	c->fix = "run it in the host's: with the kernel's types missing too, what relays dial is found late";
+	snprintf(c->found, sizeof(c->found), "%s", nested ? "one below the host's" : "the host's");
+	if (nested && access(KERNEL_TYPES, R_OK))
 		c->result = CAPTURE_CHECK_POOR;
 }
 
@@ -160,7 +172,7 @@ static void check_optmem(struct capture_check *c)
 size_t capture_live_check(struct capture_check *checks, size_t max)
 {
 	static void (*const all[])(struct capture_check *) = {
-		check_kernel, check_rights, check_bpf, check_btf,
+		check_kernel, check_rights, check_bpf, check_btf, check_pid_namespace,
 		check_cgroup, check_uprobes, check_yama, check_optmem,
 	};
 	libbpf_print_fn_t old = libbpf_set_print(NULL);

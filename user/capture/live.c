@@ -333,6 +333,10 @@ static void tell_ready(struct live *live)
 	if (live->ready)
 		return;
 	live->ready = true;
+	if (!live->skel->rodata->kernel_types && live_load_is_nested())
+		live_say(live, false, "in a pid namespace, on a kernel without types (BTF): what a relay dials "
+			 "is found a moment late, and relays of namespaces below have no probes; "
+			 "run it in the host's pid namespace");
 	live_cost_restart(&live->cost, event.time_ns);
 	live_emit(live, &event);
 }

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <bpf/libbpf.h>
@@ -14,17 +15,25 @@
 #include "abi.h"
 #include "derptrace.skel.h"
 
-#define KERNEL_TYPES	"/sys/kernel/btf/vmlinux"
+#define OWN_PID_NS	"/proc/self/ns/pid"
 #define FIRST_PID_NS	0xeffffffcu	/* inode of the first pid namespace, fixed */
 
-/* Inode of our pid namespace where it is not the first one; else 0. */
-static uint32_t foreign_pid_namespace(void)
+bool live_load_is_nested(void)
 {
 	struct stat st;
 
-	if (stat("/proc/self/ns/pid", &st) || st.st_ino == FIRST_PID_NS)
-		return 0;
-	return (uint32_t)st.st_ino;
+	return !stat(OWN_PID_NS, &st) && st.st_ino != FIRST_PID_NS;
+}
+
+static void name_pid_namespace(struct derptrace_bpf *skel)
+{
+	struct stat st;
+
+	if (!live_load_is_nested() || stat(OWN_PID_NS, &st))
+		return;
+	skel->rodata->pid_namespace = (uint32_t)st.st_ino;
+	/* As the kernel has it in itself. */
+	skel->rodata->pid_namespace_dev = major(st.st_dev) << 20 | minor(st.st_dev);
 }
 
 /*
@@ -57,10 +66,8 @@ struct derptrace_bpf *live_load_open(int *types_fd)
 	struct derptrace_bpf *skel;
 
 	*types_fd = -1;
-	if (access(KERNEL_TYPES, R_OK))
-		return open_without_types(types_fd);
-	skel = derptrace_bpf__open();
+	skel = access(KERNEL_TYPES, R_OK) ? open_without_types(types_fd) : derptrace_bpf__open();
 	if (skel)
-		skel->rodata->pid_namespace = foreign_pid_namespace();
+		name_pid_namespace(skel);
 	return skel;
 }

@@ -3,6 +3,10 @@
 #ifndef DT_CAPTURE_LIVE_LOAD_H
 #define DT_CAPTURE_LIVE_LOAD_H
 
+#include <stdbool.h>
+
+#define KERNEL_TYPES	"/sys/kernel/btf/vmlinux"
+
 struct derptrace_bpf;
 
 /*
@@ -10,5 +14,8 @@ struct derptrace_bpf;
  * descriptor that libbpf reads while it loads, to be closed afterwards; else -1. NULL with errno.
  */
 struct derptrace_bpf *live_load_open(int *types_fd);
+
+/* Is this process in a pid namespace below the host's? */
+bool live_load_is_nested(void);
 
 #endif

@@ -8,6 +8,7 @@ import time
 
 from lab import BUILD, Lab, scenario, tail, until
 from parts.staging import EVERYONE, all_is_well, among, meshed
+from parts.tracer import validate
 from parts.truth import Crowd, check_counters, check_pairs, counters, link, lost_where, node, only_verdicts, rows
 
 NOBODY = "nodekey:" + "5a" * 32
@@ -367,3 +368,30 @@ def test_no_rights():
                             (("--cgroup", "/dtnowhere"), "none runs below the cgroup /dtnowhere")):
             code, lines = said((), "report", *args)
             assert code == 3 and len(lines) == 1 and words in lines[0], lines
+
+
+@scenario(timeout=60)
+def test_in_a_container_without_types():
+    """The tracer beside a relay in a container whose kernel tells no types: its probes find the process."""
+    with Lab("inside") as lab:
+        relay = lab.relay("derp1", container=True)
+        lab.up(meshed=False)
+        ready, log = f"{lab.dir}/inside.ready", open(f"{lab.dir}/inside.log", "w+")
+        with log:
+            argv = ["nsenter", "-t", str(relay.pid), "-p", "unshare", "-m", "sh", "-c",
+                    'mount -t proc none /proc && mount -t tmpfs none /sys/kernel/btf && exec "$@"', "sh",
+                    f"{BUILD}/derptrace", "report", "--json", "--xdp", "off", "--pid", "1", "--duration", "6s",
+                    "--ready-file", ready]
+            trace = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=log, text=True)
+            until(lambda: os.path.exists(ready), "the tracer to be ready")
+            peers = Crowd(lab, lab.host("clients"), [relay], count=6)
+            peers.load.command("send", "p0", NOBODY, "count=100", "size=1-1400", "kind=mixed", "rate=250", "burst=4")
+            peers.pairs("all", "count=20", "size=1-1400", "kind=mixed", "rate=200")
+            peers.quiet()
+            report = validate(json.loads(trace.communicate(timeout=30)[0]))
+            log.seek(0)
+            said = [line for line in log if "pid namespace" in line]
+        assert trace.returncode == 1 and len(said) == 1, (trace.returncode, said, tail(log.name))
+        check_pairs(report, peers.truth())
+        [v] = report["verdicts"]
+        assert (v["class"], v["count"]["min"]) == ("peer-absent", 100) and "its own word" in v["evidence"][0], v
