@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import struct
+import subprocess
 import tempfile
 
 import blocks
@@ -143,6 +144,31 @@ def test_key_logs():
             assert json.loads(done.stdout)["pairs"]
         write(keys, b"# nothing\n\nEXPORTER_SECRET 00 11\n")
         captures.derptrace("report", "--json", "--keylog", keys, both[0], code=0)
+
+
+def test_no_secrets():
+    """A capture without its secrets is no error: what was seen is reported, and what is missing is said."""
+    with tempfile.TemporaryDirectory() as d:
+        path = f"{d}/sealed.pcapng"
+        whole = blocks.read(captures.capture("meshed-tls.pcapng"))
+        blocks.write(path, [(kind, b) for kind, b in whole if kind != blocks.SECRETS])
+        line = said(captures.derptrace("report", path, code=0))
+        assert f"{path}: 8 TLS connections have no secret in it; name the key log with --keylog" in line, line
+
+
+def test_pipe_without_writer():
+    """Nobody waits for it longer than for Ctrl-C."""
+    with tempfile.TemporaryDirectory() as d:
+        os.mkfifo(f"{d}/a.pcap")
+        refused(f"{d}/a.pcap", "not a file; a capture is read twice")
+        os.mkfifo(f"{d}/a.dtr")
+        proc = subprocess.Popen([captures.PROGRAM, "report", f"{d}/a.dtr"])
+        with open(f"/proc/{proc.pid}/status") as f:
+            status = f.read
+            while "SigBlk:\t0000000000000000" not in status() or "(sleeping)" not in (f.seek(0), status())[1]:
+                f.seek(0)
+        proc.terminate()
+        assert proc.wait(10) == -15
 
 
 def test_broken_map():

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /* A capture file of either format: .pcapng by our own parser, .pcap in all its kinds by libpcap. */
 #include <errno.h>
+#include <fcntl.h>
 #include <pcap/pcap.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/packed.h"
 #include "capture/pcap.h"
@@ -21,10 +23,12 @@ struct pcap_file {
 
 static FILE *open_regular(const char *path, struct capture_error *err)
 {
+	/* A pipe that nobody writes to must not hold us up. */
+	int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	FILE *in = fd < 0 ? NULL : fdopen(fd, "rb");
 	struct stat st;
-	FILE *in = fopen(path, "rbe");
 
-	if (!in || fstat(fileno(in), &st)) {
+	if (!in || fstat(fd, &st)) {
 		snprintf(err->text, sizeof(err->text), "%s: cannot read: %s", path, strerror(errno));
 	} else if (S_ISDIR(st.st_mode)) {
 		snprintf(err->text, sizeof(err->text), "%s: a directory; name the file inside", path);
@@ -36,6 +40,8 @@ static FILE *open_regular(const char *path, struct capture_error *err)
 	}
 	if (in)
 		fclose(in);
+	else if (fd >= 0)
+		close(fd);
 	return NULL;
 }
 

@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "cmd/cmd.h"
 #include "cmd/said.h"
+#include "cmd/signals.h"
 #include "cmd/source.h"
 
 #define TICK_NS		(100 * NSEC_PER_MSEC)
@@ -172,14 +173,18 @@ static void open_source(struct session *s, const char *name)
 		open_live(s, source);
 		break;
 	case SOURCE_CAPTURE:
+		signals_mask(SIG_UNBLOCK);
 		capture = capture_file_open(name, s->options->keylog, &err);
+		signals_mask(SIG_BLOCK);
 		if (!capture)
 			complain(s, err.text);
 		else
 			open_tracer(s, source, capture);
 		break;
 	case SOURCE_RECORDS:
+		signals_mask(SIG_UNBLOCK);
 		open_records(s, source);
+		signals_mask(SIG_BLOCK);
 		break;
 	}
 	if (source->tracer || source->reader)
@@ -237,11 +242,25 @@ static void check_ready(struct session *s)
 	say_attached(s);
 }
 
+/* No fault of the file; but who named it will want to know. */
+static void say_secrets(const struct session *s, const struct session_source *source)
+{
+	uint64_t count = source->tracer && !s->options->keylog ?
+				 tracer_without_secret(source->tracer) : 0;
+
+	if (count)
+		fprintf(stderr, "derptrace %s: %s: %llu TLS connection%s no secret in it; name the key log with "
+			"--keylog\n", s->hooks->verb, source->name, (unsigned long long)count,
+			count == 1 ? " has" : "s have");
+}
+
 static void source_ended(struct session *s, struct session_source *source, int err)
 {
 	char text[512];
 
 	source->ended = true;
+	if (source->tracer && !is_live(source))
+		say_secrets(s, source);
 	if (source->tracer && tracer_complaints(source->tracer)) {
 		say_warnings(s, tracer_complaints(source->tracer));
 		return;
@@ -337,15 +356,11 @@ static void tick(struct session *s)
 static void take_signal(struct session *s)
 {
 	struct signalfd_siginfo info;
-	sigset_t set;
 
 	if (read(s->signal_fd, &info, sizeof(info)) != sizeof(info))
 		return;
 	/* The second one is no longer caught here: it ends the process at once. */
-	sigemptyset(&set);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGTERM);
-	sigprocmask(SIG_UNBLOCK, &set, NULL);
+	signals_mask(SIG_UNBLOCK);
 	s->end = true;
 }
 
@@ -355,12 +370,8 @@ static int open_loop(struct session *s)
 		.it_interval.tv_nsec = TICK_NS,
 		.it_value.tv_nsec = TICK_NS,
 	};
-	sigset_t set;
+	sigset_t set = signals_mask(SIG_BLOCK);
 
-	sigemptyset(&set);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGTERM);
-	sigprocmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	s->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	s->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);

@@ -292,6 +292,14 @@ int tracer_run(struct tracer *t)
 	return t->capture->ops->run(t->capture, &sink);
 }
 
+uint64_t tracer_without_secret(const struct tracer *t)
+{
+	struct stream_stats stats;
+
+	streams_stats(t->streams, &stats);
+	return stats.without_secret;
+}
+
 uint64_t tracer_next_ns(struct tracer *t)
 {
 	return t->capture->ops->next_ns(t->capture);

@@ -39,6 +39,8 @@ void tracer_free(struct tracer *t);
 int tracer_fd(struct tracer *t);
 /* 0, -ENODATA at the source's end, -errno. */
 int tracer_run(struct tracer *t);
+/* Connections of which nothing could be decrypted. */
+uint64_t tracer_without_secret(const struct tracer *t);
 /* A file's: see capture.h. */
 uint64_t tracer_next_ns(struct tracer *t);
 int tracer_run_until(struct tracer *t, uint64_t until_ns);
