@@ -189,6 +189,21 @@ struct abi_wire_key {
 };
 _Static_assert(sizeof(struct abi_wire_key) == 36, "abi_wire_key");
 
+/* What came of a connection's SYNs at the listener; see reached.bpf.h. */
+#define ABI_HANDSHAKES		16384
+
+struct abi_handshake {
+	__u64 last_ns;
+	__u32 syns, answers;
+};
+
+/* A UDP socket's, since it was entered. */
+#define ABI_STUN_SOCKETS	256
+
+struct abi_stun {
+	__u64 requests, answers;
+};
+
 /* One TCP connection, towards the node. */
 struct abi_wire_flow {
 	__u64 first_ns, last_ns; /* CLOCK_MONOTONIC */

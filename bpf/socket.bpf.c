@@ -16,6 +16,7 @@
 #include "maps.bpf.h"
 #include "packet.bpf.h"
 #include "emit.bpf.h"
+#include "reached.bpf.h"
 #include "check.bpf.h"
 #include "relay.bpf.h"
 
@@ -159,7 +160,8 @@ static __always_inline int socket_packet(struct __sk_buff *skb, __u8 dir)
 	__u32 whole = 0;
 	bool bare, untold;
 
-	if ((level == ABI_LEVEL_OFF && !claims_pending) || !sk || !packet_parse(skb, &p))
+	if (!sk || (stun_wanted && reached_stun(skb, dir)) ||
+	    (level == ABI_LEVEL_OFF && !claims_pending) || !packet_parse(skb, &p))
 		return 1;
 	bare = !p.payload_len && !(p.flags & (ABI_TCP_SYN | ABI_TCP_FIN | ABI_TCP_RST));
 	if (bare && !claims_pending)
@@ -181,7 +183,9 @@ static __always_inline int socket_packet(struct __sk_buff *skb, __u8 dir)
 	if (untold && !(p.flags & (ABI_TCP_SYN | ABI_TCP_FIN | ABI_TCP_RST)))
 		return 1;
 	if (sk->state == TCP_STATE_LISTEN) {
-		/* Handshakes that carry no data tell nothing that the child does not. */
+		if (handshakes_wanted && (p.flags & ABI_TCP_SYN))
+			reached_handshake(skb, &p, dir);
+		/* Handshakes that carry no data tell nothing else that the child does not. */
 		if (!p.payload_len || untold)
 			return 1;
 		s.has = ABI_LISTENING;

@@ -72,6 +72,7 @@ enum capture_type {
 	CAPTURE_STEP,		/* the governor changed how much is handed over */
 	CAPTURE_COST,		/* what the programs in the kernel cost, a total; with every TICK */
 	CAPTURE_NIC,		/* XDP's counters of a node, totals */
+	CAPTURE_NIC_DROP,	/* packets of one connection reached the card and not the socket */
 	CAPTURE_SAY,		/* a line for people: what was chosen, what has changed */
 	CAPTURE_READY,		/* attached, claimed, searched: what enters from now on is in the books */
 	CAPTURE_TICK,		/* every socket was asked after all before this was handed over */
@@ -215,7 +216,28 @@ struct capture_nic {
 	uint64_t syn, rst, fin;
 	uint64_t duplicates;	/* packets with payload, none of it new */
 	uint64_t stun_in;	/* requests that a relay answers */
+	uint64_t stun_heard;	/* of them, those that reached its socket */
 	uint64_t stun_out;	/* answers that left */
+	bool stun_listens;	/* it has a socket for them */
+	uint64_t drops;		/* connections of which NIC_DROP was told */
+};
+
+enum capture_nic_drop_kind {
+	CAPTURE_NIC_DROP_BEFORE, /* SYNs, before any listener: firewall, routes, checksums */
+	CAPTURE_NIC_DROP_BACKLOG, /* at the listener: too many wait to be accepted */
+	CAPTURE_NIC_DROP_LISTENER, /* SYNs, at the listener, though few wait */
+	CAPTURE_NIC_DROP_DATA,	/* segments of an open connection */
+	CAPTURE_NIC_ANSWERED,	/* no drop: SYNs that were answered, and came again all the same */
+	CAPTURE_NIC_DROP_KINDS,
+};
+
+/* Told again when more of it comes. @conn of the event: the open connection, or the dial; else 0. */
+struct capture_nic_drop {
+	enum capture_nic_drop_kind kind;
+	struct addr local, remote;
+	uint64_t packets;	/* SYNs; else packets that came again */
+	uint64_t bytes;		/* that arrived, and that TCP has not accepted; 0: not known */
+	uint64_t first_ns, last_ns;
 };
 
 struct capture_say {
@@ -249,6 +271,7 @@ struct capture_event {
 		struct capture_step step;
 		uint64_t cost_ns;	/* run time of the programs since open, scaled from samples */
 		struct capture_nic nic;
+		struct capture_nic_drop nic_drop;
 		struct capture_say say;
 	};
 };

@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 
+#include "derptrace.skel.h"
 #include "wire.skel.h"
 
 #define LOOK_NS		NSEC_PER_SEC		/* between looks at interfaces that keep changing */
@@ -64,6 +65,8 @@ static void space_free(struct live *live, struct nic_space *space)
 	if (*at)
 		*at = space->next;
 	nic_detach(space);
+	nic_stun_free(live, space);
+	nic_flows_free(space);
 	nic_endpoints_free(space);
 	netifs_close(space->netifs);
 	wire_bpf__destroy(space->skel);
@@ -181,12 +184,18 @@ static void tell(struct live *live, struct nic_space *space, struct live_node *n
 
 	if (read_totals(space, node->nic_number, &now))
 		return;
+	nic_stun_read(live, space);
 	name_interfaces(space, interfaces, sizeof(interfaces));
 	event.nic = (struct capture_nic){
 		.mode = mode_of(space), .interfaces = interfaces,
 		.packets = now.packets - base->packets, .bytes = now.bytes - base->bytes,
 		.syn = now.syn - base->syn, .rst = now.rst - base->rst, .fin = now.fin - base->fin,
 		.duplicates = now.duplicates - base->duplicates,
+		.stun_in = now.stun - base->stun,
+		.stun_heard = space->stun_sums[node->nic_number].requests,
+		.stun_out = space->stun_sums[node->nic_number].answers,
+		.stun_listens = nic_stun_listens(space, node->nic_number),
+		.drops = space->drop_counts[node->nic_number],
 	};
 	/* One whose cards were never watched has nothing to tell. */
 	if (!node->nic_told && !interfaces[0])
@@ -220,6 +229,10 @@ void nic_node_up(struct live *live, struct live_node *node)
 	node->nic = space;
 	node->nic_number = number;
 	read_totals(space, number, &space->base[number]);
+	space->stun_sums[number] = (struct nic_stun_sum){ 0, 0 };
+	space->drop_counts[number] = 0;
+	live->skel->bss->handshakes_wanted = 1;
+	nic_stun_update(live, space, true);
 	nic_endpoints_update(live, space);
 	nic_attach(live, space);
 	HASH_ITER(hh, live->conns, conn, next) {
@@ -259,9 +272,12 @@ static uint64_t sum_listeners(const struct nic_space *space)
 static void follow(struct live *live, struct nic_space *space, uint64_t now_ns)
 {
 	uint64_t sum = sum_listeners(space);
+	bool stun = now_ns - space->udp_ns >= LOOK_NS && nic_stun_update(live, space, false);
 	uint64_t after_ns = netifs_changed(space->netifs) ? LOOK_NS : LOOK_ANYWAY_NS;
 
-	if (sum == space->listening_sum && now_ns - space->looked_ns < after_ns)
+	if (now_ns - space->udp_ns >= LOOK_NS)
+		space->udp_ns = now_ns;
+	if (sum == space->listening_sum && !stun && now_ns - space->looked_ns < after_ns)
 		return;
 	space->listening_sum = sum;
 	space->looked_ns = now_ns;
@@ -278,6 +294,7 @@ void nic_tick(struct live *live, uint64_t now_ns)
 
 	for (space = live->nics; space; space = space->next) {
 		follow(live, space, now_ns);
+		nic_flows_look(live, space, now_ns);
 		for (number = 0; number < ABI_WIRE_NODES; number++) {
 			if (space->nodes[number])
 				tell(live, space, space->nodes[number]);

@@ -11,8 +11,6 @@
 
 #include "wire.skel.h"
 
-#define STUN_PORT	3478
-
 static bool is_any(const struct addr *a)
 {
 	static const uint8_t zero[16];
@@ -109,22 +107,27 @@ static void add_node(struct live *live, struct nic_space *space, uint32_t number
 	}
 }
 
-static void add_stun(struct live *live, struct nic_space *space)
+struct stun_place {
+	struct live *live;
+	struct nic_space *space;
+};
+
+static void add_stun(void *ctx, const struct addr *at, uint32_t node)
 {
-	uint32_t number;
+	const struct stun_place *place = ctx;
+	const struct netifs *n = place->space->netifs;
 	size_t i;
 
-	for (number = 0; number < ABI_WIRE_NODES && !space->nodes[number]; number++)
-		;
-	for (i = 0; number < ABI_WIRE_NODES && i < space->netifs->addr_count; i++) {
-		if (space->netifs->addrs[i].reachable)
-			listen_at(live, space, &space->netifs->addrs[i].addr, STUN_PORT, IPPROTO_UDP,
-				  number);
+	for (i = 0; i < n->addr_count; i++) {
+		if (n->addrs[i].reachable && accepts(at, &n->addrs[i].addr))
+			listen_at(place->live, place->space, &n->addrs[i].addr, at->port, IPPROTO_UDP,
+				  node);
 	}
 }
 
 void nic_endpoints_update(struct live *live, struct nic_space *space)
 {
+	struct stun_place place = { live, space };
 	struct nic_endpoint *e, *next;
 	uint32_t number;
 
@@ -134,7 +137,7 @@ void nic_endpoints_update(struct live *live, struct nic_space *space)
 		if (space->nodes[number])
 			add_node(live, space, number);
 	}
-	add_stun(live, space);
+	nic_stun_endpoints(space, add_stun, &place);
 	HASH_ITER(hh, space->endpoints, e, next) {
 		e->listening = e->seen;
 		put(space, e);

@@ -26,6 +26,7 @@ struct relay_listener {
 	struct addr addr;
 	uint64_t cookie;
 	uint32_t inode;
+	uint32_t waiting, backlog; /* connections that wait to be accepted; at most so many */
 };
 
 /* The network namespace of a relay, shared by all relays in it. */

@@ -229,6 +229,7 @@ static void found_listener(void *ctx, const struct sockdiag_socket *s)
 	}
 	l->all[l->count++] = (struct relay_listener){
 		.addr = s->local, .cookie = s->cookie, .inode = s->inode,
+		.waiting = s->rqueue, .backlog = s->wqueue,
 	};
 	l->sum += s->cookie * 0x9e3779b97f4a7c15ull + s->inode;
 }
@@ -250,6 +251,21 @@ static int pick_listeners(struct relay *relay, const struct listening *l)
 	return 0;
 }
 
+static void update_queues(struct relay *relay, const struct listening *l)
+{
+	size_t i, j;
+
+	for (i = 0; i < relay->listener_count; i++) {
+		for (j = 0; j < l->count; j++) {
+			if (l->all[j].cookie != relay->listeners[i].cookie)
+				continue;
+			relay->listeners[i].waiting = l->all[j].waiting;
+			relay->listeners[i].backlog = l->all[j].backlog;
+			break;
+		}
+	}
+}
+
 int relay_listeners_update(struct relay *relay)
 {
 	struct listening l = { .sum = 1 };
@@ -263,6 +279,8 @@ int relay_listeners_update(struct relay *relay)
 		err = pick_listeners(relay, &l);
 		if (!err)
 			relay->listening_sum = l.sum;
+	} else if (!err) {
+		update_queues(relay, &l);
 	}
 	free(l.all);
 	return err;

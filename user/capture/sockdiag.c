@@ -20,6 +20,7 @@
 #define PORTS_MAX	64		/* more are not filtered in the kernel */
 #define TIMER_TIME_WAIT	3		/* inet_diag_msg.idiag_timer */
 #define STATE_TIME_WAIT	6
+#define UDP_UNCONNECTED	(1u << 7)	/* they are in TCP_CLOSE */
 
 struct sockdiag {
 	int fd;
@@ -156,8 +157,8 @@ static size_t build_filter(struct port_filter *filter, const uint16_t *ports, si
 	return count * one;
 }
 
-static int send_dump(struct sockdiag *sd, int family, uint32_t states, const uint16_t *ports,
-		     size_t port_count)
+static int send_dump(struct sockdiag *sd, int family, int protocol, uint32_t states,
+		     const uint16_t *ports, size_t port_count)
 {
 	struct {
 		struct nlmsghdr h;
@@ -173,7 +174,7 @@ static int send_dump(struct sockdiag *sd, int family, uint32_t states, const uin
 	m.h.nlmsg_seq = ++sd->seq;
 	m.h.nlmsg_len = offsetof(typeof(m), a);
 	m.r.sdiag_family = family;
-	m.r.sdiag_protocol = IPPROTO_TCP;
+	m.r.sdiag_protocol = protocol;
 	m.r.idiag_states = states;
 	m.r.idiag_ext = 1 << (INET_DIAG_INFO - 1);
 	m.r.id.idiag_cookie[0] = m.r.id.idiag_cookie[1] = INET_DIAG_NOCOOKIE;
@@ -197,14 +198,14 @@ static bool has_port(const uint16_t *ports, size_t count, uint16_t port)
 	return !count;
 }
 
-static int dump_family(struct sockdiag *sd, int family, uint32_t states, const uint16_t *ports,
-		       size_t port_count,
+static int dump_family(struct sockdiag *sd, int family, int protocol, uint32_t states,
+		       const uint16_t *ports, size_t port_count,
 		       void (*found)(void *ctx, const struct sockdiag_socket *s), void *ctx)
 {
 	struct sockdiag_socket s;
 	const struct nlmsghdr *h;
 	ssize_t n;
-	int err = send_dump(sd, family, states, ports, port_count);
+	int err = send_dump(sd, family, protocol, states, ports, port_count);
 
 	while (!err) {
 		n = receive(sd, 0);
@@ -225,16 +226,29 @@ static int dump_family(struct sockdiag *sd, int family, uint32_t states, const u
 	return err;
 }
 
-int sockdiag_dump(struct sockdiag *sd, uint32_t states, const uint16_t *ports, size_t port_count,
-		  void (*found)(void *ctx, const struct sockdiag_socket *s), void *ctx)
+static int dump_both(struct sockdiag *sd, int protocol, uint32_t states, const uint16_t *ports,
+		     size_t port_count, void (*found)(void *ctx, const struct sockdiag_socket *s),
+		     void *ctx)
 {
-	int err = dump_family(sd, AF_INET, states, ports, port_count, found, ctx);
+	int err = dump_family(sd, AF_INET, protocol, states, ports, port_count, found, ctx);
 
 	if (err)
 		return err;
-	err = dump_family(sd, AF_INET6, states, ports, port_count, found, ctx);
+	err = dump_family(sd, AF_INET6, protocol, states, ports, port_count, found, ctx);
 	/* A kernel without IPv6 has no such sockets. */
 	return err == -ENOENT ? 0 : err;
+}
+
+int sockdiag_dump(struct sockdiag *sd, uint32_t states, const uint16_t *ports, size_t port_count,
+		  void (*found)(void *ctx, const struct sockdiag_socket *s), void *ctx)
+{
+	return dump_both(sd, IPPROTO_TCP, states, ports, port_count, found, ctx);
+}
+
+int sockdiag_dump_udp(struct sockdiag *sd,
+		      void (*found)(void *ctx, const struct sockdiag_socket *s), void *ctx)
+{
+	return dump_both(sd, IPPROTO_UDP, UDP_UNCONNECTED, NULL, 0, found, ctx);
 }
 
 /* --- single sockets -------------------------------------------------------------------------- */

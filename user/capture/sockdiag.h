@@ -46,6 +46,13 @@ void sockdiag_close(struct sockdiag *sd);
 int sockdiag_dump(struct sockdiag *sd, uint32_t states, const uint16_t *ports, size_t port_count,
 		  void (*found)(void *ctx, const struct sockdiag_socket *s), void *ctx);
 
+/*
+ * Every UDP socket that takes packets from anyone: address, cookie and inode. -ENOENT where the kernel
+ * does not tell of UDP.
+ */
+int sockdiag_dump_udp(struct sockdiag *sd,
+		      void (*found)(void *ctx, const struct sockdiag_socket *s), void *ctx);
+
 struct sockdiag_query {
 	struct addr local, remote;
 	uint32_t ifindex;
