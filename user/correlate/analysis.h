@@ -7,6 +7,7 @@
  *	edge.c		edges: every dial from one node to another, however far it came
  *	clock.c		offsets between the agents' clocks
  *	stream.c	books of an edge: what was sent, what arrived
+ *	nic.c		what reached the hosts of its ends, and was dropped there
  *	link.c		links: the state of every ordered pair of nodes
  *	pairs.c		books of pairs over the region
  *	presence.c	who was connected where and when
@@ -221,6 +222,17 @@ int edge_make(struct analysis *a);
 const struct edge *edge_of(const struct analysis *a, const struct conn *conn);
 void edge_times(struct analysis *a);
 
+/* --- nic.c --- */
+bool nic_is_watched(const struct analysis *a, uint32_t node);
+/* What one of its ends' cards said of it, and which end; NULL: nothing. */
+const struct record_nic_drop *nic_of_edge(const struct analysis *a, const struct edge *e,
+					  uint32_t *node);
+/* Was it dropped by one of its hosts? */
+bool nic_dropped_edge(const struct analysis *a, const struct edge *e);
+bool nic_is_of_a_link(const struct analysis *a, uint32_t node, const struct record_nic_drop *d);
+/* Connections, not of the mesh, whose packets the node's host dropped. 0 or -ENOMEM. */
+int nic_find_drops(struct analysis *a, uint32_t node);
+
 /* --- clock.c --- */
 int clock_offsets(struct analysis *a);
 
@@ -361,8 +373,8 @@ void words_last_hop(struct words *w);
 void words_handshake(struct words *w);
 void words_rate_limited(struct words *w);
 void words_flapping(struct words *w);
-void words_host_drop(struct words *w);		/* words_node.c */
-void words_not_admitted(struct words *w);
+void words_host_drop(struct words *w);		/* words_host.c */
+void words_not_admitted(struct words *w);	/* words_node.c */
 void words_node_slow(struct words *w);
 void words_node_restarted(struct words *w);
 void words_stun(struct words *w);

@@ -28,6 +28,9 @@ struct loss_case {
 static void set_link(struct loss_case *k, enum verdict_class class, uint32_t from, uint32_t to,
 		     uint8_t reason)
 {
+	/* Whatever became of the link by it: what did it is known. */
+	if (reason == LINK_HOST_DROP)
+		class = VERDICT_HOST_DROP;
 	k->charge.class = class;
 	k->charge.from = from;
 	k->charge.to = to;

@@ -105,6 +105,8 @@ static size_t record_size(const struct record *r)
 		return head + sizeof(r->nic);
 	case RECORD_STEP:
 		return head + sizeof(r->step);
+	case RECORD_NIC_DROP:
+		return head + sizeof(r->nic_drop);
 	default:
 		return 0;
 	}

@@ -449,8 +449,11 @@ static enum link_reason reason_of(const struct analysis *a, const struct edge *e
 	if (!key_is_zero(&a->nodes[e->from].key) &&
 	    key_equal(&a->nodes[e->from].key, &a->nodes[e->to].key))
 		return LINK_SAME_KEY;
-	if (e->reached == REACHED_NOTHING)
-		return tcp_reason(e, age_ns);
+	if (e->reached == REACHED_NOTHING) {
+		enum link_reason reason = tcp_reason(e, age_ns);
+
+		return reason == LINK_NO_ANSWER && nic_dropped_edge(a, e) ? LINK_HOST_DROP : reason;
+	}
 	if (!closed && (e->reached == REACHED_MESH || age_ns < HANDSHAKE_NS))
 		return LINK_REASON_NONE;
 	if (e->reached < REACHED_UPGRADE && conn->rec.tls &&

@@ -29,7 +29,8 @@ static bool is_said(const struct analysis *a, const struct link *l)
 
 		if (f->from == l->from && f->to == l->to &&
 		    (f->class == VERDICT_NO_MESH_ROUTE || f->class == VERDICT_LINK_DOWN ||
-		     f->class == VERDICT_LINK_ONE_WAY || f->class == VERDICT_LINK_STALLED))
+		     f->class == VERDICT_LINK_ONE_WAY || f->class == VERDICT_LINK_STALLED ||
+		     f->class == VERDICT_HOST_DROP))
 			return true;
 	}
 	return false;
@@ -83,6 +84,8 @@ static int missing(struct analysis *a, const struct link *l)
 		else
 			return 0;
 	}
+	if (reason == LINK_HOST_DROP)
+		class = VERDICT_HOST_DROP;
 	f = finding_get(a, class, l->from, l->from, l->to, reason);
 	if (!f)
 		return -ENOMEM;
@@ -109,6 +112,7 @@ static int missing_from_untraced(struct analysis *a, const struct link *l)
 /* A link that stood still for a while shows nothing of it once it has healed. */
 static int stalls(struct analysis *a, const struct link *l)
 {
+	enum link_reason reason;
 	struct finding *f;
 	size_t i;
 
@@ -119,8 +123,9 @@ static int stalls(struct analysis *a, const struct link *l)
 		if (!e->out || e->out->stall.longest_ns < STALL_SHOWN_NS || e->reached != REACHED_MESH)
 			continue;
 		agent = a->c->lives[e->out->life]->agent;
-		f = finding_get(a, VERDICT_LINK_STALLED, l->from, l->from, l->to,
-				link_stall_reason(a, e));
+		reason = link_stall_reason(a, e);
+		f = finding_get(a, reason == LINK_HOST_DROP ? VERDICT_HOST_DROP : VERDICT_LINK_STALLED,
+				l->from, l->from, l->to, reason);
 		if (!f)
 			return -ENOMEM;
 		if (!f->hop_set)

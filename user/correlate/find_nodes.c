@@ -2,6 +2,7 @@
 /* What is wrong with nodes although nothing was lost by it: restarted, refusing, slow, deaf. */
 #include "correlate/analysis.h"
 #include "capture/capture.h"
+#include "derpmap/derpmap.h"
 #include "derp.h"
 
 #include <errno.h>
@@ -172,6 +173,9 @@ static int find_stun(struct analysis *a, uint32_t node)
 
 	if (!life->has_nic || life->nic.stun_in < STUN_REQUESTS || life->nic.stun_out)
 		return 0;
+	/* The map tells clients not to ask it: those that do have an old one. */
+	if (a->nodes[node].map && a->nodes[node].map->stun_port < 0)
+		return 0;
 	f = finding_get(a, VERDICT_STUN_UNANSWERED, node, NONE, NONE, LINK_REASON_NONE);
 	if (!f)
 		return -ENOMEM;
@@ -195,6 +199,8 @@ int find_nodes(struct analysis *a)
 			err = find_still(a, i);
 		if (!err)
 			err = find_stun(a, i);
+		if (!err)
+			err = nic_find_drops(a, i);
 	}
 	return err;
 }

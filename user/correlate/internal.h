@@ -138,6 +138,8 @@ struct life {
 	struct record_nic nic;
 	struct still stills[STILLS_KEPT];
 	uint32_t still_count;
+	struct record_nic_drop *nic_drops; /* one per connection, the newest */
+	size_t nic_drop_count, nic_drop_cap;
 	uint64_t told_ns;
 	struct conn **conns;	/* sorted by nothing; see conn_index */
 	size_t conn_count, conn_cap;

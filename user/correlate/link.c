@@ -91,6 +91,8 @@ static bool stuck_on_size(const struct analysis *a, const struct edge *e)
 
 enum link_reason link_stall_reason(const struct analysis *a, const struct edge *e)
 {
+	if (nic_dropped_edge(a, e))
+		return LINK_HOST_DROP;
 	if (stuck_on_size(a, e) || outgrew(&e->out->stall))
 		return LINK_MTU;
 	/* Nothing had to be sent again: the far end has closed its window, or is slow to answer. */

@@ -12,6 +12,7 @@
 
 #define CLOSED_KEPT	32768u	/* closed connections of one life */
 #define DIALS_KEPT	1024u	/* of them, dials that never carried a packet */
+#define NIC_DROPS_KEPT	128u	/* connections that a node's host dropped */
 #define PRESENCE_KEPT	262144u
 #define STEPS_KEPT	256u	/* of one agent */
 #define STALL_NS	(1500 * NSEC_PER_MSEC)
@@ -79,6 +80,7 @@ void life_free(struct correlate *c, struct life *life)
 	free(life->conns);
 	free(life->pairs);
 	free(life->presence);
+	free(life->nic_drops);
 	table_free(&life->conn_index);
 	table_free(&life->pair_index);
 	table_free(&life->presence_index);
@@ -405,6 +407,30 @@ static int apply_step(struct agent *a, const struct record_step *step)
 	return 0;
 }
 
+static int apply_nic_drop(struct life *life, const struct record_nic_drop *rec)
+{
+	struct record_nic_drop *d, *oldest = life->nic_drops;
+	size_t i;
+
+	for (i = 0; i < life->nic_drop_count; i++) {
+		d = &life->nic_drops[i];
+		if (addr_equal(&d->remote, &rec->remote) && addr_equal(&d->local, &rec->local)) {
+			*d = *rec;
+			return 0;
+		}
+		if (d->last_ns < oldest->last_ns)
+			oldest = d;
+	}
+	if (life->nic_drop_count >= NIC_DROPS_KEPT) {
+		*oldest = *rec;
+		return 0;
+	}
+	if (!VEC_ROOM(life->nic_drops, life->nic_drop_count, life->nic_drop_cap))
+		return -ENOMEM;
+	life->nic_drops[life->nic_drop_count++] = *rec;
+	return 0;
+}
+
 int state_apply(struct correlate *c, uint32_t agent, const struct record *r)
 {
 	struct life *life;
@@ -426,6 +452,8 @@ int state_apply(struct correlate *c, uint32_t agent, const struct record *r)
 		life->nic = r->nic;
 		life->has_nic = true;
 		return 0;
+	case RECORD_NIC_DROP:
+		return apply_nic_drop(life, &r->nic_drop);
 	case RECORD_CONN:
 		return apply_conn(c, life, r);
 	case RECORD_LINK:

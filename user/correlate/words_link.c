@@ -212,6 +212,21 @@ static const char *const because[LINK_REASONS] = {
 	[LINK_CONGESTED] = "the far end does not take what is sent",
 };
 
+/* Where were the dial, or what was sent, lost: before the far host, or on the way back? */
+static void say_card(struct words *w, const struct edge *e)
+{
+	uint32_t node;
+	const struct record_nic_drop *d = nic_of_edge(w->a, e, &node);
+	const struct record_nic *nic = nic_is_watched(w->a, e->to) ? &w->a->nodes[e->to].life->nic : NULL;
+
+	if (d && d->kind == CAPTURE_NIC_ANSWERED && node == e->to)
+		words_line(w, "%s of it reached the network card of %s and were answered: the answers were "
+			   "lost on their way back", words_count(d->packets, "SYN").s, name(w, e->to));
+	else if (!d && nic && e->out)
+		words_line(w, "its repeated SYNs, from %s, never reached the network card of %s (%s)",
+			   text_addr(&e->out->rec.local).s, name(w, e->to), nic->interfaces);
+}
+
 static void say_edge(struct words *w, const struct edge *e, size_t alike)
 {
 	const struct conn *out = e->out ? e->out : e->in;
@@ -245,6 +260,8 @@ static void say_edge(struct words *w, const struct edge *e, size_t alike)
 	else if (rec->tls_alert_hidden && w->f->reason == LINK_TLS)
 		words_line(w, "an encrypted alert of %s ended the handshake",
 			   name(w, rec->tls_alert_hidden_out == (e->out != NULL) ? e->from : e->to));
+	if (w->f->reason == LINK_NO_ANSWER)
+		say_card(w, e);
 	if (rec->http_status && w->f->reason == LINK_UPGRADE)
 		words_line(w, "the upgrade was answered with HTTP %u", rec->http_status);
 	if (w->f->reason == LINK_MESH_KEY)
@@ -411,6 +428,9 @@ void words_link_stalled(struct words *w)
 			 words_count(f->pairs, "pair").s);
 	if (worst)
 		say_stall(w, worst);
+	if (worst && f->reason == LINK_BLACKHOLE && nic_is_watched(w->a, f->to) && worst->in)
+		words_line(w, "what reached the network card of %s, its TCP was given: it was lost before that "
+			   "host", name(w, f->to));
 	if (back && back->state == LINK_UP)
 		words_line(w, "%s -> %s is up: only this direction is broken", name(w, f->to),
 			   name(w, f->from));

@@ -10,22 +10,6 @@ static const char *name(const struct words *w, uint32_t node)
 	return w->a->nodes[node].name;
 }
 
-void words_host_drop(struct words *w)
-{
-	const struct finding *f = w->f;
-
-	text_add(&w->summary, "%s had reached %s and were never read: their connection ended first",
-		 words_count(f->count, "packet").s, name(w, f->node));
-	if (f->basis == BASIS_WIRE)
-		words_line(w, "the kernel held them (arrived, not read) when the sender's connection was reset");
-	else
-		words_line(w, "inferred: the sender's connection was reset as they arrived; %s neither sent nor "
-			   "dropped them", name(w, f->node));
-	words_pairs(w);
-	text_add(&w->fix, "the sender has to close in order (FIN, not RST); if %s closed it, its log says "
-		 "why: journalctl -u derper", name(w, f->node));
-}
-
 void words_not_admitted(struct words *w)
 {
 	const struct finding *f = w->f;
@@ -135,11 +119,24 @@ void words_node_restarted(struct words *w)
 void words_stun(struct words *w)
 {
 	const struct finding *f = w->f;
+	const struct record_nic *nic = &w->a->nodes[f->node].life->nic;
 
 	text_add(&w->summary, "%s gets STUN requests and answers none", name(w, f->node));
-	words_line(w, "%" PRIu64 " requests reached its NIC, no answer left", f->number[0]);
-	text_add(&w->fix, "derper on %s: -stun must not be false; let UDP 3478 out of the host",
-		 name(w, f->node));
+	words_line(w, "%s reached its network card, no answer left",
+		   words_count(f->number[0], "request").s);
+	if (nic->stun_listens)
+		words_line(w, "%" PRIu64 " of them came to its socket", nic->stun_heard);
+	else
+		words_line(w, "nobody on that host listens for them");
+	if (!nic->stun_listens)
+		text_add(&w->fix, "derper on %s: -stun must not be false, and UDP 3478 be free; or set "
+			 "\"STUNPort\": -1 for it in the DERP map", name(w, f->node));
+	else if (nic->stun_heard < f->number[0] / 2)
+		text_add(&w->fix, "on %s find the rule that drops them on their way in: nft list ruleset, "
+			 "iptables-save -c; let UDP 3478 in", name(w, f->node));
+	else
+		text_add(&w->fix, "on %s let answers out (UDP from port 3478: nft list ruleset), and see that "
+			 "the relay is not stopped or starved of CPU", name(w, f->node));
 }
 
 void words_untraced_node(struct words *w)

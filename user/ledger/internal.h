@@ -263,6 +263,8 @@ struct anywhere {
 
 enum { ANYWHERE_HERE, ANYWHERE_ALL };	/* on this node's clients; or behind the mesh as well */
 
+#define NIC_DROPS_KEPT	64	/* connections of which it is told one by one, the newest */
+
 struct ledger {
 	uint32_t node;
 	uint64_t agent;
@@ -282,6 +284,11 @@ struct ledger {
 	} serves[16];
 	bool has_nic, nic_dirty;
 	struct record_nic nic;
+	struct nic_drop {
+		struct record_nic_drop rec;
+		bool dirty;
+	} nic_drops[NIC_DROPS_KEPT];
+	size_t nic_drop_count;
 
 	struct shared names;	/* of connections */
 	struct table conns, peers, pairs, unknown_pairs, presences, links, losses, rows;
@@ -555,6 +562,11 @@ void ledger_mesh_gap(struct conn *c, enum capture_dir dir);
 void ledger_mesh_free(struct ledger *l, struct conn *c);
 int ledger_links_tell(struct ledger *l, struct record *r, bool all, const struct record_sink *sink);
 int ledger_marks_tell(struct ledger *l, struct record *r, const struct record_sink *sink);
+
+/* --- nic.c --- */
+void ledger_nic(struct ledger *l, const struct capture_nic *nic);
+void ledger_nic_drop(struct ledger *l, const struct capture_event *e);
+int ledger_nic_tell(struct ledger *l, struct record *r, bool all, const struct record_sink *sink);
 
 /* --- snapshot.c --- */
 /* Walks all that is in flight; each pair's share is in its walked. */

@@ -134,26 +134,6 @@ static void on_peer(struct ledger *l, const struct capture_event *e)
 	ledger_conn_identify(l, c, &e->peer.key, IDENTITY_CLAIM, e->time_ns);
 }
 
-static void on_nic(struct ledger *l, const struct capture_nic *nic)
-{
-	struct record_nic now = {
-		.packets = nic->packets,
-		.bytes = nic->bytes,
-		.syn = nic->syn,
-		.rst = nic->rst,
-		.fin = nic->fin,
-		.duplicates = nic->duplicates,
-		.stun_in = nic->stun_in,
-		.stun_out = nic->stun_out,
-	};
-
-	copy_text(now.mode, sizeof(now.mode), nic->mode);
-	copy_text(now.interfaces, sizeof(now.interfaces), nic->interfaces);
-	l->nic_dirty |= !l->has_nic || memcmp(&now, &l->nic, sizeof(now));
-	l->has_nic = true;
-	l->nic = now;
-}
-
 /* A process that has ended holds nothing any more. */
 static void on_down(struct ledger *l, uint64_t time_ns)
 {
@@ -202,7 +182,10 @@ void ledger_event(struct ledger *l, const struct capture_event *e)
 		ledger_drop(l, e);
 		break;
 	case CAPTURE_NIC:
-		on_nic(l, &e->nic);
+		ledger_nic(l, &e->nic);
+		break;
+	case CAPTURE_NIC_DROP:
+		ledger_nic_drop(l, e);
 		break;
 	case CAPTURE_LOST:
 		/* A connection, and who is on it, may have come unseen. */

@@ -209,16 +209,6 @@ static int tell_presences(struct ledger *l, struct record *r, bool all,
 	return err;
 }
 
-static int tell_nic(struct ledger *l, struct record *r, bool all, const struct record_sink *sink)
-{
-	if (!l->has_nic || (!l->nic_dirty && !all))
-		return 0;
-	l->nic_dirty = false;
-	r->type = RECORD_NIC;
-	r->nic = l->nic;
-	return sink->put(sink->ctx, r);
-}
-
 int ledger_snapshot(struct ledger *l, uint64_t now_ns, bool all, const struct record_sink *sink)
 {
 	struct record *r = calloc(1, sizeof(*r));
@@ -243,7 +233,7 @@ int ledger_snapshot(struct ledger *l, uint64_t now_ns, bool all, const struct re
 	if (!err)
 		err = tell_presences(l, r, all, sink);
 	if (!err)
-		err = tell_nic(l, r, all, sink);
+		err = ledger_nic_tell(l, r, all, sink);
 	free(r);
 	return err;
 }

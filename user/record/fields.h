@@ -42,8 +42,11 @@
 #define PRESENCE_NUMBERS(X) X(conn) X(present) X(not_here) X(flags)
 #define PRESENCE_KEYS(X) X(peer)
 
-#define NIC_NUMBERS(X) X(packets) X(bytes) X(syn) X(rst) X(fin) X(duplicates) X(stun_in) X(stun_out)
+#define NIC_NUMBERS(X) X(packets) X(bytes) X(syn) X(rst) X(fin) X(duplicates) X(stun_in) X(stun_heard) \
+	X(stun_out) X(stun_listens) X(drops)
 #define NIC_STRINGS(X) X(mode) X(interfaces)
+
+#define NIC_DROP_NUMBERS(X) X(kind) X(conn) X(packets) X(bytes) X(first_ns) X(last_ns)
 
 #define AGENT_NUMBERS(X) X(start_ns) X(ready_ns) X(final) X(segments_lost) X(drops_lost) \
 	X(connections) X(without_secret) X(unsynchronised) X(cpu_percent) X(steps)

@@ -199,6 +199,21 @@ static size_t pack_nic(Derptrace__Record *record, const struct record_nic *from,
 	return finish(record, buf, len);
 }
 
+static size_t pack_nic_drop(Derptrace__Record *record, const struct record_nic_drop *from, uint8_t *buf,
+			    size_t len)
+{
+	Derptrace__NicDrop drop, *m = &drop;
+	Derptrace__Addr local, remote;
+
+	derptrace__nic_drop__init(m);
+	NIC_DROP_NUMBERS(NUMBER)
+	m->local = pack_addr(&local, &from->local);
+	m->remote = pack_addr(&remote, &from->remote);
+	record->body_case = DERPTRACE__RECORD__BODY_NIC_DROP;
+	record->nic_drop = m;
+	return finish(record, buf, len);
+}
+
 static size_t pack_agent(Derptrace__Record *record, const struct record_agent *from, uint8_t *buf,
 			 size_t len)
 {
@@ -249,6 +264,8 @@ size_t record_pack(const struct record *r, uint8_t *buf, size_t len)
 		return pack_presence(m, &r->presence, buf, len);
 	case RECORD_NIC:
 		return pack_nic(m, &r->nic, buf, len);
+	case RECORD_NIC_DROP:
+		return pack_nic_drop(m, &r->nic_drop, buf, len);
 	case RECORD_AGENT:
 		return pack_agent(m, &r->agent_info, buf, len);
 	case RECORD_STEP:

@@ -28,6 +28,7 @@ enum record_type {
 	RECORD_LOSS,
 	RECORD_PRESENCE,
 	RECORD_NIC,
+	RECORD_NIC_DROP,
 	RECORD_AGENT,
 	RECORD_STEP,
 	RECORD_CUT,	/* made by a reader: the agent's records ended without its last one */
@@ -233,7 +234,19 @@ struct record_nic {
 	char mode[16];			/* "native", "generic", "mixed", "off" */
 	char interfaces[128];		/* "eth0, eth1" */
 	uint64_t packets, bytes;	/* TCP towards the node; bytes of payload */
-	uint64_t syn, rst, fin, duplicates, stun_in, stun_out;
+	uint64_t syn, rst, fin, duplicates;
+	uint64_t stun_in, stun_heard, stun_out; /* at the card, at the relay's socket, answered */
+	bool stun_listens;
+	uint64_t drops;			/* connections of which a NIC_DROP was told */
+};
+
+/* Of one connection what reached the network card and not the socket; the newest count, see capture.h. */
+struct record_nic_drop {
+	uint8_t kind;			/* enum capture_nic_drop_kind */
+	uint64_t conn;			/* the open connection, or the dial; 0: none came about */
+	struct addr local, remote;
+	uint64_t packets, bytes;
+	uint64_t first_ns, last_ns;
 };
 
 /* How much a tracer takes in, each less than the one before it; see capture.h. */
@@ -275,6 +288,7 @@ struct record {
 		struct record_loss loss;
 		struct record_presence presence;
 		struct record_nic nic;
+		struct record_nic_drop nic_drop;
 		struct record_agent agent_info;
 		struct record_step step;
 	};

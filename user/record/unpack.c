@@ -3,6 +3,7 @@
  * Records from their wire form. The bytes are hostile: lengths, ranges and text are checked here, so
  * that nothing behind this door has to.
  */
+#include "capture/capture.h"
 #include "record/record.h"
 
 #include <stdlib.h>
@@ -170,6 +171,13 @@ static bool unpack_nic(struct record_nic *to, const Derptrace__Nic *m)
 	return true;
 }
 
+static bool unpack_nic_drop(struct record_nic_drop *to, const Derptrace__NicDrop *m)
+{
+	NIC_DROP_NUMBERS(NUMBER)
+	return m->kind < CAPTURE_NIC_DROP_KINDS && unpack_addr(&to->local, m->local) &&
+	       unpack_addr(&to->remote, m->remote);
+}
+
 static bool unpack_agent(struct record_agent *to, const Derptrace__Agent *m)
 {
 	AGENT_NUMBERS(NUMBER)
@@ -210,6 +218,9 @@ static bool unpack_body(const Derptrace__Record *m, struct record *r, struct rec
 	case DERPTRACE__RECORD__BODY_NIC:
 		r->type = RECORD_NIC;
 		return unpack_nic(&r->nic, m->nic);
+	case DERPTRACE__RECORD__BODY_NIC_DROP:
+		r->type = RECORD_NIC_DROP;
+		return unpack_nic_drop(&r->nic_drop, m->nic_drop);
 	case DERPTRACE__RECORD__BODY_AGENT_INFO:
 		r->type = RECORD_AGENT;
 		return unpack_agent(&r->agent_info, m->agent_info);

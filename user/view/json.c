@@ -52,14 +52,18 @@ static json_t *json_nic(const struct report_node *n)
 {
 	if (!n->has_nic)
 		return json_null();
-	return json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "mode", n->nic.mode,
+	return json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:o}",
+			 "mode", n->nic.mode,
 			 "interfaces", n->nic.interfaces,
 			 "packets", json_count(n->nic.packets), "bytes", json_count(n->nic.bytes),
 			 "syn", json_count(n->nic.syn), "rst", json_count(n->nic.rst),
 			 "fin", json_count(n->nic.fin),
 			 "duplicates", json_count(n->nic.duplicates),
 			 "stun_in", json_count(n->nic.stun_in),
-			 "stun_out", json_count(n->nic.stun_out));
+			 "stun_heard", json_count(n->nic.stun_heard),
+			 "stun_out", json_count(n->nic.stun_out),
+			 "stun_listens", (int)n->nic.stun_listens,
+			 "drops", json_count(n->nic.drops));
 }
 
 static json_t *json_node(const struct report_node *n)

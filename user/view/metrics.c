@@ -59,6 +59,29 @@ static void nodes(const struct report *r, FILE *out)
 	}
 }
 
+static void cards(const struct report *r, FILE *out)
+{
+	const struct report_node *n;
+	size_t i;
+
+	begin(out, "nic", "gauge", "What reached the network card for a node (XDP), by what.");
+	for (i = 0; i < r->node_count; i++) {
+		n = &r->nodes[i];
+		if (!n->has_nic)
+			continue;
+		node_row(out, "nic", n, "packets", n->nic.packets);
+		node_row(out, "nic", n, "bytes", n->nic.bytes);
+		node_row(out, "nic", n, "syn", n->nic.syn);
+		node_row(out, "nic", n, "rst", n->nic.rst);
+		node_row(out, "nic", n, "fin", n->nic.fin);
+		node_row(out, "nic", n, "duplicates", n->nic.duplicates);
+		node_row(out, "nic", n, "drops", n->nic.drops);
+		node_row(out, "nic", n, "stun_in", n->nic.stun_in);
+		node_row(out, "nic", n, "stun_heard", n->nic.stun_heard);
+		node_row(out, "nic", n, "stun_out", n->nic.stun_out);
+	}
+}
+
 static void link_row(const struct report *r, FILE *out, const char *metric,
 		     const struct report_link *l, const char *term, uint64_t value)
 {
@@ -193,6 +216,7 @@ static void tracer(const struct report *r, FILE *out)
 int view_metrics(const struct report *r, FILE *out, unsigned int max_pairs)
 {
 	nodes(r, out);
+	cards(r, out);
 	links(r, out);
 	pairs(r, out, max_pairs);
 	verdicts(r, out);

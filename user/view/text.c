@@ -198,6 +198,33 @@ static void verdicts(const struct text *t)
 		verdict(t, &t->r->verdicts[i]);
 }
 
+/* What reached the network cards, where they were watched. */
+static void cards(const struct text *t)
+{
+	char packets[32], bytes[32];
+	bool any = false;
+	size_t i;
+
+	for (i = 0; i < t->r->node_count; i++) {
+		const struct report_node *n = &t->r->nodes[i];
+		const struct record_nic *nic = &n->nic;
+
+		if (!n->has_nic || n->ended_ns)
+			continue;
+		if (!any)
+			fputs("\nReached the network card\n", t->out);
+		any = true;
+		fprintf(t->out, "  %-28.28s %s (XDP %s): %s packets, %s bytes, %" PRIu64 " SYN, %" PRIu64
+			" again; STUN %" PRIu64 ", answered %" PRIu64 "\n", n->name,
+			nic->interfaces[0] ? nic->interfaces : "-", nic->mode,
+			count_text(nic->packets, packets), count_text(nic->bytes, bytes), nic->syn,
+			nic->duplicates, nic->stun_in, nic->stun_out);
+		if (nic->drops)
+			fprintf(t->out, "  %-28s %" PRIu64 " connection%s dropped by the host\n", "",
+				nic->drops, nic->drops == 1 ? "" : "s");
+	}
+}
+
 static const struct report_link *find_link(const struct report *r, uint32_t from, uint32_t to)
 {
 	size_t i;
@@ -400,5 +427,6 @@ int view_text(const struct report *r, FILE *out, const struct view_text_options 
 	links(&t);
 	landings(&t);
 	pairs(&t);
+	cards(&t);
 	return ferror(out) ? -EIO : 0;
 }
