@@ -34,8 +34,8 @@ static const struct record_nic_drop *find(const struct analysis *a, uint32_t nod
 const struct record_nic_drop *nic_of_edge(const struct analysis *a, const struct edge *e,
 					  uint32_t *node)
 {
-	const struct record_conn *out = e->out ? &e->out->rec : NULL;
-	const struct record_conn *in = e->in ? &e->in->rec : NULL;
+	const struct record_conn_facts *out = e->out ? &e->out->rec : NULL;
+	const struct record_conn_facts *in = e->in ? &e->in->rec : NULL;
 	const struct record_nic_drop *d = NULL, *back;
 
 	*node = e->to;
