@@ -120,11 +120,12 @@ def test_one_node_alone():
 
 
 def essence(report):
-    """A report without what no two looks at the same thing share: when, how fast, at what cost."""
+    """A report without what no two looks at the same thing share: when, how fast, at what cost; nor what a network card
+    counts, which has room for one tracer at a time."""
     pairs = [{k: v for k, v in p.items() if k != "latency_us"} for p in report["pairs"]]
     pairs.sort(key=lambda p: (p["src"] or "", p["dst"] or ""))
     verdicts = [{k: v for k, v in w.items() if k not in ("first", "last", "evidence")} for w in report["verdicts"]]
-    nodes = [{k: v for k, v in n.items() if k != "since"} for n in report["nodes"]]
+    nodes = [{k: v for k, v in n.items() if k not in ("since", "nic")} for n in report["nodes"]]
     tracer = {k: v for k, v in report["tracer"].items() if k != "cpu_percent"}
     return {"pairs": pairs, "verdicts": verdicts, "nodes": sorted(nodes, key=lambda n: n["name"]),
             "links": sorted(report["links"], key=lambda k: (k["from"], k["to"])), "tracer": tracer}
