@@ -422,6 +422,32 @@ static void entry_told_very_late(void **state)
 	lh_free(t);
 }
 
+/* The node dies: what it sent right before may be acknowledged, and nobody asks its socket any more. */
+static void last_hop_of_a_node_that_dies(void **state)
+{
+	struct capture_event down = { .type = CAPTURE_NODE_DOWN, .node = 3 };
+	struct lh *t = lh_new(NULL);
+
+	(void)state;
+	lh_client(t, 1, 1);
+	lh_client(t, 2, 2);
+	lh_tick(t, 100);
+	t->conns[2].out_acked = t->conns[2].out_pos;
+	lh_send(t, 1, 2, (struct lh_packet){ .no = 1, .len = 100 });
+	lh_recv(t, 2, 1, (struct lh_packet){ .no = 1, .len = 100 });
+	lh_wait(t, 500);
+	lh_send(t, 1, 2, (struct lh_packet){ .no = 2, .len = 100 });
+	lh_recv(t, 2, 1, (struct lh_packet){ .no = 2, .len = 100 });
+	t->now += 20000000;
+	lh_progress(t, 2);
+	down.time_ns = t->now;
+	ledger_event(t->l, &down);
+	lh_snapshot(t, true);
+	/* The first had half a second for it. */
+	assert_int_equal(lh_pair(t, 1, 2)->last_hop, 1);
+	lh_free(t);
+}
+
 static void last_hop(void **state)
 {
 	struct lh *t = two_clients();
@@ -553,6 +579,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(unreadable_exit),
 	cmocka_unit_test(entry_told_very_late),
 	cmocka_unit_test(last_hop),
+	cmocka_unit_test(last_hop_of_a_node_that_dies),
 	cmocka_unit_test(wireguard_types),
 	cmocka_unit_test(equal_bytes),
 	cmocka_unit_test(node_goes_down),

@@ -135,6 +135,7 @@ struct conn {
 	uint64_t in_arrived, in_read, out_sent, out_acked;
 	bool has_read, has_acked, has_queues;
 	uint32_t unread, notsent, unacked, rtt_us, retransmits, snd_wnd, max_unacked_segment;
+	uint64_t acked_ns;	/* when out_acked was last told */
 	uint64_t unacked_since_ns, blocked_ns, blocked_from_ns;
 	uint64_t last_in_ns, last_out_ns;
 	struct ring ring;
@@ -307,6 +308,8 @@ struct ledger {
 	struct anywhere anywhere[2]; /* ANYWHERE_..., as of this tick */
 	bool mesh_blocked;
 	uint64_t alive_ns;	/* the last tick at which it had read something, or nothing waited */
+	uint32_t mesh_conns;	/* to other nodes, open: the most that there were, and when */
+	uint64_t mesh_whole_ns;
 	uint32_t still_ticks;	/* since then */
 	bool still_told;	/* the node's last stand has ended and was told */
 

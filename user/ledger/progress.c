@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #define MIN_PACKET_BYTES (DERP_HEADER_LEN + DERP_KEY_LEN + 1) /* what may be a packet on its way out */
+#define ACK_NS		(100 * MSEC_NS)	/* and a round trip: so long may an acknowledgement take */
 #define RING_FIRST	16u
 #define RING_MAX	65536u	/* beyond, neighbours are taken together */
 
@@ -91,6 +92,17 @@ static uint32_t packets_behind(const struct unacked *u, uint64_t acked)
 	return n < u->packets ? (uint32_t)n : u->packets;
 }
 
+/*
+ * A node that dies, or closes, leaves what it just sent to its kernel, and the acknowledgement may have
+ * come after the socket was asked for the last time. Whom the far end cut off has had none.
+ */
+static bool may_be_acked(const struct conn *c, const struct unacked *u)
+{
+	if (c->how == CAPTURE_CLOSED_RST_IN || c->how == CAPTURE_CLOSED_TIMEOUT || c->fin_in)
+		return false;
+	return u->time_ns + ACK_NS + c->rtt_us * 1000ull > c->acked_ns;
+}
+
 void ledger_conn_unacked(struct ledger *l, struct conn *c)
 {
 	struct ring *r = &c->ring;
@@ -104,7 +116,7 @@ void ledger_conn_unacked(struct ledger *l, struct conn *c)
 		if (!u->pair)
 			continue;
 		p = ledger_pair_now(u->pair);
-		m = c->has_acked ? ledger_pair_more(p) : NULL;
+		m = c->has_acked && !may_be_acked(c, u) ? ledger_pair_more(p) : NULL;
 		if (m) {
 			if (!m->last_hop)
 				m->last_hop_first_ns = u->time_ns;
@@ -173,6 +185,8 @@ void ledger_progress(struct ledger *l, const struct stream_progress *p)
 		c->out_sent = p->out_sent;
 		c->last_out_ns = p->time_ns;
 	}
+	if (p->has_acked)
+		c->acked_ns = p->time_ns;
 	if (p->has_acked && (p->out_acked > c->out_acked || !c->has_acked)) {
 		acked = p->out_acked > c->out_acked;
 		c->out_acked = p->out_acked;
