@@ -132,6 +132,24 @@ static void the_mesh_is_stuck(void **state)
 	check_none(t);
 }
 
+/* Its mesh connection has ended: whoever sends across waits until it is dialled again, or cannot be. */
+static void the_mesh_is_dialled(void **state)
+{
+	struct lh *t = crowd();
+
+	(void)state;
+	lh_close(t, OUT);
+	lh_wait(t, 6000);
+	stop_reading(t, CLIENTS);
+	all_send(t, 10);
+	check_none(t);
+	t = crowd();
+	lh_open(t, OUT + 1, CAPTURE_DIALLED, true);
+	stop_reading(t, CLIENTS);
+	all_send(t, 10);
+	check_none(t);
+}
+
 /* It lets its clients wait, each for itself, and has for long: they are throttled. */
 static void all_are_throttled(void **state)
 {
@@ -168,6 +186,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(few_are_not_read),
 	cmocka_unit_test(others_are_read),
 	cmocka_unit_test(the_mesh_is_stuck),
+	cmocka_unit_test(the_mesh_is_dialled),
 	cmocka_unit_test(all_are_throttled),
 	cmocka_unit_test(the_host_slept),
 };

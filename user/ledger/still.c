@@ -2,22 +2,27 @@
 /*
  * A relay that stands still: stopped, frozen, or without CPU. Connections that it had always read at
  * once wait, all together, and it reads none of them. One that throttles its clients reads each late,
- * and some of them all the time; one that waits for a mesh peer shows that on the mesh connection.
+ * and some of them all the time; one that waits for a mesh peer shows that on the mesh connection, or has
+ * lost it: who sends across then waits for the dial.
  */
 #include "ledger/internal.h"
 
 #define STILL_NS	SECOND_NS	/* less may be a busy host */
 #define STILL_TICKS	6u		/* seen so often: else the whole host slept, and we with it */
 #define STILL_CONNS	3u		/* that wait at least */
+#define DIAL_NS		(15 * SECOND_NS) /* so long may readers wait for a new mesh connection */
 #define FRESH_NS	(500 * MSEC_NS)	/* before, all that had come was read */
 
 struct look {
 	uint32_t waiting, fresh;
-	bool read;
+	uint32_t mesh;		/* connections of ours to other nodes that are open */
+	bool read, dialling;
 };
 
 static void look_at(const struct ledger *l, struct conn *c, struct look *look)
 {
+	look->mesh += c->kind == CONN_MESH_OUT && !c->closed_ns;
+	look->dialling |= c->role == CAPTURE_DIALLED && c->kind == CONN_UNKNOWN && !c->closed_ns;
 	if (c->closed_ns || !c->has_read)
 		return;
 	look->read |= c->in_read != c->tick_read;
@@ -59,17 +64,28 @@ static void begin(struct ledger *l, uint32_t conns)
 	l->node_dirty = true;
 }
 
+/* Fewer than there were shortly before. */
+static bool mesh_is_less(struct ledger *l, uint32_t mesh)
+{
+	if (mesh >= l->mesh_conns || l->now_ns > l->mesh_whole_ns + DIAL_NS) {
+		l->mesh_conns = mesh;
+		l->mesh_whole_ns = l->now_ns;
+	}
+	return mesh < l->mesh_conns;
+}
+
 void ledger_still_tick(struct ledger *l)
 {
 	struct look look = { 0 };
 	struct conn *c;
+	bool held_up;
 
 	EACH_CONN(l, c)
 		look_at(l, c, &look);
-	if (look.read || !look.waiting || l->mesh_blocked)
+	held_up = mesh_is_less(l, look.mesh) || look.dialling || l->mesh_blocked;
+	if (look.read || !look.waiting || held_up)
 		end(l);
 	else if (++l->still_ticks >= STILL_TICKS && l->now_ns >= l->alive_ns + STILL_NS &&
-		 look.waiting >= STILL_CONNS &&
-		 look.fresh * 4 >= look.waiting * 3)
+		 look.waiting >= STILL_CONNS && look.fresh * 4 >= look.waiting * 3)
 		begin(l, look.waiting);
 }
