@@ -81,15 +81,15 @@ struct slow {
 	uint64_t pairs, slow_pairs;
 };
 
-static void slow_add(struct slow *s, const uint32_t *latency)
+static void slow_add(struct slow *s, const struct buckets *latency)
 {
 	uint64_t one[RECORD_LATENCY_BUCKETS], total = 0;
 	int b;
 
 	for (b = 0; b < RECORD_LATENCY_BUCKETS; b++) {
-		one[b] = latency[b];
-		s->all[b] += latency[b];
-		total += latency[b];
+		one[b] = buckets_get(latency, (unsigned int)b);
+		s->all[b] += one[b];
+		total += one[b];
 	}
 	s->total += total;
 	if (total < 100)

@@ -82,7 +82,7 @@ void table_free(struct table *t)
 
 bool vec_reserve(void **data, size_t count, size_t *cap, size_t size)
 {
-	size_t want = *cap ? *cap * 2 : 8;
+	size_t want = *cap + *cap / 4 + 8;
 	void *p;
 
 	if (count < *cap)

@@ -164,8 +164,10 @@ static void put_latency(const struct pair_sum *p, const struct place *places, si
 		if (!places[i].row->latency)
 			continue;
 		for (b = 0; b < RECORD_LATENCY_BUCKETS; b++) {
-			all[b] += places[i].row->latency[b];
-			total += places[i].row->latency[b];
+			uint32_t n = buckets_get(places[i].row->latency, (unsigned int)b);
+
+			all[b] += n;
+			total += n;
 		}
 		if (!p->across || !total)
 			continue;

@@ -310,20 +310,21 @@ static int apply_mark(struct correlate *c, struct life *life, const struct recor
 	return 0;
 }
 
+/* Totals only grow, unless somebody tells otherwise. */
 static int latency_set(struct pair_row *row, const uint32_t *latency)
 {
-	bool any = false;
-	int i;
+	unsigned int i;
 
-	for (i = 0; i < RECORD_LATENCY_BUCKETS; i++)
-		any |= latency[i] != 0;
-	if (!row->latency && !any)
-		return 0;
-	if (!row->latency)
-		row->latency = malloc(RECORD_LATENCY_BUCKETS * sizeof(*row->latency));
-	if (!row->latency)
-		return -ENOMEM;
-	memcpy(row->latency, latency, RECORD_LATENCY_BUCKETS * sizeof(*row->latency));
+	for (i = 0; i < RECORD_LATENCY_BUCKETS; i++) {
+		if (latency[i] >= buckets_get(row->latency, i))
+			continue;
+		free(row->latency);
+		row->latency = NULL;
+	}
+	for (i = 0; i < RECORD_LATENCY_BUCKETS; i++) {
+		if (!buckets_add(&row->latency, i, latency[i] - buckets_get(row->latency, i)))
+			return -ENOMEM;
+	}
 	return 0;
 }
 

@@ -21,6 +21,7 @@
 #ifndef LEDGER_INTERNAL_H
 #define LEDGER_INTERNAL_H
 
+#include "base/buckets.h"
 #include "base/shared.h"
 #include "ledger/ledger.h"
 #include "ledger/table.h"
@@ -192,7 +193,6 @@ struct pair_more {
 	uint64_t last_hop, last_hop_first_ns, last_hop_last_ns;
 	uint64_t wg_initiations, wg_responses;
 	uint64_t wg_initiation_first_ns, wg_initiation_last_ns, wg_response_last_ns;
-	uint32_t latency[RECORD_LATENCY_BUCKETS];
 };
 
 struct list {
@@ -214,6 +214,7 @@ struct pair {
 	uint64_t entered, left, lost, untraced, first_seen, disco;
 	uint64_t frames[HOP_COUNT], bytes[HOP_COUNT];
 	uint64_t first_ns, last_ns;
+	struct buckets *latency; /* of RECORD_LATENCY_BUCKETS; NULL: no sample */
 	struct pair_more *more;
 };
 

@@ -52,6 +52,7 @@ struct pair *ledger_pair_now(struct pair *p)
 
 static void pair_destroy(struct pair *p)
 {
+	free(p->latency);
 	free(p->more);
 	free(p);
 }
@@ -105,7 +106,6 @@ static void widen(uint64_t *first_ns, uint64_t *last_ns, uint64_t from_ns, uint6
 static void more_add(struct pair *to, const struct pair_more *m)
 {
 	struct pair_more *t = m ? ledger_pair_more(to) : NULL;
-	int i;
 
 	if (!t)
 		return;
@@ -118,8 +118,6 @@ static void more_add(struct pair *to, const struct pair_more *m)
 	      m->wg_initiation_last_ns);
 	if (m->wg_response_last_ns > t->wg_response_last_ns)
 		t->wg_response_last_ns = m->wg_response_last_ns;
-	for (i = 0; i < RECORD_LATENCY_BUCKETS; i++)
-		t->latency[i] += m->latency[i];
 }
 
 static void pair_add(struct pair *to, const struct pair *from)
@@ -138,6 +136,8 @@ static void pair_add(struct pair *to, const struct pair *from)
 		to->bytes[h] += from->bytes[h];
 	}
 	widen(&to->first_ns, &to->last_ns, from->first_ns, from->last_ns);
+	for (h = 0; h < RECORD_LATENCY_BUCKETS; h++)
+		buckets_add(&to->latency, (unsigned int)h, buckets_get(from->latency, (unsigned int)h));
 	more_add(to, from->more);
 }
 
@@ -255,12 +255,10 @@ static void latency_add(struct pair *p, uint64_t from_ns, uint64_t to_ns)
 {
 	uint64_t eighths = to_ns > from_ns ? (to_ns - from_ns) / 125 : 0;
 	int bucket = eighths ? 63 - __builtin_clzll(eighths) : 0;
-	struct pair_more *m = ledger_pair_more(p);
 
 	if (bucket >= RECORD_LATENCY_BUCKETS)
 		bucket = RECORD_LATENCY_BUCKETS - 1;
-	if (m)
-		m->latency[bucket]++;
+	buckets_add(&p->latency, (unsigned int)bucket, 1);
 }
 
 /*
@@ -335,6 +333,8 @@ void ledger_pair_fill(const struct ledger *l, const struct pair *p, struct recor
 	r->first_seen += p->first_seen;
 	r->disco += p->disco;
 	widen(&r->first_ns, &r->last_ns, p->first_ns, p->last_ns);
+	for (i = 0; i < RECORD_LATENCY_BUCKETS; i++)
+		r->latency[i] += buckets_get(p->latency, (unsigned int)i);
 	if (!m)
 		return;
 	r->last_hop += m->last_hop;
@@ -346,8 +346,6 @@ void ledger_pair_fill(const struct ledger *l, const struct pair *p, struct recor
 	      m->wg_initiation_last_ns);
 	if (m->wg_response_last_ns > r->wg_response_last_ns)
 		r->wg_response_last_ns = m->wg_response_last_ns;
-	for (i = 0; i < RECORD_LATENCY_BUCKETS; i++)
-		r->latency[i] += m->latency[i];
 }
 
 /* Records of rows with an unknown end: those that say the same are one. */

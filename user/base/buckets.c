@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "base/buckets.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Room for buckets @first to @last, what is there already in its place. */
+static bool widen(struct buckets **b, unsigned int first, unsigned int last)
+{
+	unsigned int count = last - first + 1;
+	struct buckets *wide = calloc(1, sizeof(*wide) + count * sizeof(wide->v[0]));
+
+	if (!wide)
+		return false;
+	wide->first = (uint8_t)first;
+	wide->count = (uint16_t)count;
+	if (*b)
+		memcpy(wide->v + ((*b)->first - first), (*b)->v, (*b)->count * sizeof(wide->v[0]));
+	free(*b);
+	*b = wide;
+	return true;
+}
+
+bool buckets_add(struct buckets **b, unsigned int i, uint32_t n)
+{
+	unsigned int first = i, last = i;
+
+	if (!n)
+		return true;
+	if (*b) {
+		if ((*b)->first < first)
+			first = (*b)->first;
+		if ((*b)->first + (*b)->count - 1u > last)
+			last = (*b)->first + (*b)->count - 1u;
+	}
+	if ((!*b || last - first + 1 != (*b)->count) && !widen(b, first, last))
+		return false;
+	(*b)->v[i - first] += n;
+	return true;
+}
