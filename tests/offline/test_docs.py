@@ -126,6 +126,13 @@ def test_defaults():
             assert default[1] in entry[1], f"--{m[2]}: default {default[1]} is not in the manual"
 
 
+def test_memory():
+    """What a connection and a pair take is said alike in all three places."""
+    said = [re.search(r"(\d+) KiB per open TLS\s+connection,?\s+and\s+(\d+) KiB per pair and node", text)
+            for text in (help_of("report"), page(), read("README.md").replace("connection, ", "connection, and "))]
+    assert all(said) and len({m.groups() for m in said}) == 1, said
+
+
 def test_subcommands_of_map():
     """Each of map's options is said of the one that has it, and the synopsis has them all."""
     text = page("map")

@@ -188,8 +188,8 @@ static void print_help(const struct verb *verb)
 	}
 	if (!verb->no_sources)
 		printf("\nSOURCE is live (default: every relay on this host), a .dtr file, a .pcap or .pcapng\n"
-		       "file, or - (records on standard input). Memory: about 64 MiB, 20 KiB per open TLS\n"
-		       "connection and 2 KiB per pair; both are bounded.\n\n"
+		       "file, or - (records on standard input). Memory: about 64 MiB, 4 KiB per open TLS\n"
+		       "connection and 1 KiB per pair and node; both are bounded.\n\n"
 		       "Exit status: 0 nothing found, 1 a verdict or a loss, 2 usage, 3 could not trace,\n"
 		       "or not all that was asked.\n");
 }
