@@ -75,7 +75,11 @@ enum capture_type {
 	CAPTURE_NIC_DROP,	/* packets of one connection reached the card and not the socket */
 	CAPTURE_SAY,		/* a line for people: what was chosen, what has changed */
 	CAPTURE_READY,		/* attached, claimed, searched: what enters from now on is in the books */
-	CAPTURE_TICK,		/* every socket was asked after all before this was handed over */
+	/*
+	 * Every socket was asked after all before this was handed over. Its time is how far that goes:
+	 * what happened since is not known yet.
+	 */
+	CAPTURE_TICK,
 };
 
 struct capture_node_up {

@@ -267,6 +267,7 @@ struct capture *capture_live_open(const struct capture_live_options *options, ch
 	}
 	live->capture.ops = &live_ops;
 	live->options = *options;
+	live->read_ns = clock_now_ns();
 	live->cgroup_fd = live->poll_fd = live->timer_fd = live->search_fd = -1;
 	live->types_fd = live->cost.stats_fd = -1;
 	live->keep_warnings = true;
@@ -323,7 +324,7 @@ static void clear_wakeups(struct live *live)
 
 static void tell_ready(struct live *live)
 {
-	struct capture_event event = { .type = CAPTURE_READY, .time_ns = clock_now_ns() };
+	struct capture_event event = { .type = CAPTURE_READY, .time_ns = live->read_ns };
 	const struct live_node *node;
 
 	for (node = live->nodes; node; node = node->next) {
@@ -436,7 +437,7 @@ static int live_tick(struct capture *capture, const struct capture_sink *sink)
 	tell_ready(live);
 	live_govern(live);
 	live_govern_tick(live, now_ns);
-	event.time_ns = clock_now_ns();
+	event.time_ns = live->read_ns;
 	live_emit(live, &event);
 	live->sink = NULL;
 	return 0;

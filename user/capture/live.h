@@ -194,6 +194,11 @@ struct live {
 	size_t answer_count, answer_room;
 	int search_fd;			/* written when a search has ended */
 	const struct capture_sink *sink; /* during a call */
+	/*
+	 * All that happened before it was read from the ring, and handed over. Events that are not of
+	 * a record are of this moment: while much is read, what is known is not of now.
+	 */
+	uint64_t read_ns;
 	bool ready;
 	uint64_t unread_drops;		/* reports of drops that could not be understood */
 	struct live_listener *listeners; /* all that were ever claimed */

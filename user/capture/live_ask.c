@@ -304,8 +304,8 @@ void live_ask_tell(struct live *live)
 		if (conn->dialling ? now_ns - conn->first_ns < DIAL_TOLD_NS :
 				     !conn->started && conn->fresh)
 			continue;
-		live_conn_announce(live, conn, now_ns);
-		event = live_conn_event(conn, CAPTURE_FACTS, now_ns);
+		live_conn_announce(live, conn, live->read_ns);
+		event = live_conn_event(conn, CAPTURE_FACTS, live->read_ns);
 		live_emit(live, &event);
 	}
 	live->answer_count = 0;

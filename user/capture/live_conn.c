@@ -196,7 +196,7 @@ void live_conn_close(struct live *live, struct live_conn *conn)
 	if (conn->dialling)
 		live_conn_announce(live, conn, conn->first_ns);
 	if (conn->announced) {
-		event = live_conn_event(conn, CAPTURE_CONN_CLOSE, now);
+		event = live_conn_event(conn, CAPTURE_CONN_CLOSE, live->read_ns);
 		event.close = (struct capture_conn_close){
 			.how = how_closed(conn),
 			.fin_in = conn->fin[ABI_IN], .fin_out = conn->fin[ABI_OUT],

@@ -250,15 +250,16 @@ static void confirm(struct live *live, struct live_conn *conn, uint64_t time_ns)
 }
 
 /* Tell what TCP has accepted by now; @all was handed over: forget those that wait for nothing. */
-static void pending_tell(struct live *live, uint64_t now_ns, bool all)
+static void pending_tell(struct live *live, uint64_t time_ns, bool all)
 {
+	uint64_t now_ns = clock_now_ns();
 	struct live_conn *conn;
 	size_t i;
 
 	for (i = 0; i < live->pending_count; i++) {
 		conn = live->pending[i];
 		conn->contested &= !all;
-		confirm(live, conn, now_ns);
+		confirm(live, conn, time_ns);
 		if (conn->contested)
 			continue;
 		if ((is_confirmed(conn) && conn->facts.rcv_nxt == conn->ahead) || conn->closed ||
@@ -536,13 +537,14 @@ void live_record_replay(struct live *live, struct live_node *node)
 	live_ask_pending(live);
 	for (h = node->held; h; h = h->next)
 		record_tell(live, h->record, h->len);
-	pending_tell(live, clock_now_ns(), true);
+	pending_tell(live, live->read_ns, true);
 }
 
 void live_drain(struct live *live)
 {
 	unsigned long pos = live_ring_begin(&live->ring), released = pos;
 	unsigned long end = live_ring_end(&live->ring), at = pos;
+	const uint64_t began_ns = clock_now_ns();
 	const void *record;
 	uint32_t len;
 
@@ -552,7 +554,7 @@ void live_drain(struct live *live)
 	/* A record that is still being written ends the batch for both readings. */
 	end = at;
 	live_ask_pending(live);
-	pending_tell(live, clock_now_ns(), false);
+	pending_tell(live, live->read_ns, false);
 	while ((record = live_ring_next(&live->ring, &pos, end, &len))) {
 		record_tell(live, record, len);
 		if (pos - released > RELEASE_BYTES) {
@@ -561,5 +563,6 @@ void live_drain(struct live *live)
 		}
 	}
 	live_ring_release(&live->ring, pos);
-	pending_tell(live, clock_now_ns(), true);
+	live->read_ns = began_ns;
+	pending_tell(live, live->read_ns, true);
 }

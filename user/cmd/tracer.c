@@ -31,6 +31,7 @@ struct tracer {
 	uint32_t node_count;
 	uint64_t agent;
 	uint64_t start_ns, last_event_ns;
+	uint64_t tick_ns;		/* all before it was told; 0: no tick so far */
 	uint64_t searched_ns;		/* attached, and the first search of memory ended */
 	uint64_t ready_ns;		/* and what it found was tried on what flows */
 	uint64_t segments_lost, drops_lost;
@@ -216,8 +217,10 @@ static void on_event(void *ctx, const struct capture_event *e)
 		tell_ledgers(t, e);
 	if (e->type == CAPTURE_NODE_DOWN && find_ledger(t, e->node))
 		t->nodes[e->node - 1].ended_ns = e->time_ns;
-	if (e->type == CAPTURE_TICK)
+	if (e->type == CAPTURE_TICK) {
+		t->tick_ns = e->time_ns;
 		tick_ledgers(t, e->time_ns);
+	}
 	if (e->type == CAPTURE_TICK || e->type == CAPTURE_READY)
 		check_ready(t, e->time_ns);
 }
@@ -423,7 +426,8 @@ static void let_go(struct traced_node *n, uint64_t now_ns)
 
 int tracer_snapshot(struct tracer *t, bool final, const struct record_sink *sink)
 {
-	uint64_t now_ns = t->from_file ? t->last_event_ns : clock_now_ns();
+	/* Live, a trace that lags behind knows nothing of now. */
+	uint64_t now_ns = t->from_file ? t->last_event_ns : t->tick_ns ? t->tick_ns : clock_now_ns();
 	bool all = final || !t->told;
 	struct traced_node *n;
 	uint32_t i;
