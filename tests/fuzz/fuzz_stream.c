@@ -54,7 +54,8 @@ static void on_info(void *ctx, uint32_t node, uint64_t conn, const struct stream
 static void on_whole(void *ctx, const struct stream_frame *f, const uint8_t *bytes, size_t len)
 {
 	(void)ctx;
-	must(len >= WALK_HEADER_LEN && len <= WALK_HEADER_LEN + f->len && bytes[0] == f->type);
+	must(len >= WALK_HEADER_LEN && len <= WALK_HEADER_LEN + (size_t)f->len &&
+	     bytes[0] == f->type);
 }
 
 static void segment(struct capture_event *e, const struct op *op, enum capture_dir dir)
