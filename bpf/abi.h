@@ -13,6 +13,7 @@ enum abi_type {
 	ABI_SEGMENT = 1,
 	ABI_SECRET,
 	ABI_DROP,
+	ABI_COUNTING,
 };
 
 /* Relays that can be muted one by one; slots beyond are heard always. */
@@ -110,9 +111,57 @@ struct abi_segment {
 	 * the payload's added it is 0xffff where the checksum is right.
 	 */
 	__u16 sum;
-	__u8 zero[6];
+	__u8 counted;		/* all of it was counted when it passed first */
+	__u8 zero;
+	__u32 epoch;		/* the walk of this number says that a frame begins here; 0: says nothing */
 };
 _Static_assert(sizeof(struct abi_segment) == 128, "abi_segment");
+
+/*
+ * Frames of a direction are counted from here on, and its segments not shipped; or no longer, and
+ * the segment that is shipped next, of which the start may have been counted, is told whole.
+ */
+struct abi_counting {
+	__u8 type;		/* ABI_COUNTING */
+	__u8 dir;		/* enum abi_dir */
+	__u8 begins;
+	__u8 zero;
+	__u32 slot;
+	__u64 time_ns;
+	__u64 cookie;
+	__u32 seq;		/* of the first byte that is, or is not, counted */
+	__u32 generation;	/* of the counts in between */
+	__u32 left, have;	/* of the frame at @seq, as in struct count_walk ... */
+	__u8 gap[3];
+	__u8 head[133];		/* ... whose start this is: DERP_HEAD_LEN */
+};
+_Static_assert(sizeof(struct abi_counting) == 176, "abi_counting");
+
+/* A row of the counts: packets of one pair and class, in one direction of one connection. */
+struct abi_count_key {
+	__u64 cookie;
+	__u32 generation;
+	__u8 dir;
+	__u8 class;		/* enum count_class */
+	__u8 zero[2];
+	__u8 key[32];		/* the peer in the frames */
+};
+_Static_assert(sizeof(struct abi_count_key) == 48, "abi_count_key");
+
+struct abi_count {
+	__u64 frames;
+	__u64 bytes;		/* of packets, without keys */
+	__u64 first_ns, last_ns; /* CLOCK_MONOTONIC */
+	__u32 seq;		/* behind the last frame */
+	__u32 zero;
+};
+
+/* User space agrees with a walk: a frame does begin there. */
+struct abi_agreed_key {
+	__u64 cookie;
+	__u32 dir;
+	__u32 zero;
+};
 
 #define ABI_LABEL_LEN	40
 #define ABI_SECRET_LEN	48
@@ -155,6 +204,7 @@ struct abi_lost {
 	__u64 unreadable;	/* pieces whose bytes the kernel could not copy */
 	__u64 secrets;
 	__u64 drops;
+	__u64 uncounted;	/* segments that were shipped because the counts had no more room */
 	__u64 marks;		/* packets that had no memory for their socket's mark */
 };
 

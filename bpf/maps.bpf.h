@@ -6,6 +6,8 @@
 #ifndef DT_MAPS_BPF_H
 #define DT_MAPS_BPF_H
 
+#include "count_state.bpf.h"
+
 /* One ring for all records, so that their order is kept. The size is set before load. */
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
@@ -52,6 +54,35 @@ struct {
 
 /* enum abi_level */
 __u32 level __weak = ABI_LEVEL_FULL;
+
+/* How far the walk of a plaintext connection's frames came; made when the first one is met. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct count_state);
+} walks __weak SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1 << 17);
+	__type(key, struct abi_count_key);
+	__type(value, struct abi_count);
+} counts __weak SEC(".maps");
+
+/* To the walk's number; written by user space. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1 << 17);
+	__type(key, struct abi_agreed_key);
+	__type(value, __u32);
+} agreed __weak SEC(".maps");
+
+/* Moved on with every entry in agreed. */
+__u32 agreements __weak = 0;
+
 /* Set while claims holds anything: only then is a stranger's packet looked up in it. */
 __u32 claims_pending __weak = 0;
 /* The reader was woken and has not come yet. */
@@ -62,6 +93,8 @@ __u64 muted_slots[ABI_SLOTS / 64] __weak = {};
 
 /* A quarter of the ring: more than that waiting wakes the reader. */
 const volatile __u64 wake_bytes __weak = 1 << 20;
+/* Plaintext connections may be counted. */
+const volatile __u32 count_frames __weak = 0;
 /* The kernel tells its types (BTF): a socket can be read as the kernel does. */
 const volatile __u32 kernel_types __weak = 1;
 /* Inode of the tracer's pid namespace where it is not the first one; else 0. Its device. */

@@ -18,6 +18,7 @@
 #include "emit.bpf.h"
 #include "reached.bpf.h"
 #include "check.bpf.h"
+#include "count.bpf.h"
 #include "relay.bpf.h"
 
 #define SOCK_STREAM_TYPE	1
@@ -211,6 +212,9 @@ static __always_inline int socket_packet(struct __sk_buff *skb, __u8 dir)
 		else
 			socket_few_facts(sk, &s);
 	}
+	if (count_frames && kernel_types && !untold && !(s.has & ABI_LISTENING) &&
+	    s.role != ABI_DIALLED && count_packet(skb, sk, &s, p.payload_off))
+		return 1;
 	if (untold) {
 		/* That it begins or ends is told all the same, without what it brings. */
 		s.seq += s.len;

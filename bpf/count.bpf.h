@@ -1,0 +1,348 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Frames of plaintext connections counted where they pass, per pair, without a copy.
+ *
+ * A walk begins where a segment begins with what may be a frame's header, and goes along while
+ * segments are still shipped; each that begins with a frame says so (abi_segment.epoch). User space,
+ * which has read the connection from its start or has synchronised, agrees with a walk that is right.
+ * From the next segment on frames are counted. What is no packet of a client, bytes out of order, an
+ * end: then the segment is shipped again, behind a record of how far the counting came, and counting
+ * goes on by itself with the next one, as long as the walk holds.
+ */
+#ifndef DT_COUNT_BPF_H
+#define DT_COUNT_BPF_H
+
+#define COUNT_FRAMES	128	/* of a segment; one that has more is shipped */
+#define COUNT_RETRY_NS	200000000ull /* a walk that nobody agreed with gives way to another guess */
+
+/* What is counted in a direction of a connection that the relay accepted. */
+static __always_inline __u8 count_type(__u8 dir)
+{
+	return dir == ABI_IN ? DERP_SEND_PACKET : DERP_RECV_PACKET;
+}
+
+static __always_inline bool count_tell(struct count_dir *d, __u32 seq, bool begins)
+{
+	struct abi_counting *r = bpf_ringbuf_reserve(&ring, sizeof(*r), 0);
+
+	if (!r)
+		return false;
+	r->type = ABI_COUNTING;
+	r->dir = d->dir;
+	r->begins = begins;
+	r->zero = 0;
+	r->slot = d->slot;
+	r->time_ns = d->time_ns;
+	r->cookie = d->cookie;
+	r->seq = seq;
+	r->generation = d->generation;
+	r->left = d->walk.left;
+	r->have = d->walk.have;
+	__builtin_memset(r->gap, 0, sizeof(r->gap));
+	__builtin_memcpy(r->head, d->walk.head, sizeof(r->head));
+	emit_submit(r);
+	return true;
+}
+
+static __noinline int count_begin(struct count_dir *d)
+{
+	d->generation++;
+	d->counting = count_tell(d, d->seq, true);
+	return 0;
+}
+
+/* Counted up to @seq, no further. Without room in the ring user space is not told: it is lost. */
+static __noinline int count_end(struct count_dir *d, __u32 seq)
+{
+	d->counting = 0;
+	if (count_tell(d, seq, false))
+		return 0;
+	__sync_fetch_and_add(&lost.segments, 1);
+	d->walking = 0;
+	return 0;
+}
+
+/* The frame in @d's head has ended at @seq. False where there is no room for its row. */
+static __noinline int count_frame(struct count_dir *d, __u32 seq)
+{
+	__u32 len = walk_derp_len(d->walk.head) - DERP_KEY_LEN;
+	struct abi_count *c;
+
+	/* Not on the stack: it is deep here. */
+	d->key.cookie = d->cookie;
+	d->key.generation = d->generation;
+	d->key.dir = d->dir;
+	d->key.class = count_class(d->walk.head + DERP_HEADER_LEN + DERP_KEY_LEN, len);
+	__builtin_memcpy(d->key.key, d->walk.head + DERP_HEADER_LEN, DERP_KEY_LEN);
+	c = bpf_map_lookup_elem(&counts, &d->key);
+	if (!c) {
+		d->first.first_ns = d->time_ns;
+		bpf_map_update_elem(&counts, &d->key, &d->first, BPF_NOEXIST);
+		c = bpf_map_lookup_elem(&counts, &d->key);
+		if (!c) {
+			__sync_fetch_and_add(&lost.uncounted, 1);
+			return 0;
+		}
+	}
+	c->bytes += len;
+	c->last_ns = d->time_ns;
+	c->seq = seq;
+	barrier();
+	c->frames++;
+	return 1;
+}
+
+/* Does user space agree with the walk? */
+static __always_inline void count_ask(struct count_dir *d, const struct abi_segment *s)
+{
+	struct abi_agreed_key key = { .cookie = s->cookie, .dir = s->dir };
+	__u32 *epoch, now = agreements;
+
+	if (d->agreed || d->asked == now)
+		return;
+	d->asked = now;
+	epoch = bpf_map_lookup_elem(&agreed, &key);
+	d->agreed = epoch && *epoch == d->epoch;
+}
+
+/* May the first bytes at @off be a frame's header? One that is counted, if @type says which. */
+static __always_inline bool count_peek(struct __sk_buff *skb, const struct abi_segment *s,
+				       __u32 off, __u8 type)
+{
+	__u8 head[8] = {};
+
+	if (s->len < DERP_HEADER_LEN || bpf_skb_load_bytes(skb, off, head, DERP_HEADER_LEN))
+		return false;
+	return type ? count_counts(head, type) : count_plausible(head);
+}
+
+/*
+ * TCP is going to take all of it: it begins where TCP stands, or behind what waits for the socket's
+ * owner, and ends inside the window.
+ */
+static __always_inline bool count_is_taken(const struct abi_segment *s)
+{
+	__u32 ahead = s->seq - s->rcv_nxt;
+
+	return s->dir == ABI_OUT ||
+	       (s->has & ABI_ALL_FACTS && ahead < (1u << 30) && s->len <= s->rcv_wnd &&
+		ahead <= s->rcv_wnd - s->len);
+}
+
+/* May counting begin with this segment? A frame under way must be one that is counted. */
+static __always_inline bool count_may_begin(struct __sk_buff *skb, const struct count_dir *d,
+					    const struct abi_segment *s, __u32 off)
+{
+	__u8 type = count_type(s->dir);
+
+	if (d->counting || !d->agreed || !count_is_taken(s))
+		return false;
+	if (!d->walk.have)
+		return count_peek(skb, s, off, type);
+	return d->walk.have >= DERP_HEADER_LEN && count_counts(d->walk.head, type);
+}
+
+/*
+ * The next frame, or the segment's rest. While counting holds a frame is counted; where it does not,
+ * the walk alone goes on. False: that was all, or all that can be walked.
+ */
+static __always_inline int count_one(struct __sk_buff *skb, struct count_dir *d)
+{
+	struct count_walk *w = &d->walk;
+	enum count_step step;
+	int fits;
+
+	d->before = *(struct count_before *)&w->off;
+	step = count_next(w, skb);
+	if (step == COUNT_BROKEN)
+		d->walking = 0;
+	if (!d->counting)
+		return step == COUNT_FRAME;
+	fits = step == COUNT_PART && w->have < DERP_HEADER_LEN;
+	if (!fits && step != COUNT_BROKEN)
+		fits = count_counts(w->head, count_type(d->dir));
+	if (fits && step == COUNT_FRAME)
+		fits = count_frame(d, d->base + w->off);
+	if (!fits) {
+		/* It ends where it was before this frame's bytes in here. */
+		d->after = *(struct count_before *)&w->off;
+		*(struct count_before *)&w->off = d->before;
+		count_end(d, d->base + w->off);
+		*(struct count_before *)&w->off = d->after;
+	}
+	return step == COUNT_FRAME;
+}
+
+/*
+ * Frames of the packet, where dirs[@dir] says that they are to be walked. Not static: it is verified
+ * once, not for every way that leads here, and finds what it needs itself.
+ */
+__noinline int count_walk_frames(struct __sk_buff *skb, __u32 dir)
+{
+	struct bpf_sock *sk = skb->sk;
+	struct count_state *state;
+	struct count_dir *d;
+	__u32 i;
+
+	if (!sk)
+		return 0;
+	sk = bpf_sk_fullsock(sk);
+	if (!sk)
+		return 0;
+	state = bpf_sk_storage_get(&walks, sk, NULL, 0);
+	if (!state)
+		return 0;
+	d = &state->dirs[dir & 1];
+	for (i = 0; i < COUNT_FRAMES; i++) {
+		if (d->walk.off >= d->walk.end || !count_one(skb, d))
+			return 0;
+	}
+	if (d->walk.off >= d->walk.end)
+		return 0;
+	if (d->counting)
+		count_end(d, d->base + d->walk.off);
+	d->walking = 0;
+	return 0;
+}
+
+static __always_inline void count_start(struct count_dir *d, const struct abi_segment *s)
+{
+	d->walking = 1;
+	d->agreed = 0;
+	d->epoch++;
+	d->asked = 0;
+	d->began_ns = s->time_ns;
+	d->seq = s->seq;
+	d->walk.have = 0;
+	d->walk.left = 0;
+}
+
+static __always_inline void count_stop(struct count_dir *d)
+{
+	if (d->counting)
+		count_end(d, d->seq);
+	d->walking = 0;
+}
+
+/* Is it of bytes that were walked before, all of it? What was counted of them is not told again. */
+static __always_inline bool count_is_old(struct count_dir *d, struct abi_segment *s)
+{
+	if ((__s32)(s->seq + s->len - d->seq) > 0)
+		return false;
+	/* TCP has not taken what was counted, and another may stand in its place. */
+	if (s->dir == ABI_IN && (__s32)(s->seq + s->len - s->rcv_nxt) > 0)
+		count_stop(d);
+	s->counted = d->counting;
+	return true;
+}
+
+static __always_inline void count_segment(struct __sk_buff *skb, struct count_dir *d,
+					  struct abi_segment *s, __u32 payload_off)
+{
+	__u32 skip = 0;
+
+	d->dir = s->dir;
+	d->slot = s->slot;
+	d->time_ns = s->time_ns;
+	d->cookie = s->cookie;
+	if (!s->len || s->flags) {
+		if (d->walking)
+			count_stop(d);
+		return;
+	}
+	if (d->walking && (__s32)(s->seq - d->seq) < 0) {
+		if (count_is_old(d, s))
+			return;
+		if (d->counting)
+			count_end(d, d->seq);
+		if (s->dir == ABI_IN)
+			d->walking = 0;
+		else
+			skip = d->seq - s->seq;
+	} else if (d->walking && s->seq != d->seq) {
+		count_stop(d);
+	}
+	if (!d->walking || (!d->agreed && d->walk.have &&
+			    s->time_ns - d->began_ns > COUNT_RETRY_NS)) {
+		if (!count_peek(skb, s, payload_off, 0)) {
+			/* The old guess, if there is one, is as good as any. */
+			if (!d->walking)
+				return;
+		} else {
+			count_start(d, s);
+		}
+	}
+	count_ask(d, s);
+	if (!skip && !d->agreed && !d->walk.have)
+		s->epoch = d->epoch;
+	if (!skip && count_may_begin(skb, d, s, payload_off))
+		count_begin(d);
+	if (skip >= s->len)
+		return;
+	d->seq = s->seq + s->len;
+	d->base = s->seq - payload_off;
+	d->walk.off = payload_off + skip;
+	d->walk.end = payload_off + s->len;
+	count_walk_frames(skb, s->dir);
+}
+
+/* Ingress may run on two processors at once: one walks, and the other ends its walk. */
+static __always_inline bool count_enter(struct count_state *state)
+{
+	bool mine;
+
+	bpf_spin_lock(&state->lock);
+	mine = !state->busy;
+	state->busy = 1;
+	state->missed |= !mine;
+	bpf_spin_unlock(&state->lock);
+	return mine;
+}
+
+static __always_inline void count_leave(struct count_state *state, struct count_dir *d)
+{
+	__u8 missed;
+
+	bpf_spin_lock(&state->lock);
+	missed = state->missed;
+	if (!missed)
+		state->busy = 0;
+	bpf_spin_unlock(&state->lock);
+	if (!missed)
+		return;
+	count_stop(d);
+	bpf_spin_lock(&state->lock);
+	state->missed = 0;
+	state->busy = 0;
+	bpf_spin_unlock(&state->lock);
+}
+
+/* A segment of a relay's connection passes: 1 where its frames were counted, and it need not be shipped. */
+static __noinline int count_packet(struct __sk_buff *skb, struct bpf_sock *sk,
+				   struct abi_segment *s, __u32 payload_off)
+{
+	struct count_state *state = bpf_sk_storage_get(&walks, sk, NULL, 0);
+	struct count_dir *d;
+	int counted;
+
+	if (!state) {
+		if (!count_peek(skb, s, payload_off, 0))
+			return 0;
+		state = bpf_sk_storage_get(&walks, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+		if (!state)
+			return 0;
+	}
+	d = &state->dirs[s->dir == ABI_OUT];
+	if (s->dir == ABI_OUT) {
+		count_segment(skb, d, s, payload_off);
+		return d->counting && !s->counted;
+	}
+	if (!count_enter(state))
+		return 0;
+	count_segment(skb, d, s, payload_off);
+	counted = d->counting && !s->counted;
+	count_leave(state, d);
+	return counted;
+}
+
+#endif

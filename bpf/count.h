@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The walk that counts frames: one direction of a plaintext connection, segment by segment. Of the
+ * frame that is under way it keeps what user space would (DERP_HEAD_LEN bytes, header first), so that
+ * either side can go on where the other stopped. It reads bytes through count_load() alone, and so
+ * compiles for kernel, user space and fuzzers alike: who includes it defines that before,
+ *
+ *	static inline int count_load(void *from, unsigned int off, unsigned char *to, unsigned int n);
+ *
+ * which copies @n bytes, 1 .. DERP_HEAD_LEN, that begin at @off of what @from is; 0 where it could.
+ */
+#ifndef DT_COUNT_H
+#define DT_COUNT_H
+
+#include "walk.h"
+
+/* The compiler may not carry over what it knows of @x: a verifier is to see it checked here. */
+#define WALK_HIDE(x)	__asm__ volatile("" : "+r"(x))
+
+#define COUNT_FAST	(DERP_HEADER_LEN + DERP_KEY_LEN + 8) /* all that is looked at, of most frames */
+
+/* Packets by what they begin with; WireGuard's messages by their clear type. */
+enum count_class {
+	COUNT_OTHER,
+	COUNT_WIREGUARD_1,	/* initiation */
+	COUNT_WIREGUARD_2,	/* response */
+	COUNT_WIREGUARD_3,
+	COUNT_WIREGUARD_4,	/* data */
+	COUNT_DISCO,
+};
+
+/*
+ * All of it stands in memory, what a call needs for itself too: of registers a verifier would follow
+ * every value that they may have, frame by frame.
+ */
+struct count_walk {
+	unsigned int off, end;	/* bytes of the segment that are still to be walked */
+	unsigned int left;	/* bytes of the current frame that are still to come, with have >= 5 */
+	unsigned int have;	/* so much of its start is in @head; 0: at a boundary */
+	unsigned int n;
+	unsigned char gap[7];	/* so that the key in @head is aligned */
+	/* The rest of the room is never used; it keeps sums inside that a verifier does not see. */
+	unsigned char head[2 * DERP_HEAD_LEN + 7];
+};
+
+enum count_step {
+	COUNT_PART,	/* the segment ends inside a frame */
+	COUNT_FRAME,	/* a frame has ended: it stands in @head */
+	COUNT_BROKEN,	/* no header, or bytes that cannot be read: the boundary is lost */
+};
+
+/* Would a relay's connection carry such a frame? Unknown types are left to user space. */
+WALK_INLINE int count_plausible(const unsigned char *head)
+{
+	unsigned char type = head[0];
+
+	if (type < DERP_SERVER_KEY || type > DERP_RESTARTING ||
+	    (type > DERP_FORWARD_PACKET && type < DERP_WATCH_CONNS))
+		return 0;
+	return walk_derp_len(head) <= walk_derp_max(type);
+}
+
+/* Is the frame at @head one that is counted in a direction where @type is? */
+WALK_INLINE int count_counts(const unsigned char *head, unsigned char type)
+{
+	unsigned int len = walk_derp_len(head);
+
+	return head[0] == type && len >= DERP_KEY_LEN && len <= DERP_KEY_LEN + DERP_MAX_PACKET;
+}
+
+/* Of a packet of @len bytes; eight of them are at @p, or as many as it has. */
+WALK_INLINE enum count_class count_class(const unsigned char *p, unsigned int len)
+{
+	if (len >= 62 && p[0] == 'T' && p[1] == 'S' && p[2] == 0xf0 && p[3] == 0x9f &&
+	    p[4] == 0x92 && p[5] == 0xac)
+		return COUNT_DISCO;
+	if (len < 4 || p[1] || p[2] || p[3])
+		return COUNT_OTHER;
+	if ((p[0] == 1 && len == 148) || (p[0] == 2 && len == 92) || p[0] == 3 || p[0] == 4)
+		return (enum count_class)p[0];
+	return COUNT_OTHER;
+}
+
+/* Takes w->n more bytes of the frame's start. 0, or -1 where they cannot be read. */
+WALK_INLINE int count_take(struct count_walk *w, void *from)
+{
+	unsigned long long have = w->have;
+
+	WALK_HIDE(have);
+	if (have >= DERP_HEAD_LEN || count_load(from, w->off, w->head + have, w->n))
+		return -1;
+	w->have += w->n;
+	w->off += w->n;
+	return 0;
+}
+
+/* The first header bytes that are missing. 1: there are all; 0: not yet; -1: it is none. */
+WALK_INLINE int count_header(struct count_walk *w, void *from)
+{
+	w->n = DERP_HEADER_LEN - w->have;
+	if (w->n > w->end - w->off)
+		w->n = w->end - w->off;
+	if (!w->n)
+		return 0;
+	if (count_take(w, from))
+		return -1;
+	if (w->have < DERP_HEADER_LEN)
+		return 0;
+	w->left = walk_derp_len(w->head);
+	return count_plausible(w->head) ? 1 : -1;
+}
+
+/* The frame's header is there: its body, as far as the segment goes. */
+WALK_INLINE enum count_step count_body(struct count_walk *w, void *from)
+{
+	unsigned int want = DERP_HEADER_LEN + walk_derp_len(w->head);
+
+	if (want > DERP_HEAD_LEN)
+		want = DERP_HEAD_LEN;
+	w->n = want > w->have ? want - w->have : 0;
+	if (w->n > w->end - w->off)
+		w->n = w->end - w->off;
+	if (w->n > w->left)
+		return COUNT_BROKEN;
+	if (w->n) {
+		if (count_take(w, from))
+			return COUNT_BROKEN;
+		w->left -= w->n;
+	}
+	w->n = w->left < w->end - w->off ? w->left : w->end - w->off;
+	w->left -= w->n;
+	w->off += w->n;
+	if (w->left)
+		return COUNT_PART;
+	w->have = 0;
+	return COUNT_FRAME;
+}
+
+/*
+ * The bytes of a segment from w->off up to w->end, of which there are some, until a frame ends: off
+ * stands behind what was used. After COUNT_FRAME the frame's start stands in @head: its header, and
+ * of its body what was looked at.
+ */
+WALK_INLINE enum count_step count_next(struct count_walk *w, void *from)
+{
+	int whole;
+
+	/* Most frames begin and end in one segment. */
+	if (!w->have && w->end - w->off >= COUNT_FAST) {
+		if (count_load(from, w->off, w->head, COUNT_FAST) || !count_plausible(w->head))
+			return COUNT_BROKEN;
+		w->n = DERP_HEADER_LEN + walk_derp_len(w->head);
+		if (w->n <= w->end - w->off) {
+			w->off += w->n;
+			return COUNT_FRAME;
+		}
+	}
+	if (w->have < DERP_HEADER_LEN) {
+		whole = count_header(w, from);
+		if (whole <= 0)
+			return whole ? COUNT_BROKEN : COUNT_PART;
+	}
+	return count_body(w, from);
+}
+
+#endif

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* What is kept of a plaintext connection whose frames are walked. */
+#ifndef DT_COUNT_STATE_BPF_H
+#define DT_COUNT_STATE_BPF_H
+
+/* The walk's bytes are a packet's, and offsets count from its start. */
+static __always_inline int count_load(void *from, unsigned int off, unsigned char *to,
+				      unsigned int n);
+
+#include "count.h"
+
+static __always_inline int count_load(void *from, unsigned int off, unsigned char *to,
+				      unsigned int n)
+{
+	__u64 below = (__u64)n - 1;
+
+	WALK_HIDE(below);
+	return below >= DERP_HEAD_LEN || bpf_skb_load_bytes(from, off, to, below + 1);
+}
+
+/* Of a walk: off, end, left, have. */
+struct count_before {
+	__u32 v[4];
+};
+
+/* One direction. */
+struct count_dir {
+	__u64 began_ns;		/* when this walk began */
+	__u64 time_ns, cookie;	/* of the segment that is walked */
+	__u32 slot;
+	__u32 seq;		/* of the next byte that it expects */
+	__u32 epoch;		/* number of the walk */
+	__u32 generation;	/* of the counts */
+	__u32 base;		/* sequence number of the packet's offset 0 */
+	__u32 asked;		/* agreements when it was looked whether user space agrees */
+	__u8 walking;
+	__u8 agreed;
+	__u8 counting;
+	__u8 dir;		/* enum abi_dir */
+	struct abi_count_key key;
+	struct abi_count first;	/* a new row */
+	struct count_before before, after;
+	struct count_walk walk;
+};
+
+struct count_state {
+	struct bpf_spin_lock lock; /* of what follows; ingress may run on two processors at once */
+	__u8 busy;
+	__u8 missed;		/* a segment passed meanwhile */
+	__u8 zero[2];
+	struct count_dir dirs[2];
+};
+
+#endif
