@@ -117,7 +117,7 @@ static __always_inline bool count_peek(struct __sk_buff *skb, const struct abi_s
 }
 
 /*
- * TCP is going to take all of it: it begins where TCP stands, or behind what waits for the socket's
+ * TCP is going to take all of it: its checksum is right, it begins where TCP stands, or behind what waits for the socket's
  * owner, and ends inside the window.
  */
 static __always_inline bool count_is_taken(const struct abi_segment *s)
@@ -125,7 +125,7 @@ static __always_inline bool count_is_taken(const struct abi_segment *s)
 	__u32 ahead = s->seq - s->rcv_nxt;
 
 	return s->dir == ABI_OUT ||
-	       (s->has & ABI_ALL_FACTS && ahead < (1u << 30) && s->len <= s->rcv_wnd &&
+	       (s->check == ABI_CHECK_HOLDS && s->has & ABI_ALL_FACTS && ahead < (1u << 30) && s->len <= s->rcv_wnd &&
 		ahead <= s->rcv_wnd - s->len);
 }
 
@@ -275,6 +275,8 @@ static __always_inline void count_segment(struct __sk_buff *skb, struct count_di
 	count_ask(d, s);
 	if (!skip && !d->agreed && !d->walk.have)
 		s->epoch = d->epoch;
+	if (d->counting && !count_is_taken(s))
+		count_end(d, d->seq);
 	if (!skip && count_may_begin(skb, d, s, payload_off))
 		count_begin(d);
 	if (skip >= s->len)

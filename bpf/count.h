@@ -12,22 +12,13 @@
 #ifndef DT_COUNT_H
 #define DT_COUNT_H
 
+#include "count_class.h"
 #include "walk.h"
 
 /* The compiler may not carry over what it knows of @x: a verifier is to see it checked here. */
 #define WALK_HIDE(x)	__asm__ volatile("" : "+r"(x))
 
 #define COUNT_FAST	(DERP_HEADER_LEN + DERP_KEY_LEN + 8) /* all that is looked at, of most frames */
-
-/* Packets by what they begin with; WireGuard's messages by their clear type. */
-enum count_class {
-	COUNT_OTHER,
-	COUNT_WIREGUARD_1,	/* initiation */
-	COUNT_WIREGUARD_2,	/* response */
-	COUNT_WIREGUARD_3,
-	COUNT_WIREGUARD_4,	/* data */
-	COUNT_DISCO,
-};
 
 /*
  * All of it stands in memory, what a call needs for itself too: of registers a verifier would follow

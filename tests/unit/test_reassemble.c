@@ -49,7 +49,7 @@ static void on_gap(void *ctx, enum capture_dir dir, uint64_t pos, uint64_t time_
 		g->text[g->len++] = '_';
 }
 
-static const struct reassemble_sink sink = { on_bytes, on_gap };
+static const struct reassemble_sink sink = { .bytes = on_bytes, .gap = on_gap };
 
 struct lab {
 	struct reassemble r;

@@ -60,6 +60,8 @@ enum capture_type {
 	CAPTURE_CONN_OPEN,
 	CAPTURE_SEGMENT,
 	CAPTURE_FRAME,		/* a DERP frame that was decrypted when the file was made; see @framed */
+	CAPTURE_COUNTING,	/* a direction's frames are counted in the kernel from here on, or no longer */
+	CAPTURE_COUNT,		/* what was counted there since the last such event */
 	CAPTURE_FACTS,		/* a socket was asked */
 	CAPTURE_CONN_CLOSE,
 	CAPTURE_SECRET,		/* TLS secret of a handshake, bound by client random */
@@ -140,6 +142,9 @@ struct capture_segment {
 	uint32_t seq;		/* of the first payload byte */
 	uint32_t len;		/* payload bytes on the wire */
 	uint32_t captured;	/* bytes at @data: all, or the start; the rest is a gap */
+	uint32_t epoch;		/* the kernel's walk of this number says that a frame begins at @data,
+				 * see capture_ops.agree; 0: it says nothing */
+	bool counted;		/* sent again, and counted when it first passed: its bytes are not to be read */
 	const uint8_t *data;	/* valid during the call only */
 };
 
@@ -151,6 +156,28 @@ struct capture_frame {
 	uint64_t digest;	/* of the packet in it; 0: not told */
 	uint32_t captured;	/* bytes at @data, header first: all, or the start */
 	const uint8_t *data;	/* valid during the call only */
+};
+
+/* With @begins no segment of the direction is told before the event that ends it. */
+struct capture_counting {
+	enum capture_dir dir;
+	bool begins;
+	uint32_t seq;		/* of the first byte that is counted, or that is not any more */
+	/* At the end: the frame that @seq lies in. */
+	uint32_t have;		/* bytes of it at @head, header first; 0: it begins at @seq */
+	uint32_t left;		/* bytes of it from @seq on, where have >= DERP_HEADER_LEN */
+	const uint8_t *head;
+};
+
+/* Packets between one pair, of one class; in the direction of their sender, or receiver. */
+struct capture_count {
+	enum capture_dir dir;
+	struct key key;		/* the peer that the frames name */
+	bool disco;
+	uint8_t wg;		/* clear WireGuard type of each; 0: none, or it is not known */
+	uint64_t frames, bytes;	/* bytes of packets, without keys */
+	uint64_t first_ns;	/* event.time_ns is of the last */
+	uint32_t seq;		/* behind the last of them */
 };
 
 struct capture_secret {
@@ -264,6 +291,8 @@ struct capture_event {
 		struct capture_conn_open open;
 		struct capture_segment segment;
 		struct capture_frame frame;
+		struct capture_counting counting;
+		struct capture_count count;
 		struct capture_conn_close close;
 		struct capture_secret secret;
 		struct capture_candidate candidate;
@@ -316,6 +345,11 @@ struct capture_ops {
 	int (*run_until)(struct capture *c, const struct capture_sink *sink, uint64_t until_ns);
 	/* Ask every socket, look for new and ended relays; call 10 times a second. Ends in TICK. */
 	int (*tick)(struct capture *c, const struct capture_sink *sink);
+	/*
+	 * The walk @epoch of a connection's direction is right: its frames may be counted in the kernel.
+	 * NULL where nothing is counted.
+	 */
+	void (*agree)(struct capture *c, uint64_t conn, enum capture_dir dir, uint32_t epoch);
 	/* Search the node's memory again: secrets and peers of connections that lack them. */
 	void (*search)(struct capture *c, uint32_t node, const struct capture_sink *sink);
 	/*
@@ -354,6 +388,7 @@ struct capture_live_options {
 	size_t ring_bytes;	/* rounded up to a power of two of pages; 0: 4 MiB */
 	bool wait;		/* no relay yet is fine (serve): wait for one */
 	uint32_t budget_ppm;	/* what this process may cost; 0: whatever it takes */
+	bool count;		/* packets on plaintext connections are counted in the kernel */
 };
 
 struct capture_error {

@@ -136,6 +136,7 @@ static int load_programs(struct live *live, struct capture_error *err)
 	if (!live->skel)
 		return fail(err, -errno, "the programs for the kernel cannot be opened", libbpf_said);
 	live->skel->rodata->wake_bytes = size / 4;
+	live->skel->rodata->count_frames = live->options.count;
 	code = bpf_map__set_max_entries(live->skel->maps.ring, (uint32_t)size);
 	if (!code)
 		code = derptrace_bpf__load(live->skel);
@@ -424,8 +425,9 @@ static int live_tick(struct capture *capture, const struct capture_sink *sink)
 		note_asked(live, now_ns);
 	live_nodes_announce(live);
 	live_ask_changing(live, now_ns);
-	/* What the answers cover is in the ring by now. */
+	/* What the answers cover is in the ring by now, or counted. */
 	live_drain(live);
+	live_count_read(live);
 	live_ask_tell(live);
 	tell_lost(live);
 	live_conns_expire(live, now_ns);
@@ -456,6 +458,11 @@ static void live_search(struct capture *capture, uint32_t node_id, const struct 
 	live->sink = NULL;
 }
 
+static void live_agree(struct capture *capture, uint64_t conn, enum capture_dir dir, uint32_t epoch)
+{
+	live_count_agree(of(capture), conn, dir, epoch);
+}
+
 static void close_fd(int fd)
 {
 	if (fd >= 0)
@@ -473,6 +480,7 @@ static void live_close(struct capture *capture)
 		live_conns_forget(live, NULL);
 		live_nodes_free(live);
 	}
+	live_count_free(live);
 	live_claims_free(live);
 	live_early_expire(live, 0);
 	relay_finder_free(live->finder);
@@ -491,6 +499,7 @@ static void live_close(struct capture *capture)
 }
 
 static const struct capture_ops live_ops = {
-	.fd = live_fd, .run = live_run, .tick = live_tick, .search = live_search,
+	.fd = live_fd, .run = live_run, .tick = live_tick, .agree = live_agree,
+	.search = live_search,
 	.close = live_close,
 };

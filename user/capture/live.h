@@ -12,6 +12,7 @@
  * live_conn.c		connections: from the first sign to the close
  * live_record.c	records to events
  * live_check.c		checksums of segments
+ * live_count.c		what the kernel counts
  * live_ring.c		the ring
  * live_cgroup.c	where the programs are attached
  * live_ask.c		asking sockets
@@ -45,6 +46,7 @@ static inline bool live_seq_after(uint32_t a, uint32_t b)
 
 struct live_conn {
 	UT_hash_handle hh;		/* by cookie */
+	UT_hash_handle hh_id;		/* by id */
 	uint64_t cookie;
 	uint64_t id;			/* capture_event.conn */
 	struct live_node *node;
@@ -85,6 +87,12 @@ struct live_conn {
 	bool in_quiet;			/* it is in the kernel's map quiet */
 	bool is_link;			/* see capture_sink.group */
 	uint32_t group;			/* 0: not known */
+
+	struct {
+		bool on;		/* counted, as far as the ring tells */
+		uint32_t generation;	/* of the counts, now or last */
+		uint32_t agreed;	/* epoch; 0: none */
+	} counts[2];			/* by enum abi_dir */
 
 	bool ask;			/* its facts may change without a packet */
 	bool bound;			/* it was found by its addresses once */
@@ -184,8 +192,10 @@ struct live {
 	struct nic_space *nics;
 	bool nic_refused;		/* XDP cannot be had, and it was said */
 	uint32_t last_node, last_slot;
-	struct live_conn *conns;
+	struct live_conn *conns, *conns_by_id;
 	uint64_t last_conn;
+	struct live_row *rows;		/* of the kernel's counts, as read last */
+	size_t counting;		/* connections that were ever counted, and are open */
 	struct live_early *early;
 	size_t early_bytes;
 	struct live_conn **pending;	/* inbound payload is not confirmed */
@@ -328,6 +338,8 @@ void live_drain(struct live *live);
 void live_record_replay(struct live *live, struct live_node *node);
 /* The local and remote address of a record's packet. */
 void live_record_addresses(const struct abi_segment *s, struct addr *local, struct addr *remote);
+/* Inbound payload before @end was counted, or is in the ring: TCP is asked whether it has taken it. */
+void live_record_pending(struct live *live, struct live_conn *conn, uint32_t end);
 /* Inbound payload from @seq up to @end was handed over. */
 void live_record_handed(struct live_conn *conn, uint32_t seq, uint32_t end);
 /* Newer facts into older ones: positions only grow. */
@@ -351,6 +363,19 @@ void live_ask_pending(struct live *live);
 int live_ask_node(struct live *live, struct live_node *node, size_t *new_count);
 /* Tell the answers once the ring was drained: connections that were there before us, FACTS. */
 void live_ask_tell(struct live *live);
+
+/* --- live_count.c ---------------------------------------------------------------------------- */
+
+/* capture_ops.agree */
+void live_count_agree(struct live *live, uint64_t conn, enum capture_dir dir, uint32_t epoch);
+/* A record, in the first and in the second reading. */
+void live_count_note(struct live *live, const struct abi_counting *r);
+void live_count_tell(struct live *live, const struct abi_counting *r);
+/* Read and tell all counts; behind the last record of the ring. */
+void live_count_read(struct live *live);
+/* A connection has been closed: its counts, which were read, go. */
+void live_count_forget(struct live *live, struct live_conn *conn);
+void live_count_free(struct live *live);
 
 /* --- live_search.c --------------------------------------------------------------------------- */
 

@@ -38,6 +38,7 @@ static struct live_conn *conn_new(struct live *live, struct live_node *node, uin
 	conn->facts.snd_wnd = UINT32_MAX;
 	node->connections++;
 	HASH_ADD(hh, live->conns, cookie, sizeof(cookie), conn);
+	HASH_ADD(hh_id, live->conns_by_id, id, sizeof(conn->id), conn);
 	return conn;
 }
 
@@ -209,6 +210,7 @@ void live_conn_close(struct live *live, struct live_conn *conn)
 	live_claim_drop(live, conn);
 	nic_undial(conn);
 	live_govern_closed(live, conn);
+	live_count_forget(live, conn);
 }
 
 static void conn_free(struct live *live, struct live_conn *conn)
@@ -226,6 +228,7 @@ static void conn_free(struct live *live, struct live_conn *conn)
 			live->answers[i--] = live->answers[--live->answer_count];
 	}
 	HASH_DEL(live->conns, conn);
+	HASH_DELETE(hh_id, live->conns_by_id, conn);
 	free(conn);
 }
 

@@ -227,6 +227,16 @@ static void note_inbound(struct live_conn *conn, const struct abi_segment *s)
 	later(&conn->in_end, end);
 }
 
+void live_record_pending(struct live *live, struct live_conn *conn, uint32_t end)
+{
+	if (!conn->has_in)
+		conn->in_end = end;
+	conn->has_in = true;
+	later(&conn->in_end, end);
+	if (!is_confirmed(conn))
+		pending_add(live, conn, clock_now_ns());
+}
+
 /* FACTS, where TCP has accepted more of what was handed over than was told. */
 static void confirm(struct live *live, struct live_conn *conn, uint64_t time_ns)
 {
@@ -360,6 +370,7 @@ static void segment_tell(struct live *live, const struct abi_segment *s, const u
 	event.segment = (struct capture_segment){
 		.dir = s->dir == ABI_IN ? CAPTURE_IN : CAPTURE_OUT,
 		.sum = sum, .flags = segment_flags(s), .seq = s->seq + s->offset,
+		.epoch = s->offset ? 0 : s->epoch, .counted = s->counted,
 		.len = s->captured, .captured = s->has & ABI_UNREADABLE ? 0 : s->captured,
 		.data = data,
 	};
@@ -499,6 +510,8 @@ static struct live_node *provisional_of(struct live *live, const void *record, u
 		slot = ((const struct abi_secret *)record)->slot;
 	else if (*(const uint8_t *)record == ABI_DROP && len >= sizeof(struct abi_drop))
 		slot = ((const struct abi_drop *)record)->slot;
+	else if (*(const uint8_t *)record == ABI_COUNTING && len >= sizeof(struct abi_counting))
+		slot = ((const struct abi_counting *)record)->slot;
 	node = live_node_of_slot(live, slot);
 	return node && node->provisional ? node : NULL;
 }
@@ -508,8 +521,12 @@ static void record_note(struct live *live, const void *record, uint32_t len)
 	const uint8_t *data;
 	const struct abi_segment *s = as_segment(record, len, &data);
 
-	if (s && !provisional_of(live, record, len))
+	if (provisional_of(live, record, len))
+		return;
+	if (s)
 		segment_note(live, s, data);
+	else if (*(const uint8_t *)record == ABI_COUNTING && len >= sizeof(struct abi_counting))
+		live_count_note(live, record);
 }
 
 static void record_tell(struct live *live, const void *record, uint32_t len)
@@ -526,6 +543,8 @@ static void record_tell(struct live *live, const void *record, uint32_t len)
 		secret_tell(live, record);
 	else if (type == ABI_DROP && len >= sizeof(struct abi_drop))
 		drop_tell(live, record);
+	else if (type == ABI_COUNTING && len >= sizeof(struct abi_counting))
+		live_count_tell(live, record);
 }
 
 void live_record_replay(struct live *live, struct live_node *node)

@@ -11,7 +11,7 @@
 enum {
 	OPT_PID = 1000, OPT_UNIT, OPT_COMM, OPT_CGROUP, OPT_PORT, OPT_KEYLOG, OPT_MAP, OPT_READY,
 	OPT_DURATION, OPT_INTERVAL, OPT_RING, OPT_MAX_CONNECTIONS, OPT_MAX_PAIRS,
-	OPT_XDP, OPT_BUDGET,
+	OPT_XDP, OPT_BUDGET, OPT_COUNT,
 };
 
 static const struct option_row shared_rows[] = {
@@ -30,6 +30,8 @@ static const struct option_row shared_rows[] = {
 	  "time between two reports (default 1s)" },
 	{ { "ready-file", required_argument, NULL, OPT_READY }, "FILE",
 	  "removed at start, created when what enters is in the books" },
+	{ { "count", required_argument, NULL, OPT_COUNT }, "WHERE",
+	  "plain HTTP connections' packets: kernel (counted there), user (copied; default)" },
 	{ { "ring", required_argument, NULL, OPT_RING }, "SIZE",
 	  "ring buffer between kernel and tracer (default 16M)" },
 	{ { "xdp", required_argument, NULL, OPT_XDP }, "MODE",
@@ -70,6 +72,12 @@ static bool take_u32(const char *argument, uint32_t *value)
 		return false;
 	*value = v;
 	return true;
+}
+
+static bool take_count(struct options *o, const char *argument)
+{
+	o->live.count = !strcmp(argument, "kernel");
+	return o->live.count || !strcmp(argument, "user");
 }
 
 static bool take_ring(struct options *o, const char *argument)
@@ -146,6 +154,8 @@ static bool take_shared(struct options *o, int val, const char *argument)
 	case OPT_INTERVAL:
 		return number_parse_duration(argument, &o->interval_ns) &&
 		       o->interval_ns >= 100 * NSEC_PER_MSEC;
+	case OPT_COUNT:
+		return take_count(o, argument);
 	case OPT_RING:
 		return take_ring(o, argument);
 	case OPT_XDP:

@@ -57,6 +57,26 @@ static void on_frame(void *ctx, const struct stream_frame *f)
 		ledger_frame(l, f);
 }
 
+static void on_run(void *ctx, const struct stream_run *r)
+{
+	struct ledger *l = find_ledger(ctx, r->node);
+
+	if (l)
+		ledger_run(l, r);
+}
+
+/* Who is on it must be certain: what is counted shows nobody's name. */
+static bool on_agree(void *ctx, uint32_t node, uint64_t conn, enum capture_dir dir, uint32_t epoch)
+{
+	struct tracer *t = ctx;
+	struct ledger *l = find_ledger(t, node);
+
+	if (!l || !ledger_may_count(l, conn))
+		return false;
+	t->capture->ops->agree(t->capture, conn, dir, epoch);
+	return true;
+}
+
 static void on_progress(void *ctx, const struct stream_progress *p)
 {
 	struct ledger *l = find_ledger(ctx, p->node);
@@ -234,6 +254,7 @@ struct tracer *tracer_new(struct capture *capture, const struct tracer_options *
 		.progress = on_progress,
 		.gap = on_gap,
 		.info = on_info,
+		.run = on_run,
 	};
 
 	if (!t)
@@ -244,6 +265,8 @@ struct tracer *tracer_new(struct capture *capture, const struct tracer_options *
 		goto fail;
 	if (options->taps && options->taps->whole)
 		sink.whole = on_whole;
+	if (capture->ops->agree && !sink.whole)
+		sink.agree = on_agree;
 	t->from_file = capture->ops->fd(capture) < 0;
 	t->options.stream.secrets_first = t->from_file;
 	t->streams = streams_new(&sink, &t->options.stream);

@@ -221,6 +221,14 @@ static void note_frame(struct ledger *l, struct conn *c, const struct stream_fra
 	ledger_conn_clean(c);
 }
 
+bool ledger_may_count(struct ledger *l, uint64_t conn)
+{
+	const struct conn *c = ledger_conn_get(l, conn, l->now_ns);
+
+	return c && !c->shared && c->kind == CONN_CLIENT && c->peer && !c->peer->unknown &&
+	       !c->claimed && !c->out_late;
+}
+
 /* Packets that were counted: a client's, to it or from it. */
 void ledger_run(struct ledger *l, const struct stream_run *r)
 {

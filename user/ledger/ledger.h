@@ -78,6 +78,12 @@ void ledger_gap(struct ledger *l, const struct stream_gap *gap);
 void ledger_info(struct ledger *l, uint64_t conn, const struct stream_info *info);
 
 /*
+ * May packets of a connection be counted and not be seen? Of a client whose key is certain: marks of
+ * mesh connections, and what is learnt of others, need every packet.
+ */
+bool ledger_may_count(struct ledger *l, uint64_t conn);
+
+/*
  * Every socket was asked, and all that was seen before @now_ns has been told: joins are settled,
  * and time passes.
  */

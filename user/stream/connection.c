@@ -183,6 +183,7 @@ static void on_bytes(void *ctx, enum capture_dir dir, uint64_t pos, uint64_t tim
 	struct derp_chunk chunk = { .time_ns = time_ns, .tcp_pos = pos, .data = data, .len = len };
 
 	c->info.bytes[dir] += len;
+	counted_reach(c, dir, pos);
 	if (c->layer != LAYER_NEW)
 		feed(c, dir, &chunk);
 	else if (c->midstream && c->framed)
@@ -259,25 +260,25 @@ static void tell_progress(struct connection *c, const struct capture_facts *f, u
 	struct stream_progress p = {
 		.node = c->node, .conn = c->id, .time_ns = time_ns, .facts = f,
 		.has_read = f->has_read, .has_written = f->has_queues,
-		.in_arrived = in->settled, .out_sent = out->next,
+		.in_arrived = in->settled, .out_sent = reassemble_passed(out, f),
 		.has_acked = f->has_seq || f->has_queues,
 	};
 	uint64_t written;
 
 	if (f->has_seq) {
 		grow(&c->in_read, reassemble_position(in, f->copied_seq), in->settled);
-		grow(&c->out_acked, out->settled, out->next);
+		grow(&c->out_acked, out->settled, p.out_sent);
 		written = reassemble_position(out, f->write_seq);
 		if (written && state_in(f, STATES_FIN_OUT) &&
 		    !(out->has_fin && written == out->fin))
 			written--;
 	} else {
 		grow(&c->in_read, less(in->settled, f->unread), in->settled);
-		grow(&c->out_acked, less(out->next, f->unacked), out->next);
-		written = out->next + f->notsent;
+		grow(&c->out_acked, less(p.out_sent, f->unacked), p.out_sent);
+		written = p.out_sent + f->notsent;
 	}
 	if (f->has_queues)
-		grow(&c->out_written, written < out->next ? out->next : written, UINT64_MAX);
+		grow(&c->out_written, written < p.out_sent ? p.out_sent : written, UINT64_MAX);
 	p.in_read = c->in_read;
 	p.out_acked = c->out_acked;
 	p.out_written = c->out_written;
@@ -399,7 +400,7 @@ static void leave_secrets(struct connection *c)
 struct connection *connection_new(struct connection_shared *shared,
 				  const struct capture_event *event)
 {
-	static const struct reassemble_sink sink = { on_bytes, on_gap };
+	static const struct reassemble_sink sink = { on_bytes, on_gap, counted_resume };
 	const struct capture_conn_open *open = &event->open;
 	struct connection *c = calloc(1, sizeof(*c));
 	int dir;
@@ -491,14 +492,21 @@ void connection_event(struct connection *c, const struct capture_event *event)
 	c->now_ns = event->time_ns;
 	if (!seg || !reassemble_covered(r, seg, event->facts))
 		settle(c, event->facts, event->time_ns);
-	if (seg)
+	if (seg && !seg->counted) {
+		counted_claim(c, seg);
 		reassemble_segment(r, seg, event->time_ns, event->facts);
-	else if (event->type == CAPTURE_CANDIDATE)
+	} else if (event->type == CAPTURE_COUNTING) {
+		reassemble_counting(&c->dirs[event->counting.dir], &event->counting,
+				    event->time_ns);
+	} else if (event->type == CAPTURE_COUNT) {
+		counted_tell(c, event);
+	} else if (event->type == CAPTURE_CANDIDATE) {
 		take_candidate(c, event);
-	else if (event->type == CAPTURE_FRAME)
+	} else if (event->type == CAPTURE_FRAME) {
 		take_frame(c, &event->frame);
-	else if (event->type == CAPTURE_QUIET)
+	} else if (event->type == CAPTURE_QUIET) {
 		take_quiet(c, event->quiet, event->time_ns);
+	}
 	if (seg)
 		settle(c, event->facts, event->time_ns);
 	if (seg && !c->user.set)

@@ -53,6 +53,8 @@ struct connection_app {
 	uint64_t gap_bytes;
 	uint64_t searched;	/* bytes in which no frame was found */
 	struct derp_sync *sniff; /* LAYER_NEW, mid-stream: what came so far */
+	uint32_t claim, agreed;	/* the kernel's walk that stands where a frame may begin; the right one */
+	uint64_t claim_pos;
 };
 
 struct connection {
@@ -108,6 +110,18 @@ void unbound_fit(struct connection *c, uint64_t time_ns);
 void unbound_try(struct connection *c, uint64_t time_ns);
 /* Nothing comes any more. */
 void unbound_try_last(struct connection *c, uint64_t time_ns);
+
+/* --- counted.c: what the kernel counts ----------------------------------------------------- */
+
+/* The kernel's walk may say that a frame begins with @seg: that is looked at when it is read. */
+void counted_claim(struct connection *c, const struct capture_segment *seg);
+/* Bytes from @pos on are read next. */
+void counted_reach(struct connection *c, enum capture_dir dir, uint64_t pos);
+/* As reassemble_sink.counted. */
+void counted_resume(void *ctx, enum capture_dir dir, uint64_t pos, uint64_t time_ns,
+		    uint64_t bytes, const struct capture_counting *at);
+/* What was counted, to the sink. */
+void counted_tell(struct connection *c, const struct capture_event *event);
 
 /* --- application.c: HTTP, WebSocket, DERP ------------------------------------------------- */
 

@@ -322,3 +322,48 @@ void derp_gap(struct derp *d, uint64_t time_ns, uint64_t pos, uint64_t bytes, bo
 		lose_sync(d);
 	d->sink->skipped(d->ctx, d->dir, time_ns, kept + bytes);
 }
+
+bool derp_at_boundary(const struct derp *d)
+{
+	return d->synced && !d->walk.left && !d->walk.have;
+}
+
+/* So much of the frame lies before @at. */
+static uint64_t walked_of(const struct capture_counting *at)
+{
+	if (at->have < WALK_HEADER_LEN)
+		return at->have;
+	return WALK_HEADER_LEN + walk_derp_len(at->head) - at->left;
+}
+
+void derp_resume(struct derp *d, uint64_t time_ns, uint64_t pos, const struct capture_counting *at)
+{
+	struct walk *w = &d->walk;
+
+	derp_clear(d);
+	lose_sync(d);
+	if (at->have >= WALK_HEADER_LEN && at->left > walk_derp_len(at->head)) {
+		d->sink->skipped(d->ctx, d->dir, time_ns, 0);
+		return;
+	}
+	d->synced = true;
+	if (d->base_pos == UINT64_MAX) {
+		d->base_pos = pos - walked_of(at);
+		d->from_start = false;
+	}
+	d->off = pos - walked_of(at) - d->base_pos;
+	d->sink->resumed(d->ctx, d->dir, time_ns);
+	memcpy(w->head, at->head, at->have < WALK_HEADER_LEN ? at->have : WALK_HEADER_LEN);
+	if (at->have < WALK_HEADER_LEN) {
+		w->have = (unsigned char)at->have;
+		return;
+	}
+	w->have = WALK_HEADER_LEN;
+	if (!walk_read(w)) {
+		lose_sync(d);
+		d->sink->skipped(d->ctx, d->dir, time_ns, at->left);
+		return;
+	}
+	keep(d, at->head + WALK_HEADER_LEN, at->have - WALK_HEADER_LEN);
+	w->left = at->left;
+}

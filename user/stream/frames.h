@@ -88,6 +88,13 @@ bool derp_plan(const struct derp *d, struct derp_parts *p);
  * @pos: where they began.
  */
 void derp_gap(struct derp *d, uint64_t time_ns, uint64_t pos, uint64_t bytes, bool exact);
+/*
+ * @bytes before @pos were walked by another, who stands where @at says: the frame that is under way
+ * is taken over.
+ */
+void derp_resume(struct derp *d, uint64_t time_ns, uint64_t pos, const struct capture_counting *at);
+/* Does a frame begin with what is fed next? */
+bool derp_at_boundary(const struct derp *d);
 void derp_clear(struct derp *d);
 
 /* --- sync.c: the search ------------------------------------------------------------------- */

@@ -6,6 +6,8 @@
 
 /* A hole that nobody acknowledges is given up after this. */
 #define HOLE_AGE_NS	3000000000ULL
+/* Segments do not pass for so long while what is behind them is counted. */
+#define COUNT_AGE_NS	1000000000ULL
 /* No window reaches further; what claims to lie beyond is no segment of this connection. */
 #define MAX_AHEAD	(1 << 30)
 /* Where the receive window is not known, or closed: a probe may lie so far ahead. */
@@ -23,6 +25,7 @@ struct reassemble_held {
 	uint64_t wire_end;	/* what passed the hook may be longer than what was captured */
 	struct arrival by;
 	size_t cost;
+	struct capture_counting *at; /* no bytes: it was counted, and goes on like this */
 	uint8_t data[];
 };
 
@@ -41,6 +44,7 @@ static void unlink_held(struct reassemble *r, struct reassemble_held *h)
 static void free_held(struct reassemble *r, struct reassemble_held *h)
 {
 	budget_give(r->budget, h->cost);
+	free(h->at);
 	free(h);
 }
 
@@ -85,9 +89,28 @@ static void skip(struct reassemble *r, uint64_t to, uint64_t time_ns)
 	r->sink->gap(r->ctx, r->dir, from, time_ns, to - from);
 }
 
+/* What was counted is gone over when all of it may be. */
+static bool pass_counted(struct reassemble *r, struct reassemble_held *h, uint64_t data_end)
+{
+	uint64_t bytes = h->end > r->next ? h->end - r->next : 0;
+
+	if (h->end > data_end)
+		return false;
+	if (h->end > r->next)
+		r->next = h->end;
+	unlink_held(r, h);
+	r->sink->counted(r->ctx, r->dir, r->next, h->by.time_ns, bytes, h->at);
+	free_held(r, h);
+	return true;
+}
+
 /* Hands on the held bytes before @data_end, and gives up holes that begin before @hole_end. */
 static void deliver(struct reassemble *r, uint64_t data_end, uint64_t hole_end, uint64_t time_ns)
 {
+	if (r->counting && data_end > r->count_from)
+		data_end = r->count_from;
+	if (r->counting && hole_end > r->count_from)
+		hole_end = r->count_from;
 	while (r->next < data_end) {
 		struct reassemble_held *h = r->head;
 		uint64_t from = r->next, end;
@@ -97,6 +120,11 @@ static void deliver(struct reassemble *r, uint64_t data_end, uint64_t hole_end, 
 			if (end <= from)
 				return;
 			skip(r, end, time_ns);
+			continue;
+		}
+		if (h->at) {
+			if (!pass_counted(r, h, data_end))
+				return;
 			continue;
 		}
 		end = h->end < data_end ? h->end : data_end;
@@ -145,6 +173,7 @@ static bool hold(struct reassemble *r, struct reassemble_held *before, uint64_t 
 	h->wire_end = wire_end;
 	h->by = *by;
 	h->cost = cost;
+	h->at = NULL;
 	memcpy(h->data, data, end - pos);
 	h->next = before;
 	h->prev = before ? before->prev : r->tail;
@@ -160,7 +189,7 @@ static bool contradicts(const struct reassemble_held *h, uint64_t pos, uint64_t 
 	uint64_t from = h->pos > pos ? h->pos : pos;
 	uint64_t to = h->end < end ? h->end : end;
 
-	return from < to && memcmp(h->data + (from - h->pos), data + (from - pos), to - from);
+	return !h->at && from < to && memcmp(h->data + (from - h->pos), data + (from - pos), to - from);
 }
 
 /* Forgets what is held of [pos, end). */
@@ -170,7 +199,7 @@ static void forget(struct reassemble *r, uint64_t pos, uint64_t end)
 
 	for (h = r->head; h && h->pos < end; h = next) {
 		next = h->next;
-		if (h->end <= pos)
+		if (h->end <= pos || h->at)
 			continue;
 		/* No memory for its tail: the tail is a hole then, as if it had not been seen. */
 		if (h->end > end)
@@ -295,6 +324,11 @@ static void segment_out(struct reassemble *r, int64_t pos, const struct capture_
 	}
 	if (wire_end <= (int64_t)r->next)
 		return;
+	if (r->counting) {
+		if (seg->captured && pos >= (int64_t)r->next)
+			insert(r, (uint64_t)pos, (uint64_t)end, (uint64_t)wire_end, &by, seg->data);
+		return;
+	}
 	if (pos > (int64_t)r->next) {
 		if (seg->captured && insert(r, (uint64_t)pos, (uint64_t)end, (uint64_t)wire_end,
 					    &by, seg->data))
@@ -341,6 +375,10 @@ void reassemble_segment(struct reassemble *r, const struct capture_segment *seg,
 		return;
 	if (!r->started)
 		reassemble_start(r, first_seq(r, seg, facts));
+	/* Its end was lost: what came since stands behind a hole. */
+	if (r->counting && r->head && r->head->pos >= r->count_from &&
+	    time_ns > r->head->by.time_ns + COUNT_AGE_NS)
+		r->counting = false;
 	pos = locate(r, seg->seq);
 	if (pos > (int64_t)r->next + MAX_AHEAD || pos < (int64_t)r->next - MAX_AHEAD)
 		return;
@@ -368,8 +406,78 @@ void reassemble_settle(struct reassemble *r, uint32_t seq, bool fin_counted, uin
 	advance(r, time_ns);
 }
 
+static struct reassemble_held *hold_counted(struct reassemble *r, uint64_t pos, uint64_t end,
+					    const struct capture_counting *at, uint64_t time_ns)
+{
+	const struct arrival by = { .time_ns = time_ns };
+	struct reassemble_held *before = r->head, *h;
+	struct capture_counting *copy;
+	uint8_t *head;
+
+	while (before && before->pos < pos)
+		before = before->next;
+	if (!hold(r, before, pos, pos, end, &by, (const uint8_t *)""))
+		return NULL;
+	h = before ? before->prev : r->tail;
+	copy = malloc(sizeof(*copy) + at->have);
+	if (!copy) {
+		unlink_held(r, h);
+		free_held(r, h);
+		return NULL;
+	}
+	*copy = *at;
+	head = (uint8_t *)(copy + 1);
+	if (at->have)
+		memcpy(head, at->head, at->have);
+	copy->head = head;
+	h->end = end;
+	h->at = copy;
+	return h;
+}
+
+void reassemble_counting(struct reassemble *r, const struct capture_counting *at, uint64_t time_ns)
+{
+	int64_t pos;
+
+	if (!r->started)
+		return;
+	pos = locate(r, at->seq);
+	if (pos < 0)
+		return;
+	if (at->begins) {
+		r->counting = true;
+		r->count_from = (uint64_t)pos;
+	} else if (r->counting) {
+		r->counting = false;
+		if ((uint64_t)pos >= r->count_from)
+			hold_counted(r, r->count_from, (uint64_t)pos, at, time_ns);
+	}
+	advance(r, time_ns);
+}
+
+void reassemble_counted(struct reassemble *r, uint32_t seq)
+{
+	int64_t pos = r->started ? locate(r, seq) : 0;
+
+	if (!r->counting || pos <= (int64_t)r->count_from)
+		return;
+	if (r->next == r->count_from) {
+		r->next = (uint64_t)pos;
+		r->sink->counted(r->ctx, r->dir, r->next, 0, r->next - r->count_from, NULL);
+	}
+	r->count_from = (uint64_t)pos;
+}
+
+uint64_t reassemble_passed(const struct reassemble *r, const struct capture_facts *facts)
+{
+	uint64_t pos = r->counting && facts->has_seq ? reassemble_position(r, facts->snd_nxt) : 0;
+
+	return pos > r->next ? pos : r->next;
+}
+
 void reassemble_end(struct reassemble *r, uint64_t time_ns)
 {
+	r->counting = false;
 	if (r->dir == CAPTURE_OUT && r->tail)
 		deliver(r, r->tail->wire_end, r->tail->wire_end, time_ns);
 	reassemble_clear(r);

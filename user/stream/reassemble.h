@@ -4,7 +4,8 @@
  * and in order out.
  *
  * Inbound bytes are held until TCP has accepted them; outbound bytes are handed on when they first
- * pass. What was accepted (or acknowledged) and never seen here is a gap.
+ * pass. What was accepted (or acknowledged) and never seen here is a gap; what the kernel counted is
+ * none, it stands in its place without bytes.
  */
 #ifndef DT_STREAM_REASSEMBLE_H
 #define DT_STREAM_REASSEMBLE_H
@@ -18,6 +19,9 @@ struct reassemble_sink {
 		      const uint8_t *data, size_t len);
 	void (*gap)(void *ctx, enum capture_dir dir, uint64_t pos, uint64_t time_ns,
 		    uint64_t bytes);
+	/* @bytes before @pos were counted; with @at the direction goes on as capture.h says. */
+	void (*counted)(void *ctx, enum capture_dir dir, uint64_t pos, uint64_t time_ns,
+			uint64_t bytes, const struct capture_counting *at);
 };
 
 struct reassemble_held;
@@ -31,6 +35,8 @@ struct reassemble {
 	uint64_t settled;	/* in: accepted by TCP; out: acknowledged */
 	uint64_t fin;		/* position of FIN */
 	struct reassemble_held *head, *tail;
+	bool counting;		/* from count_from on: nothing is handed on, and nothing is missing */
+	uint64_t count_from;
 	struct budget *budget;
 	const struct reassemble_sink *sink;
 	void *ctx;
@@ -50,6 +56,13 @@ void reassemble_start(struct reassemble *r, uint32_t seq);
  */
 void reassemble_segment(struct reassemble *r, const struct capture_segment *seg, uint64_t time_ns,
 			const struct capture_facts *facts);
+
+/* Counting begins, or ends. */
+void reassemble_counting(struct reassemble *r, const struct capture_counting *at, uint64_t time_ns);
+/* It has come so far, at least. */
+void reassemble_counted(struct reassemble *r, uint32_t seq);
+/* Where it stands by @facts: position behind the last byte that passed. */
+uint64_t reassemble_passed(const struct reassemble *r, const struct capture_facts *facts);
 
 /*
  * Do @facts count the segment's start as accepted already? Then the segment is to be told before

@@ -142,6 +142,14 @@ struct stream_gap {
 struct stream_sink {
 	void *ctx;
 	void (*frame)(void *ctx, const struct stream_frame *f);
+	/* Frames that were counted, not seen. May be NULL where capture does not count. */
+	void (*run)(void *ctx, const struct stream_run *r);
+	/*
+	 * The kernel's walk @epoch of a plaintext connection is right (capture_ops.agree): false where
+	 * its frames are to be seen one by one; it is asked again. NULL: all are.
+	 */
+	bool (*agree)(void *ctx, uint32_t node, uint64_t conn, enum capture_dir dir,
+		      uint32_t epoch);
 	void (*progress)(void *ctx, const struct stream_progress *p);
 	void (*gap)(void *ctx, const struct stream_gap *g);
 	/* What is known has changed. May be NULL. */

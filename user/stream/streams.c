@@ -169,6 +169,8 @@ void streams_event(struct streams *s, const struct capture_event *event)
 		break;
 	case CAPTURE_SEGMENT:
 	case CAPTURE_FRAME:
+	case CAPTURE_COUNTING:
+	case CAPTURE_COUNT:
 	case CAPTURE_FACTS:
 	case CAPTURE_CANDIDATE:
 	case CAPTURE_QUIET:

@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * What the kernel counts on plaintext connections. Its rows only grow, and are read with every tick:
+ * what a row has more than when it was read last is told. A row goes when nobody can add to it any
+ * more: the counting that it belongs to (its generation) has ended, or its connection has.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+
+#include "base/clock.h"
+#include "capture/live.h"
+#include "count_class.h"
+#include "derp.h"
+
+#include "derptrace.skel.h"
+
+#define BATCH	1024u
+
+/* As it was read last. */
+struct live_row {
+	UT_hash_handle hh;
+	struct abi_count_key key;
+	uint64_t frames, bytes;
+};
+
+/* What is new in a row. */
+struct news {
+	struct live_conn *conn;
+	struct abi_count_key key;
+	struct abi_count count;
+};
+
+/* --- which walk is right --------------------------------------------------------------------- */
+
+void live_count_agree(struct live *live, uint64_t id, enum capture_dir dir, uint32_t epoch)
+{
+	uint8_t which = dir == CAPTURE_IN ? ABI_IN : ABI_OUT;
+	struct abi_agreed_key key = { .dir = which };
+	struct live_conn *conn;
+
+	HASH_FIND(hh_id, live->conns_by_id, &id, sizeof(id), conn);
+	if (!conn || conn->closed || conn->counts[which].agreed == epoch)
+		return;
+	key.cookie = conn->cookie;
+	if (bpf_map__update_elem(live->skel->maps.agreed, &key, sizeof(key), &epoch, sizeof(epoch),
+				 BPF_ANY))
+		return;
+	if (!conn->counts[0].agreed && !conn->counts[1].agreed)
+		live->counting++;
+	conn->counts[which].agreed = epoch;
+	__atomic_add_fetch(&live->skel->bss->agreements, 1, __ATOMIC_RELEASE);
+}
+
+/* --- records --------------------------------------------------------------------------------- */
+
+static struct live_conn *conn_of(struct live *live, const struct abi_counting *r)
+{
+	struct live_conn *conn = live_conn_find(live, r->cookie);
+
+	return conn && !conn->closed && r->dir <= ABI_OUT && r->have <= sizeof(r->head) ? conn : NULL;
+}
+
+void live_count_note(struct live *live, const struct abi_counting *r)
+{
+	struct live_conn *conn = conn_of(live, r);
+
+	if (conn && r->dir == ABI_IN)
+		live_record_pending(live, conn, r->seq);
+}
+
+void live_count_tell(struct live *live, const struct abi_counting *r)
+{
+	struct live_conn *conn = conn_of(live, r);
+	struct capture_event event;
+
+	if (!conn)
+		return;
+	conn->counts[r->dir].on = r->begins;
+	conn->counts[r->dir].generation = r->generation;
+	if (!conn->announced)
+		return;
+	event = live_conn_event(conn, CAPTURE_COUNTING, clock_from_monotonic_ns(r->time_ns));
+	if (!conn->facts.has_seq)
+		event.facts = NULL;
+	event.counting = (struct capture_counting){
+		.dir = r->dir == ABI_IN ? CAPTURE_IN : CAPTURE_OUT, .begins = r->begins,
+		.seq = r->seq, .have = r->have, .left = r->left, .head = r->head,
+	};
+	live_emit(live, &event);
+	if (r->dir == ABI_IN)
+		live_record_handed(conn, r->seq, r->seq);
+}
+
+/* --- counts ---------------------------------------------------------------------------------- */
+
+static struct live_row *row_get(struct live *live, const struct abi_count_key *key)
+{
+	struct live_row *row;
+
+	HASH_FIND(hh, live->rows, key, sizeof(*key), row);
+	if (row)
+		return row;
+	row = calloc(1, sizeof(*row));
+	if (!row)
+		return NULL;
+	row->key = *key;
+	HASH_ADD(hh, live->rows, key, sizeof(row->key), row);
+	return row;
+}
+
+static void row_free(struct live *live, struct live_row *row)
+{
+	HASH_DEL(live->rows, row);
+	free(row);
+}
+
+static void row_delete(struct live *live, struct live_row *row)
+{
+	bpf_map__delete_elem(live->skel->maps.counts, &row->key, sizeof(row->key), 0);
+	row_free(live, row);
+}
+
+/* Nothing is added to it any more. */
+static bool is_over(const struct live_conn *conn, const struct abi_count_key *key)
+{
+	int32_t age;
+
+	if (!conn || conn->closed)
+		return true;
+	age = (int32_t)(conn->counts[key->dir].generation - key->generation);
+	return age > 0 || (!age && !conn->counts[key->dir].on);
+}
+
+struct reading {
+	struct live *live;
+	struct news *news;
+	size_t count, room;
+};
+
+static void news_add(struct reading *r, const struct news *n)
+{
+	struct news *bigger;
+	size_t room;
+
+	if (r->count == r->room) {
+		room = r->room ? r->room * 2 : 256;
+		bigger = realloc(r->news, room * sizeof(*bigger));
+		if (!bigger)
+			return;
+		r->news = bigger;
+		r->room = room;
+	}
+	r->news[r->count++] = *n;
+}
+
+static void read_row(struct reading *r, const struct abi_count_key *key,
+		     const struct abi_count *count)
+{
+	struct live_conn *conn = key->dir <= ABI_OUT ? live_conn_find(r->live, key->cookie) : NULL;
+	struct live_row *row = row_get(r->live, key);
+	struct news n = { .conn = conn, .key = *key, .count = *count };
+	size_t before = r->count;
+
+	if (!row)
+		return;
+	/* Bytes are counted before frames are: those of a frame may show one reading early. */
+	n.count.frames = count->frames - row->frames;
+	n.count.bytes = count->bytes - row->bytes;
+	if (n.count.frames && conn && !conn->closed) {
+		if (row->frames)
+			n.count.first_ns = count->last_ns;
+		news_add(r, &n);
+		if (r->count == before)
+			return;
+		row->frames = count->frames;
+		row->bytes = count->bytes;
+	}
+	if (is_over(conn, key))
+		row_delete(r->live, row);
+}
+
+static int compare(const void *a, const void *b)
+{
+	uint64_t x = ((const struct news *)a)->count.last_ns;
+	uint64_t y = ((const struct news *)b)->count.last_ns;
+
+	return x < y ? -1 : x > y;
+}
+
+static void tell(struct live *live, const struct news *n)
+{
+	struct live_conn *conn = n->conn;
+	struct capture_event event;
+
+	event = live_conn_event(conn, CAPTURE_COUNT, clock_from_monotonic_ns(n->count.last_ns));
+	event.facts = NULL;
+	event.count = (struct capture_count){
+		.dir = n->key.dir == ABI_IN ? CAPTURE_IN : CAPTURE_OUT,
+		.disco = n->key.class == COUNT_DISCO,
+		.wg = n->key.class < COUNT_DISCO ? n->key.class : 0,
+		.frames = n->count.frames, .bytes = n->count.bytes,
+		.first_ns = clock_from_monotonic_ns(n->count.first_ns), .seq = n->count.seq,
+	};
+	memcpy(event.count.key.b, n->key.key, KEY_LEN);
+	if (conn->announced)
+		live_emit(live, &event);
+	if (n->key.dir == ABI_IN)
+		live_record_handed(conn, n->count.seq, n->count.seq);
+	/* What became of them its records do not say. */
+	conn->ask = true;
+}
+
+static int read_batch(struct reading *r, int fd, void *from, void *to, bool *more)
+{
+	static struct abi_count_key keys[BATCH];
+	static struct abi_count values[BATCH];
+	uint32_t n = BATCH, i;
+	int err = bpf_map_lookup_batch(fd, from, to, keys, values, &n, NULL);
+
+	*more = !err;
+	if (err && err != -ENOENT)
+		return err;
+	for (i = 0; i < n; i++)
+		read_row(r, &keys[i], &values[i]);
+	return 0;
+}
+
+void live_count_read(struct live *live)
+{
+	struct reading r = { .live = live };
+	int fd = bpf_map__fd(live->skel->maps.counts);
+	uint32_t at[2];
+	bool more = true, first = true;
+	size_t i;
+
+	if (!live->counting)
+		return;
+	for (; more; first = false, at[0] = at[1]) {
+		if (read_batch(&r, fd, first ? NULL : &at[0], &at[1], &more))
+			break;
+	}
+	qsort(r.news, r.count, sizeof(*r.news), compare);
+	for (i = 0; i < r.count; i++)
+		tell(live, &r.news[i]);
+	free(r.news);
+}
+
+void live_count_forget(struct live *live, struct live_conn *conn)
+{
+	struct abi_agreed_key key = { .cookie = conn->cookie };
+
+	if (!conn->counts[0].agreed && !conn->counts[1].agreed)
+		return;
+	live->counting--;
+	for (key.dir = ABI_IN; key.dir <= ABI_OUT; key.dir++)
+		bpf_map__delete_elem(live->skel->maps.agreed, &key, sizeof(key), 0);
+}
+
+void live_count_free(struct live *live)
+{
+	struct live_row *row, *next;
+
+	HASH_ITER(hh, live->rows, row, next)
+		row_free(live, row);
+}

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * Plaintext connections whose frames the kernel counts. Its walk says of segments that a frame begins
+ * with them; where the stream, when it comes there, is at a frame's begin too, the walk is right, and
+ * counting may begin. Where it ends the stream goes on with the frame that was under way.
+ */
+#include "stream/connection.h"
+
+static bool is_plain_derp(const struct connection *c, enum capture_dir dir)
+{
+	return c->layer == LAYER_PLAIN && c->apps[dir].state == APP_DERP;
+}
+
+void counted_claim(struct connection *c, const struct capture_segment *seg)
+{
+	struct connection_app *app = &c->apps[seg->dir];
+	const struct reassemble *r = &c->dirs[seg->dir];
+
+	if (!seg->epoch || seg->epoch == app->agreed || app->claim || !r->started)
+		return;
+	app->claim = seg->epoch;
+	app->claim_pos = reassemble_position(r, seg->seq);
+}
+
+void counted_reach(struct connection *c, enum capture_dir dir, uint64_t pos)
+{
+	const struct stream_sink *sink = c->shared->sink;
+	struct connection_app *app = &c->apps[dir];
+	uint32_t claim = app->claim;
+
+	if (!claim || pos < app->claim_pos)
+		return;
+	app->claim = 0;
+	if (pos == app->claim_pos && is_plain_derp(c, dir) && derp_at_boundary(&app->derp) &&
+	    sink->agree && sink->agree(sink->ctx, c->node, c->id, dir, claim))
+		app->agreed = claim;
+}
+
+void counted_resume(void *ctx, enum capture_dir dir, uint64_t pos, uint64_t time_ns,
+		    uint64_t bytes, const struct capture_counting *at)
+{
+	struct connection *c = ctx;
+
+	c->info.bytes[dir] += bytes;
+	if (at && is_plain_derp(c, dir))
+		derp_resume(&c->apps[dir].derp, time_ns, pos, at);
+}
+
+void counted_tell(struct connection *c, const struct capture_event *event)
+{
+	const struct stream_sink *sink = c->shared->sink;
+	const struct capture_count *n = &event->count;
+	struct reassemble *r = &c->dirs[n->dir];
+	struct stream_run run = {
+		.node = c->node, .conn = c->id, .first_ns = n->first_ns, .time_ns = event->time_ns,
+		.dir = n->dir, .type = n->dir == CAPTURE_IN ? DERP_SEND_PACKET : DERP_RECV_PACKET,
+		.key = n->key, .disco = n->disco, .wg = n->wg, .frames = n->frames,
+		.bytes = n->bytes, .tcp_end = reassemble_position(r, n->seq),
+	};
+
+	reassemble_counted(r, n->seq);
+	if (sink->run)
+		sink->run(sink->ctx, &run);
+}
