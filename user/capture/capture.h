@@ -218,6 +218,7 @@ struct capture_drop {
 struct capture_lost {
 	uint64_t segments;	/* since the last such event: not handed over, data or whole segments */
 	uint64_t drops;		/* drop reports of the relay that were lost */
+	uint64_t uncounted;	/* not lost: handed over where they would have been counted, had there been room */
 	bool drops_detached;	/* from here on drops are not reported (flood); again when false */
 };
 

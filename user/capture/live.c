@@ -399,13 +399,15 @@ static void tell_lost(struct live *live)
 	struct capture_event event = {
 		.type = CAPTURE_LOST, .time_ns = clock_now_ns(),
 		.lost = { .segments = segments - live->lost_segments,
-			  .drops = drops - live->lost_drops },
+			  .drops = drops - live->lost_drops,
+			  .uncounted = lost->uncounted - live->uncounted },
 	};
 
-	if (event.lost.segments || event.lost.drops)
+	if (event.lost.segments || event.lost.drops || event.lost.uncounted)
 		live_emit(live, &event);
 	live->lost_segments = segments;
 	live->lost_drops = drops;
+	live->uncounted += event.lost.uncounted;
 }
 
 static int live_tick(struct capture *capture, const struct capture_sink *sink)

@@ -212,7 +212,7 @@ struct live {
 	bool ready;
 	uint64_t unread_drops;		/* reports of drops that could not be understood */
 	struct live_listener *listeners; /* all that were ever claimed */
-	uint64_t lost_segments, lost_drops; /* as told so far */
+	uint64_t lost_segments, lost_drops, uncounted; /* as told so far */
 	uint64_t asked_segments;	/* so many were lost when all sockets were asked for it */
 	uint64_t asked_loss_ns;		/* before it they are not asked again for more */
 	uint64_t scan_ns;		/* last look for new relays */

@@ -34,7 +34,7 @@ struct tracer {
 	uint64_t tick_ns;		/* all before it was told; 0: no tick so far */
 	uint64_t searched_ns;		/* attached, and the first search of memory ended */
 	uint64_t ready_ns;		/* and what it found was tried on what flows */
-	uint64_t segments_lost, drops_lost;
+	uint64_t segments_lost, drops_lost, counted, uncounted;
 	uint64_t cpu_ns, cpu_at_ns;	/* when the window began */
 	uint64_t kernel_ns, kernel_at_ready_ns; /* CPU time of the programs */
 	enum capture_level level;
@@ -59,8 +59,10 @@ static void on_frame(void *ctx, const struct stream_frame *f)
 
 static void on_run(void *ctx, const struct stream_run *r)
 {
-	struct ledger *l = find_ledger(ctx, r->node);
+	struct tracer *t = ctx;
+	struct ledger *l = find_ledger(t, r->node);
 
+	t->counted += r->frames;
 	if (l)
 		ledger_run(l, r);
 }
@@ -131,6 +133,7 @@ static void count_lost(struct tracer *t, const struct capture_lost *lost)
 {
 	t->segments_lost += lost->segments;
 	t->drops_lost += lost->drops;
+	t->uncounted += lost->uncounted;
 }
 
 static void take_step(struct tracer *t, const struct capture_event *e)
@@ -411,6 +414,8 @@ static int tell_agent(struct tracer *t, uint64_t now_ns, bool final, const struc
 	a->final = final;
 	a->segments_lost = t->segments_lost;
 	a->drops_lost = t->drops_lost;
+	a->counted = t->counted;
+	a->uncounted = t->uncounted;
 	a->connections = stats.connections;
 	a->without_secret = stats.without_secret;
 	a->unsynchronised = stats.unsynchronised;

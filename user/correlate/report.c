@@ -406,6 +406,8 @@ static void put_agents(const struct analysis *a, struct report *out)
 		out->connections += info->connections;
 		out->without_secret += info->without_secret;
 		out->unsynchronised += info->unsynchronised;
+		out->counted += info->counted;
+		out->uncounted += info->uncounted;
 		if (info->cpu_percent >= 0) {
 			cpu += info->cpu_percent;
 			cpu_known = true;

@@ -117,6 +117,7 @@ struct report {
 	size_t verdict_count;
 	struct report_landing same_node, across;
 	uint64_t segments_lost, connections, without_secret, unsynchronised;
+	uint64_t counted, uncounted;	/* frames counted in the kernel; segments it had no room for */
 	uint64_t agents, agents_cut;
 	uint64_t nodes_left_out;	/* over the limit of nodes: nothing of theirs is in here */
 	double cpu_percent;		/* negative: null */

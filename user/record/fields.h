@@ -49,7 +49,8 @@
 #define NIC_DROP_NUMBERS(X) X(kind) X(conn) X(packets) X(bytes) X(first_ns) X(last_ns)
 
 #define AGENT_NUMBERS(X) X(start_ns) X(ready_ns) X(final) X(segments_lost) X(drops_lost) \
-	X(connections) X(without_secret) X(unsynchronised) X(cpu_percent) X(steps)
+	X(connections) X(without_secret) X(unsynchronised) X(cpu_percent) X(steps) \
+	X(counted) X(uncounted)
 #define AGENT_STRINGS(X) X(host) X(mode)
 
 #define STEP_NUMBERS(X) X(time_ns) X(from) X(to) X(share) X(cost_ppm) X(budget_ppm)

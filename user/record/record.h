@@ -271,6 +271,8 @@ struct record_agent {
 	uint64_t connections, without_secret, unsynchronised;
 	double cpu_percent;		/* of one core, its programs in the kernel too; negative: not known */
 	char mode[16];			/* "full", "sampled", "counts", "off" */
+	uint64_t counted;		/* frames: in the kernel, none of their bytes was copied */
+	uint64_t uncounted;		/* segments that were copied since the counts had no more room */
 	uint64_t steps;			/* times that it changed: then not all was seen */
 };
 

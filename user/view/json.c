@@ -209,6 +209,8 @@ static json_t *json_tracer(const struct report *r)
 	json_object_set_new(o, "connections", json_count(r->connections));
 	json_object_set_new(o, "connections_without_secret", json_count(r->without_secret));
 	json_object_set_new(o, "connections_unsynchronised", json_count(r->unsynchronised));
+	json_object_set_new(o, "frames_counted", json_count(r->counted));
+	json_object_set_new(o, "segments_uncounted", json_count(r->uncounted));
 	json_object_set_new(o, "mode", json_string(r->mode[0] ? r->mode : "full"));
 	json_object_set_new(o, "steps", steps);
 	json_object_set_new(o, "steps_made", json_count(r->steps));

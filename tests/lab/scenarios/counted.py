@@ -9,13 +9,18 @@ TRAFFIC = ("ring", "count=500", "size=1-1400", "kind=mixed", "rate=250", "burst=
 class Both:
     """Two tracers of one region at once: one counts in the kernel, the other sees every packet."""
 
-    def __init__(self, lab):
+    def __init__(self, lab, least=0.4):
+        self.least = least              # so many of all sightings are to be counted, mesh links are not
         self.kernel = lab.derptrace("report", "--json", "--count", "kernel")
         self.user = lab.derptrace("report", "--json", "--count", "user")
 
     def stop(self):
         """Both reports, whose books are equal: the kernel's first."""
         kernel, user = self.kernel.stop(), self.user.stop()
+        counted, all_in = kernel["tracer"]["frames_counted"], sum(n["entered"] + n["left"] for n in kernel["nodes"])
+        print(f"measured: {counted} of {all_in} sightings counted in the kernel")
+        assert counted > all_in * self.least and user["tracer"]["frames_counted"] == 0
+        assert kernel["tracer"]["segments_uncounted"] == 0
         have, wanted = books(kernel), books(user)
         wrong = [f"{pair}: {have.get(pair)} instead of {wanted.get(pair)}"
                  for pair in sorted(have.keys() | wanted.keys()) if have.get(pair) != wanted.get(pair)]
