@@ -12,7 +12,7 @@
 #ifndef DT_COUNT_BPF_H
 #define DT_COUNT_BPF_H
 
-#define COUNT_FRAMES	128	/* of a segment; one that has more is shipped */
+#define COUNT_FRAMES	64	/* of a segment; one that has more is shipped */
 #define COUNT_RETRY_NS	200000000ull /* a walk that nobody agreed with gives way to another guess */
 
 /* What is counted in a direction of a connection that the relay accepted. */
@@ -62,7 +62,7 @@ static __noinline int count_end(struct count_dir *d, __u32 seq)
 	return 0;
 }
 
-/* The frame in @d's head has ended at @seq. False where there is no room for its row. */
+/* The frame in @d's head has ended at @seq. Without room for its row it does not fit. */
 static __noinline int count_frame(struct count_dir *d, __u32 seq)
 {
 	__u32 len = walk_derp_len(d->walk.head) - DERP_KEY_LEN;
@@ -81,6 +81,7 @@ static __noinline int count_frame(struct count_dir *d, __u32 seq)
 		c = bpf_map_lookup_elem(&counts, &d->key);
 		if (!c) {
 			__sync_fetch_and_add(&lost.uncounted, 1);
+			d->fits = 0;
 			return 0;
 		}
 	}
@@ -89,7 +90,7 @@ static __noinline int count_frame(struct count_dir *d, __u32 seq)
 	c->seq = seq;
 	barrier();
 	c->frames++;
-	return 1;
+	return 0;
 }
 
 /* Does user space agree with the walk? */
@@ -142,35 +143,51 @@ static __always_inline bool count_may_begin(struct __sk_buff *skb, const struct 
 	return d->walk.have >= DERP_HEADER_LEN && count_counts(d->walk.head, type);
 }
 
-/*
- * The next frame, or the segment's rest. While counting holds a frame is counted; where it does not,
- * the walk alone goes on. False: that was all, or all that can be walked.
- */
-static __always_inline int count_one(struct __sk_buff *skb, struct count_dir *d)
+/* Is what was walked last one that is counted, as far as it is known? A frame that is one, is now. */
+static __noinline int count_fits(struct count_dir *d)
 {
 	struct count_walk *w = &d->walk;
-	enum count_step step;
-	int fits;
 
-	d->before = *(struct count_before *)&w->off;
-	step = count_next(w, skb);
-	if (step == COUNT_BROKEN)
+	d->fits = 0;
+	if (w->step == COUNT_PART && w->have < DERP_HEADER_LEN)
+		d->fits = 1;
+	else if (w->step != COUNT_BROKEN)
+		d->fits = count_counts(w->head, count_type(d->dir));
+	if (d->fits && w->step == COUNT_FRAME)
+		count_frame(d, d->base + w->off);
+	return 0;
+}
+
+/* Counting ends where it was before this frame's bytes in here. */
+static __noinline int count_end_before(struct count_dir *d)
+{
+	struct count_before *at = (struct count_before *)&d->walk.off;
+
+	d->after = *at;
+	*at = d->before;
+	count_end(d, d->base + d->walk.off);
+	*at = d->after;
+	return 0;
+}
+
+static __noinline int count_step(struct __sk_buff *skb, struct count_dir *d)
+{
+	d->before = *(struct count_before *)&d->walk.off;
+	count_next(&d->walk, skb);
+	return 0;
+}
+
+/* The next frame, or the segment's rest. Where counting does not hold the walk alone goes on. */
+static __always_inline void count_one(struct __sk_buff *skb, struct count_dir *d)
+{
+	count_step(skb, d);
+	if (d->walk.step == COUNT_BROKEN)
 		d->walking = 0;
 	if (!d->counting)
-		return step == COUNT_FRAME;
-	fits = step == COUNT_PART && w->have < DERP_HEADER_LEN;
-	if (!fits && step != COUNT_BROKEN)
-		fits = count_counts(w->head, count_type(d->dir));
-	if (fits && step == COUNT_FRAME)
-		fits = count_frame(d, d->base + w->off);
-	if (!fits) {
-		/* It ends where it was before this frame's bytes in here. */
-		d->after = *(struct count_before *)&w->off;
-		*(struct count_before *)&w->off = d->before;
-		count_end(d, d->base + w->off);
-		*(struct count_before *)&w->off = d->after;
-	}
-	return step == COUNT_FRAME;
+		return;
+	count_fits(d);
+	if (!d->fits)
+		count_end_before(d);
 }
 
 /*
@@ -184,7 +201,7 @@ __noinline int count_walk_frames(struct __sk_buff *skb, __u32 dir)
 	struct count_dir *d;
 	__u32 i;
 
-	if (!sk)
+	if (!count_frames || !sk)
 		return 0;
 	sk = bpf_sk_fullsock(sk);
 	if (!sk)
@@ -194,7 +211,10 @@ __noinline int count_walk_frames(struct __sk_buff *skb, __u32 dir)
 		return 0;
 	d = &state->dirs[dir & 1];
 	for (i = 0; i < COUNT_FRAMES; i++) {
-		if (d->walk.off >= d->walk.end || !count_one(skb, d))
+		if (d->walk.off >= d->walk.end)
+			return 0;
+		count_one(skb, d);
+		if (d->walk.step != COUNT_FRAME)
 			return 0;
 	}
 	if (d->walk.off >= d->walk.end)

@@ -29,7 +29,8 @@ struct count_walk {
 	unsigned int left;	/* bytes of the current frame that are still to come, with have >= 5 */
 	unsigned int have;	/* so much of its start is in @head; 0: at a boundary */
 	unsigned int n;
-	unsigned char gap[7];	/* so that the key in @head is aligned */
+	unsigned int step;	/* enum count_step: what came of the last one */
+	unsigned char gap[3];	/* so that the key in @head is aligned */
 	/* The rest of the room is never used; it keeps sums inside that a verifier does not see. */
 	unsigned char head[2 * DERP_HEAD_LEN + 7];
 };
@@ -85,73 +86,74 @@ WALK_INLINE int count_take(struct count_walk *w, void *from)
 	return 0;
 }
 
-/* The first header bytes that are missing. 1: there are all; 0: not yet; -1: it is none. */
-WALK_INLINE int count_header(struct count_walk *w, void *from)
+/* The first header bytes that are missing, as far as the segment goes. */
+WALK_INLINE void count_header(struct count_walk *w, void *from)
 {
 	w->n = DERP_HEADER_LEN - w->have;
 	if (w->n > w->end - w->off)
 		w->n = w->end - w->off;
-	if (!w->n)
-		return 0;
 	if (count_take(w, from))
-		return -1;
-	if (w->have < DERP_HEADER_LEN)
-		return 0;
-	w->left = walk_derp_len(w->head);
-	return count_plausible(w->head) ? 1 : -1;
+		return;
+	if (w->have >= DERP_HEADER_LEN) {
+		w->left = walk_derp_len(w->head);
+		if (!count_plausible(w->head))
+			return;
+	}
+	w->step = COUNT_PART;
 }
 
 /* The frame's header is there: its body, as far as the segment goes. */
-WALK_INLINE enum count_step count_body(struct count_walk *w, void *from)
+WALK_INLINE void count_body(struct count_walk *w, void *from)
 {
-	unsigned int want = DERP_HEADER_LEN + walk_derp_len(w->head);
-
-	if (want > DERP_HEAD_LEN)
-		want = DERP_HEAD_LEN;
-	w->n = want > w->have ? want - w->have : 0;
+	w->step = COUNT_BROKEN;
+	w->n = DERP_HEADER_LEN + walk_derp_len(w->head);
+	if (w->n > DERP_HEAD_LEN)
+		w->n = DERP_HEAD_LEN;
+	w->n = w->n > w->have ? w->n - w->have : 0;
 	if (w->n > w->end - w->off)
 		w->n = w->end - w->off;
 	if (w->n > w->left)
-		return COUNT_BROKEN;
+		return;
 	if (w->n) {
-		if (count_take(w, from))
-			return COUNT_BROKEN;
 		w->left -= w->n;
+		if (count_take(w, from))
+			return;
 	}
 	w->n = w->left < w->end - w->off ? w->left : w->end - w->off;
 	w->left -= w->n;
 	w->off += w->n;
-	if (w->left)
-		return COUNT_PART;
-	w->have = 0;
-	return COUNT_FRAME;
+	w->step = COUNT_PART;
+	if (!w->left) {
+		w->have = 0;
+		w->step = COUNT_FRAME;
+	}
 }
 
 /*
  * The bytes of a segment from w->off up to w->end, of which there are some, until a frame ends: off
- * stands behind what was used. After COUNT_FRAME the frame's start stands in @head: its header, and
- * of its body what was looked at.
+ * stands behind what was used, and w->step says what came of it. After COUNT_FRAME the frame's start
+ * stands in @head: its header, and of its body what was looked at.
  */
-WALK_INLINE enum count_step count_next(struct count_walk *w, void *from)
+WALK_INLINE void count_next(struct count_walk *w, void *from)
 {
-	int whole;
-
+	w->step = COUNT_BROKEN;
 	/* Most frames begin and end in one segment. */
 	if (!w->have && w->end - w->off >= COUNT_FAST) {
 		if (count_load(from, w->off, w->head, COUNT_FAST) || !count_plausible(w->head))
-			return COUNT_BROKEN;
+			return;
 		w->n = DERP_HEADER_LEN + walk_derp_len(w->head);
 		if (w->n <= w->end - w->off) {
 			w->off += w->n;
-			return COUNT_FRAME;
+			w->step = COUNT_FRAME;
+			return;
 		}
 	}
-	if (w->have < DERP_HEADER_LEN) {
-		whole = count_header(w, from);
-		if (whole <= 0)
-			return whole ? COUNT_BROKEN : COUNT_PART;
-	}
-	return count_body(w, from);
+	if (w->have < DERP_HEADER_LEN)
+		count_header(w, from);
+	else
+		w->step = COUNT_PART;
+	if (w->step == COUNT_PART && w->have >= DERP_HEADER_LEN)
+		count_body(w, from);
 }
 
 #endif

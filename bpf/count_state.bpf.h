@@ -37,6 +37,8 @@ struct count_dir {
 	__u8 agreed;
 	__u8 counting;
 	__u8 dir;		/* enum abi_dir */
+	__u8 fits;		/* what was walked last may be counted */
+	__u8 zero[7];
 	struct abi_count_key key;
 	struct abi_count first;	/* a new row */
 	struct count_before before, after;

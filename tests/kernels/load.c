@@ -40,12 +40,14 @@
 struct variant {
 	const char *name;
 	bool nested;		/* in a pid namespace */
+	bool count;		/* frames are counted in the kernel */
 	bool wire;		/* the network card's programs, which are an object of their own */
 };
 
 static const struct variant variants[] = {
 	{ .name = "plain" },
 	{ .name = "nested", .nested = true },
+	{ .name = "counting", .count = true },
 	{ .name = "wire", .wire = true },
 };
 
@@ -69,6 +71,11 @@ static bool open_programs(const struct variant *v, int log_level, size_t bytes, 
 	struct bpf_program *prog;
 	size_t n = 0;
 
+	if (!skel)
+		return NULL;
+	skel->rodata->pid_namespace = v->nested;
+	skel->rodata->count_frames = v->count;
+	bpf_object__for_each_program(prog, skel->obj) {
 	*s = (struct subject){ .types_fd = -1 };
 	if (v->wire)
 		s->wire = wire_bpf__open();
