@@ -71,11 +71,6 @@ static bool open_programs(const struct variant *v, int log_level, size_t bytes, 
 	struct bpf_program *prog;
 	size_t n = 0;
 
-	if (!skel)
-		return NULL;
-	skel->rodata->pid_namespace = v->nested;
-	skel->rodata->count_frames = v->count;
-	bpf_object__for_each_program(prog, skel->obj) {
 	*s = (struct subject){ .types_fd = -1 };
 	if (v->wire)
 		s->wire = wire_bpf__open();
@@ -83,8 +78,10 @@ static bool open_programs(const struct variant *v, int log_level, size_t bytes, 
 		s->skel = live_load_open(&s->types_fd);
 	if (!s->wire && !s->skel)
 		return false;
-	if (s->skel)
+	if (s->skel) {
 		s->skel->rodata->pid_namespace = v->nested;
+		s->skel->rodata->count_frames = v->count;
+	}
 	s->obj = s->skel ? s->skel->obj : s->wire->obj;
 	bpf_object__for_each_program(prog, s->obj) {
 		if (n == PROGRAMS_MAX)
