@@ -291,6 +291,57 @@ static void missed(void **state)
 	lh_free(t);
 }
 
+/* Entries told so late that their exits were booked without them: counted, and seen. */
+static void late_entries(void **state)
+{
+	struct lh *t = three_clients();
+	uint64_t then;
+
+	(void)state;
+	lh_run(t, 2, OUT, 1, 5);
+	then = t->now;
+	lh_wait(t, 300);
+	assert_int_equal(lh_pair(t, 1, 2)->first_seen, 5);
+	t->quiet = true;
+	t->now = then;
+	lh_send(t, 1, 2, P(1));
+	lh_run(t, 1, IN, 2, 3);
+	t->now = then + 300000000;
+	lh_check(t);
+	check_books(t, 1, 2, BOOKS(5, 5, 0, 0, 0));
+	assert_int_equal(lh_pair(t, 1, 2)->first_seen, 1);
+	/* A later one is none of them. */
+	lh_run(t, 1, IN, 2, 3);
+	check_books(t, 1, 2, BOOKS(8, 5, 3, 0, 0));
+	lh_free(t);
+}
+
+/* The relay names one that was seen; others of its pair are counted as they leave. */
+static void named_among_counted(void **state)
+{
+	struct lh *t = three_clients();
+	uint32_t i;
+
+	(void)state;
+	lh_run(t, 1, IN, 2, 1);
+	lh_run(t, 2, OUT, 1, 1);
+	for (i = 0; i < 6; i++)
+		lh_send(t, 1, 2, P(i));
+	lh_drop(t, "queue_head", 0, 2, P(0));
+	check_books(t, 1, 2, BOOKS(7, 1, 5, 1, 0));
+	lh_run(t, 2, OUT, 1, 3);
+	/* Its name is gone: a count has taken it. */
+	lh_drop(t, "queue_head", 0, 2, P(2));
+	lh_wait(t, 300);
+	check_books(t, 1, 2, BOOKS(7, 4, 1, 2, 0));
+	lh_run(t, 2, OUT, 1, 1);
+	lh_wait(t, 1500);
+	check_books(t, 1, 2, BOOKS(7, 5, 0, 2, 0));
+	assert_int_equal(lh_lost(t, 1, 2, REASON_QUEUE_HEAD), 2);
+	assert_int_equal(lh_lost(t, 0, 2, 0), 0);
+	lh_free(t);
+}
+
 /* Runs are few, and their packets many; when there is no room the oldest is untraced, whole. */
 static void bounded(void **state)
 {
@@ -347,6 +398,8 @@ int main(void)
 		cmocka_unit_test(ends_unread),
 		cmocka_unit_test(last_hop),
 		cmocka_unit_test(missed),
+		cmocka_unit_test(late_entries),
+		cmocka_unit_test(named_among_counted),
 		cmocka_unit_test(bounded),
 		cmocka_unit_test(learnt_late),
 	};

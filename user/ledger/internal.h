@@ -519,10 +519,14 @@ void ledger_join_drop(struct ledger *l, uint32_t i, enum record_reason reason);
 /* --- runs.c --- */
 void ledger_entry_run(struct ledger *l, struct peer *src, struct peer *dst, const struct sight *s);
 void ledger_exit_run(struct ledger *l, struct peer *src, struct peer *dst, const struct sight *s);
+/* Those of @e that are told so late that their exits are booked already: they are taken off. True: all. */
+bool ledger_run_ghosts(struct ledger *l, struct item *e);
 /* One that is named leaves: was it counted when it entered? */
 bool ledger_run_exit_one(struct ledger *l, struct pair *p, const struct sight *s);
 /* Does what waits find its entries in what was counted, or in @any that is there? True: it is gone. */
 bool ledger_run_retry(struct ledger *l, uint32_t wait, bool any);
+/* A drop that names no source speaks of one in flight that others, counted, are about to pass. */
+void ledger_run_named(struct ledger *l, uint32_t wait);
 /* A drop that names no source: is it to wait on, or gone? @all: it waits no longer. */
 bool ledger_run_loose(struct ledger *l, uint32_t wait, bool all);
 /* Takes the drops off it that may speak of it. True: it is gone. */

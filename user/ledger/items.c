@@ -355,7 +355,7 @@ void ledger_item_bury(struct ledger *l, uint32_t i)
 {
 	struct item *it = &l->items[i];
 
-	if (!it->pair || it->run) {
+	if (!it->pair) {
 		ledger_item_del(l, i);
 		return;
 	}

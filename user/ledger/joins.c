@@ -232,6 +232,8 @@ void ledger_entry(struct ledger *l, struct peer *src, struct peer *dst, const st
 	if (l->ghosts.head && ledger_ghost_entry(l, &e))
 		return;
 	p = e.pair;
+	if (p->counted && ledger_run_ghosts(l, &e))
+		return;
 	ledger_book_entered(l, p, &e);
 	w = ledger_item_same(l, p, e.len, e.digest, SIDE_OUT);
 	if (!w && e.time_ns + GHOST_NS < l->now_ns) {
@@ -329,8 +331,8 @@ void ledger_drop(struct ledger *l, const struct capture_event *e)
 		goto cleanup;
 	}
 	i = ledger_item_add(l, &x);
-	if (!x.pair)
-		join_loose(l, i, true);
+	if (!x.pair && !join_loose(l, i, true))
+		ledger_run_named(l, i);
 cleanup:
 	ledger_peer_put(l, src);
 	ledger_peer_put(l, dst);

@@ -243,9 +243,9 @@ void ledger_book_first_seen(struct ledger *l, struct pair *p, const struct item 
 
 void ledger_book_again(struct ledger *l, struct pair *p, const struct item *i)
 {
-	p->first_seen--;
-	p->frames[i->hop]++;
-	p->bytes[i->hop] += i->len;
+	p->first_seen -= item_packets(i);
+	p->frames[i->hop] += item_packets(i);
+	p->bytes[i->hop] += item_bytes(i);
 	widen(&p->first_ns, &p->last_ns, i->time_ns, i->time_ns);
 	ledger_pair_dirty(l, p);
 }

@@ -56,6 +56,35 @@ static uint32_t oldest(struct ledger *l, const struct pair *p, bool disco)
 	return i ? i : ledger_item_run(l, p, disco, SIDE_IN);
 }
 
+bool ledger_run_ghosts(struct ledger *l, struct item *e)
+{
+	struct pair *p = e->pair;
+	struct item part;
+	uint32_t g, n;
+	uint64_t bytes;
+
+	while (l->ghosts.head && (g = ledger_item_run(l, p, e->disco, SIDE_GHOST)) &&
+	       item_at(l, g)->time_ns >= e->time_ns) {
+		n = item_packets(item_at(l, g));
+		if (n > item_packets(e))
+			n = item_packets(e);
+		bytes = item_bytes(e) / item_packets(e) * n;
+		part = *e;
+		if (e->run) {
+			part.len = n;
+			part.digest = n == item_packets(e) ? item_bytes(e) : bytes;
+		}
+		ledger_book_again(l, p, &part);
+		ledger_conn_done(e);
+		ledger_item_shrink(l, g, n, bytes);
+		if (n == item_packets(e))
+			return true;
+		e->len -= n;
+		e->digest -= bytes;
+	}
+	return false;
+}
+
 void ledger_entry_run(struct ledger *l, struct peer *src, struct peer *dst, const struct sight *s)
 {
 	struct pair *p = ledger_pair_get(l, src, dst);
@@ -76,6 +105,8 @@ void ledger_entry_run(struct ledger *l, struct peer *src, struct peer *dst, cons
 
 	/* What waits for it is joined at the tick. */
 	p->counted = true;
+	if (ledger_run_ghosts(l, &e))
+		return;
 	ledger_book_entered(l, p, &e);
 	ledger_item_add(l, &e);
 }
@@ -150,6 +181,37 @@ bool ledger_run_retry(struct ledger *l, uint32_t wait, bool any)
 	}
 }
 
+void ledger_run_named(struct ledger *l, uint32_t wait)
+{
+	const struct item *w = item_at(l, wait);
+	uint32_t i = ledger_item_digest(l, w->len, w->digest), n;
+
+	for (n = 0; i && n < RUN_SEARCH; n++, i = item_at(l, i)->link[LINK_DIGEST].next) {
+		const struct item *it = item_at(l, i);
+
+		if (it->run || item_side(it) != SIDE_IN || it->digest != w->digest ||
+		    it->len != w->len || it->dst != w->dst || !it->pair->counted)
+			continue;
+		ledger_join_drop(l, i, w->no);
+		ledger_item_del(l, wait);
+		return;
+	}
+}
+
+/* A named one of a pair that was counted, whose own name was taken for another's. */
+static uint32_t oldest_to(struct ledger *l, const struct item *w)
+{
+	uint32_t i, n = 0;
+
+	for (i = l->entries.head; i && n < RUN_SEARCH; i = item_at(l, i)->link[LINK_ALL].next, n++) {
+		const struct item *it = item_at(l, i);
+
+		if (it->dst == w->dst && it->disco == w->disco && it->pair->counted)
+			return i;
+	}
+	return 0;
+}
+
 bool ledger_run_loose(struct ledger *l, uint32_t wait, bool all)
 {
 	struct item *w = item_at(l, wait);
@@ -158,7 +220,8 @@ bool ledger_run_loose(struct ledger *l, uint32_t wait, bool all)
 	for (n = 0; i && n < RUN_SEARCH; n++, i = item_at(l, i)->link[LINK_DIGEST].next) {
 		const struct item *it = item_at(l, i);
 
-		if (!it->run || it->dst != w->dst || it->disco != w->disco)
+		if (!it->run || item_side(it) != SIDE_IN || it->dst != w->dst ||
+		    it->disco != w->disco)
 			continue;
 		/* Of several senders': whose it was shows when the queue has drained. */
 		if (first && it->pair != item_at(l, first)->pair && !all)
@@ -166,6 +229,8 @@ bool ledger_run_loose(struct ledger *l, uint32_t wait, bool all)
 		if (!first)
 			first = i;
 	}
+	if (!first)
+		first = oldest_to(l, w);
 	if (!first)
 		return false;
 	ledger_join_drop(l, first, w->no);
