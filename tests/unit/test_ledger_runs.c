@@ -291,6 +291,25 @@ static void missed(void **state)
 	lh_free(t);
 }
 
+/* Each time what left is told first, and its entries right behind the tick. */
+static void always_a_little_late(void **state)
+{
+	struct lh *t = three_clients();
+	uint32_t i;
+
+	(void)state;
+	for (i = 0; i < 20; i++) {
+		lh_run(t, 2, OUT, 1, 2);
+		lh_tick(t, 100);
+		lh_send(t, 1, 2, P(2 * i));
+		lh_send(t, 1, 2, P(2 * i + 1));
+	}
+	lh_wait(t, 2000);
+	check_books(t, 1, 2, BOOKS(40, 40, 0, 0, 0));
+	assert_int_equal(lh_pair(t, 1, 2)->first_seen, 0);
+	lh_free(t);
+}
+
 /* Entries told so late that their exits were booked without them: counted, and seen. */
 static void late_entries(void **state)
 {
@@ -398,6 +417,7 @@ int main(void)
 		cmocka_unit_test(ends_unread),
 		cmocka_unit_test(last_hop),
 		cmocka_unit_test(missed),
+		cmocka_unit_test(always_a_little_late),
 		cmocka_unit_test(late_entries),
 		cmocka_unit_test(named_among_counted),
 		cmocka_unit_test(bounded),

@@ -118,6 +118,9 @@ void ledger_exit_run(struct ledger *l, struct peer *src, struct peer *dst, const
 	uint32_t i;
 
 	p->counted = true;
+	/* Entries that are told late are those of the exits that have waited longest. */
+	while ((i = ledger_item_run(l, p, s->disco, SIDE_OUT)) && ledger_run_retry(l, i, false))
+		;
 	while (rest.run && (i = oldest(l, p, s->disco))) {
 		uint64_t bytes = item_bytes(item_at(l, i));
 		uint32_t n = leave(l, i, &rest);
