@@ -118,8 +118,8 @@ static __always_inline bool count_peek(struct __sk_buff *skb, const struct abi_s
 }
 
 /*
- * TCP is going to take all of it: its checksum is right, it begins where TCP stands, or behind what waits for the socket's
- * owner, and ends inside the window.
+ * TCP is going to take all of it: its checksum is right, it begins where TCP stands, or behind what
+ * waits for the socket's owner, and ends inside the window.
  */
 static __always_inline bool count_is_taken(const struct abi_segment *s)
 {
