@@ -12,7 +12,8 @@
 #ifndef DT_COUNT_BPF_H
 #define DT_COUNT_BPF_H
 
-#define COUNT_FRAMES	64	/* of a segment; one that has more is shipped */
+#define COUNT_FRAMES	4	/* in one call */
+#define COUNT_CALLS	64	/* for a segment; one that has more frames is shipped */
 #define COUNT_RETRY_NS	200000000ull /* a walk that nobody agreed with gives way to another guess */
 
 /* What is counted in a direction of a connection that the relay accepted. */
@@ -191,10 +192,11 @@ static __always_inline void count_one(struct __sk_buff *skb, struct count_dir *d
 }
 
 /*
- * Frames of the packet, where dirs[@dir] says that they are to be walked. Not static: it is verified
- * once, not for every way that leads here, and finds what it needs itself.
+ * The next frames of the packet, where dirs[@dir] says that they are to be walked; 1 where it may hold
+ * more of them. Not static: it is verified once, not for every way that leads here, and finds what it
+ * needs itself.
  */
-__noinline int count_walk_frames(struct __sk_buff *skb, __u32 dir)
+__noinline int count_some(struct __sk_buff *skb, __u32 dir)
 {
 	struct bpf_sock *sk = skb->sk;
 	struct count_state *state;
@@ -217,12 +219,22 @@ __noinline int count_walk_frames(struct __sk_buff *skb, __u32 dir)
 		if (d->walk.step != COUNT_FRAME)
 			return 0;
 	}
+	return 1;
+}
+
+static __always_inline void count_walk_frames(struct __sk_buff *skb, struct count_dir *d, __u32 dir)
+{
+	__u32 i;
+
+	for (i = 0; i < COUNT_CALLS; i++) {
+		if (!count_some(skb, dir))
+			return;
+	}
 	if (d->walk.off >= d->walk.end)
-		return 0;
+		return;
 	if (d->counting)
 		count_end(d, d->base + d->walk.off);
 	d->walking = 0;
-	return 0;
 }
 
 static __always_inline void count_start(struct count_dir *d, const struct abi_segment *s)
@@ -305,7 +317,7 @@ static __always_inline void count_segment(struct __sk_buff *skb, struct count_di
 	d->base = s->seq - payload_off;
 	d->walk.off = payload_off + skip;
 	d->walk.end = payload_off + s->len;
-	count_walk_frames(skb, s->dir);
+	count_walk_frames(skb, d, s->dir);
 }
 
 /* Ingress may run on two processors at once: one walks, and the other ends its walk. */
