@@ -29,12 +29,12 @@ static __always_inline bool count_tell(struct count_dir *d, __u32 seq, bool begi
 	if (!r)
 		return false;
 	r->type = ABI_COUNTING;
-	r->dir = d->dir;
+	r->dir = d->seen.dir;
 	r->begins = begins;
 	r->zero = 0;
-	r->slot = d->slot;
-	r->time_ns = d->time_ns;
-	r->cookie = d->cookie;
+	r->slot = d->seen.slot;
+	r->time_ns = d->seen.time_ns;
+	r->cookie = d->seen.cookie;
 	r->seq = seq;
 	r->generation = d->generation;
 	r->left = d->walk.left;
@@ -70,14 +70,14 @@ static __noinline int count_frame(struct count_dir *d, __u32 seq)
 	struct abi_count *c;
 
 	/* Not on the stack: it is deep here. */
-	d->key.cookie = d->cookie;
+	d->key.cookie = d->seen.cookie;
 	d->key.generation = d->generation;
-	d->key.dir = d->dir;
+	d->key.dir = d->seen.dir;
 	d->key.class = count_class(d->walk.head + DERP_HEADER_LEN + DERP_KEY_LEN, len);
 	__builtin_memcpy(d->key.key, d->walk.head + DERP_HEADER_LEN, DERP_KEY_LEN);
 	c = bpf_map_lookup_elem(&counts, &d->key);
 	if (!c) {
-		d->first.first_ns = d->time_ns;
+		d->first.first_ns = d->seen.time_ns;
 		bpf_map_update_elem(&counts, &d->key, &d->first, BPF_NOEXIST);
 		c = bpf_map_lookup_elem(&counts, &d->key);
 		if (!c) {
@@ -87,7 +87,7 @@ static __noinline int count_frame(struct count_dir *d, __u32 seq)
 		}
 	}
 	c->bytes += len;
-	c->last_ns = d->time_ns;
+	c->last_ns = d->seen.time_ns;
 	c->seq = seq;
 	barrier();
 	c->frames++;
@@ -95,7 +95,7 @@ static __noinline int count_frame(struct count_dir *d, __u32 seq)
 }
 
 /* Does user space agree with the walk? */
-static __always_inline void count_ask(struct count_dir *d, const struct abi_segment *s)
+static __always_inline void count_ask(struct count_dir *d, const struct count_seen *s)
 {
 	struct abi_agreed_key key = { .cookie = s->cookie, .dir = s->dir };
 	__u32 *epoch, now = agreements;
@@ -108,12 +108,11 @@ static __always_inline void count_ask(struct count_dir *d, const struct abi_segm
 }
 
 /* May the first bytes at @off be a frame's header? One that is counted, if @type says which. */
-static __always_inline bool count_peek(struct __sk_buff *skb, const struct abi_segment *s,
-				       __u32 off, __u8 type)
+static __always_inline bool count_peek(struct __sk_buff *skb, __u32 len, __u32 off, __u8 type)
 {
 	__u8 head[8] = {};
 
-	if (s->len < DERP_HEADER_LEN || bpf_skb_load_bytes(skb, off, head, DERP_HEADER_LEN))
+	if (len < DERP_HEADER_LEN || bpf_skb_load_bytes(skb, off, head, DERP_HEADER_LEN))
 		return false;
 	return type ? count_counts(head, type) : count_plausible(head);
 }
@@ -122,25 +121,25 @@ static __always_inline bool count_peek(struct __sk_buff *skb, const struct abi_s
  * TCP is going to take all of it: its checksum is right, it begins where TCP stands, or behind what
  * waits for the socket's owner, and ends inside the window.
  */
-static __always_inline bool count_is_taken(const struct abi_segment *s)
+static __always_inline bool count_is_taken(const struct count_seen *s)
 {
 	__u32 ahead = s->seq - s->rcv_nxt;
 
 	return s->dir == ABI_OUT ||
-	       (s->check == ABI_CHECK_HOLDS && s->has & ABI_ALL_FACTS && ahead < (1u << 30) && s->len <= s->rcv_wnd &&
-		ahead <= s->rcv_wnd - s->len);
+	       (s->check == ABI_CHECK_HOLDS && s->has & ABI_ALL_FACTS && ahead < (1u << 30) &&
+		s->len <= s->rcv_wnd && ahead <= s->rcv_wnd - s->len);
 }
 
 /* May counting begin with this segment? A frame under way must be one that is counted. */
 static __always_inline bool count_may_begin(struct __sk_buff *skb, const struct count_dir *d,
-					    const struct abi_segment *s, __u32 off)
+					    const struct count_seen *s)
 {
 	__u8 type = count_type(s->dir);
 
 	if (d->counting || !d->agreed || !count_is_taken(s))
 		return false;
 	if (!d->walk.have)
-		return count_peek(skb, s, off, type);
+		return count_peek(skb, s->len, s->payload_off, type);
 	return d->walk.have >= DERP_HEADER_LEN && count_counts(d->walk.head, type);
 }
 
@@ -153,7 +152,7 @@ static __noinline int count_fits(struct count_dir *d)
 	if (w->step == COUNT_PART && w->have < DERP_HEADER_LEN)
 		d->fits = 1;
 	else if (w->step != COUNT_BROKEN)
-		d->fits = count_counts(w->head, count_type(d->dir));
+		d->fits = count_counts(w->head, count_type(d->seen.dir));
 	if (d->fits && w->step == COUNT_FRAME)
 		count_frame(d, d->base + w->off);
 	return 0;
@@ -237,7 +236,7 @@ static __always_inline void count_walk_frames(struct __sk_buff *skb, struct coun
 	d->walking = 0;
 }
 
-static __always_inline void count_start(struct count_dir *d, const struct abi_segment *s)
+static __always_inline void count_start(struct count_dir *d, const struct count_seen *s)
 {
 	d->walking = 1;
 	d->agreed = 0;
@@ -257,7 +256,7 @@ static __always_inline void count_stop(struct count_dir *d)
 }
 
 /* Is it of bytes that were walked before, all of it? What was counted of them is not told again. */
-static __always_inline bool count_is_old(struct count_dir *d, struct abi_segment *s)
+static __always_inline bool count_is_old(struct count_dir *d, struct count_seen *s)
 {
 	if ((__s32)(s->seq + s->len - d->seq) > 0)
 		return false;
@@ -268,15 +267,11 @@ static __always_inline bool count_is_old(struct count_dir *d, struct abi_segment
 	return true;
 }
 
-static __always_inline void count_segment(struct __sk_buff *skb, struct count_dir *d,
-					  struct abi_segment *s, __u32 payload_off)
+static __always_inline void count_seen_one(struct __sk_buff *skb, struct count_dir *d,
+					   struct count_seen *s)
 {
 	__u32 skip = 0;
 
-	d->dir = s->dir;
-	d->slot = s->slot;
-	d->time_ns = s->time_ns;
-	d->cookie = s->cookie;
 	if (!s->len || s->flags) {
 		if (d->walking)
 			count_stop(d);
@@ -296,7 +291,7 @@ static __always_inline void count_segment(struct __sk_buff *skb, struct count_di
 	}
 	if (!d->walking || (!d->agreed && d->walk.have &&
 			    s->time_ns - d->began_ns > COUNT_RETRY_NS)) {
-		if (!count_peek(skb, s, payload_off, 0)) {
+		if (!count_peek(skb, s->len, s->payload_off, 0)) {
 			/* The old guess, if there is one, is as good as any. */
 			if (!d->walking)
 				return;
@@ -309,15 +304,35 @@ static __always_inline void count_segment(struct __sk_buff *skb, struct count_di
 		s->epoch = d->epoch;
 	if (d->counting && !count_is_taken(s))
 		count_end(d, d->seq);
-	if (!skip && count_may_begin(skb, d, s, payload_off))
+	if (!skip && count_may_begin(skb, d, s))
 		count_begin(d);
 	if (skip >= s->len)
 		return;
 	d->seq = s->seq + s->len;
-	d->base = s->seq - payload_off;
-	d->walk.off = payload_off + skip;
-	d->walk.end = payload_off + s->len;
-	count_walk_frames(skb, d, s->dir);
+	d->base = s->seq - s->payload_off;
+	d->walk.off = s->payload_off + skip;
+	d->walk.end = s->payload_off + s->len;
+	count_walk_frames(skb, d, s->dir == ABI_OUT);
+}
+
+/* What dirs[@dir] has seen last, with its frames. Not static, see count_some(). */
+__noinline int count_segment(struct __sk_buff *skb, __u32 dir)
+{
+	struct bpf_sock *sk = skb->sk;
+	struct count_state *state;
+	struct count_dir *d;
+
+	if (!count_frames || !sk)
+		return 0;
+	sk = bpf_sk_fullsock(sk);
+	if (!sk)
+		return 0;
+	state = bpf_sk_storage_get(&walks, sk, NULL, 0);
+	if (!state)
+		return 0;
+	d = &state->dirs[dir & 1];
+	count_seen_one(skb, d, &d->seen);
+	return 0;
 }
 
 /* Ingress may run on two processors at once: one walks, and the other ends its walk. */
@@ -351,31 +366,50 @@ static __always_inline void count_leave(struct count_state *state, struct count_
 	bpf_spin_unlock(&state->lock);
 }
 
-/* A segment of a relay's connection passes: 1 where its frames were counted, and it need not be shipped. */
-static __noinline int count_packet(struct __sk_buff *skb, struct bpf_sock *sk,
-				   struct abi_segment *s, __u32 payload_off)
+static __always_inline void count_see(struct count_dir *d, const struct abi_segment *s,
+				      __u32 payload_off)
+{
+	d->seen.time_ns = s->time_ns;
+	d->seen.cookie = s->cookie;
+	d->seen.slot = s->slot;
+	d->seen.seq = s->seq;
+	d->seen.len = s->len;
+	d->seen.rcv_nxt = s->rcv_nxt;
+	d->seen.rcv_wnd = s->rcv_wnd;
+	d->seen.payload_off = payload_off;
+	d->seen.epoch = 0;
+	d->seen.dir = s->dir;
+	d->seen.flags = s->flags;
+	d->seen.has = s->has;
+	d->seen.check = s->check;
+	d->seen.counted = 0;
+}
+
+/* A segment of a relay's connection passes. True where its frames were counted: it need not be shipped. */
+static __always_inline bool count_packet(struct __sk_buff *skb, struct bpf_sock *sk,
+					 struct abi_segment *s, __u32 payload_off)
 {
 	struct count_state *state = bpf_sk_storage_get(&walks, sk, NULL, 0);
 	struct count_dir *d;
-	int counted;
+	bool counted;
 
 	if (!state) {
-		if (!count_peek(skb, s, payload_off, 0))
-			return 0;
+		if (!count_peek(skb, s->len, payload_off, 0))
+			return false;
 		state = bpf_sk_storage_get(&walks, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 		if (!state)
-			return 0;
+			return false;
 	}
 	d = &state->dirs[s->dir == ABI_OUT];
-	if (s->dir == ABI_OUT) {
-		count_segment(skb, d, s, payload_off);
-		return d->counting && !s->counted;
-	}
-	if (!count_enter(state))
-		return 0;
-	count_segment(skb, d, s, payload_off);
-	counted = d->counting && !s->counted;
-	count_leave(state, d);
+	if (s->dir == ABI_IN && !count_enter(state))
+		return false;
+	count_see(d, s, payload_off);
+	count_segment(skb, s->dir == ABI_OUT);
+	s->epoch = d->seen.epoch;
+	s->counted = d->seen.counted;
+	counted = d->counting && !d->seen.counted;
+	if (s->dir == ABI_IN)
+		count_leave(state, d);
 	return counted;
 }
 

@@ -23,11 +23,21 @@ struct count_before {
 	__u32 v[4];
 };
 
+/* A segment, as in struct abi_segment. */
+struct count_seen {
+	__u64 time_ns, cookie;
+	__u32 slot;
+	__u32 seq, len, rcv_nxt, rcv_wnd;
+	__u32 payload_off;	/* in the packet */
+	__u32 epoch;		/* what came of it, as the next */
+	__u8 dir, flags, has, check;
+	__u8 counted;
+	__u8 zero[7];
+};
+
 /* One direction. */
 struct count_dir {
 	__u64 began_ns;		/* when this walk began */
-	__u64 time_ns, cookie;	/* of the segment that is walked */
-	__u32 slot;
 	__u32 seq;		/* of the next byte that it expects */
 	__u32 epoch;		/* number of the walk */
 	__u32 generation;	/* of the counts */
@@ -36,9 +46,8 @@ struct count_dir {
 	__u8 walking;
 	__u8 agreed;
 	__u8 counting;
-	__u8 dir;		/* enum abi_dir */
 	__u8 fits;		/* what was walked last may be counted */
-	__u8 zero[7];
+	struct count_seen seen;
 	struct abi_count_key key;
 	struct abi_count first;	/* a new row */
 	struct count_before before, after;
