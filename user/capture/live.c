@@ -428,8 +428,9 @@ static int live_tick(struct capture *capture, const struct capture_sink *sink)
 	live_nodes_announce(live);
 	live_ask_changing(live, now_ns);
 	/* What the answers cover is in the ring by now, or counted. */
-	live_drain(live);
 	live_count_read(live);
+	live_drain(live);
+	live_count_flush(live);
 	live_ask_tell(live);
 	tell_lost(live);
 	live_conns_expire(live, now_ns);

@@ -195,6 +195,7 @@ struct live {
 	struct live_conn *conns, *conns_by_id;
 	uint64_t last_conn;
 	struct live_row *rows;		/* of the kernel's counts, as read last */
+	struct live_news *news;		/* read of them, and not told yet */
 	size_t counting;		/* connections that were ever counted, and are open */
 	struct live_early *early;
 	size_t early_bytes;
@@ -371,8 +372,10 @@ void live_count_agree(struct live *live, uint64_t conn, enum capture_dir dir, ui
 /* A record, in the first and in the second reading. */
 void live_count_note(struct live *live, const struct abi_counting *r);
 void live_count_tell(struct live *live, const struct abi_counting *r);
-/* Read and tell all counts; behind the last record of the ring. */
+/* Read the counts of what left; before the ring is read for the tick. */
 void live_count_read(struct live *live);
+/* Read those of what entered, behind the last record of the ring, and tell all. */
+void live_count_flush(struct live *live);
 /* A connection has been closed: its counts, which were read, go. */
 void live_count_forget(struct live *live, struct live_conn *conn);
 void live_count_free(struct live *live);

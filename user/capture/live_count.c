@@ -3,6 +3,10 @@
  * What the kernel counts on plaintext connections. Its rows only grow, and are read with every tick:
  * what a row has more than when it was read last is told. A row goes when nobody can add to it any
  * more: the counting that it belongs to (its generation) has ended, or its connection has.
+ *
+ * What was counted as it left is read before the ring is, and what was counted as it entered behind
+ * it: so the entry of whatever is told to have left is told by the tick, wherever the one or the other
+ * was seen.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -135,13 +139,12 @@ static bool is_over(const struct live_conn *conn, const struct abi_count_key *ke
 	return age > 0 || (!age && !conn->counts[key->dir].on);
 }
 
-struct reading {
-	struct live *live;
+struct live_news {
 	struct news *news;
 	size_t count, room;
 };
 
-static void news_add(struct reading *r, const struct news *n)
+static void news_add(struct live_news *r, const struct news *n)
 {
 	struct news *bigger;
 	size_t room;
@@ -157,11 +160,11 @@ static void news_add(struct reading *r, const struct news *n)
 	r->news[r->count++] = *n;
 }
 
-static void read_row(struct reading *r, const struct abi_count_key *key,
+static void read_row(struct live *live, struct live_news *r, const struct abi_count_key *key,
 		     const struct abi_count *count)
 {
-	struct live_conn *conn = key->dir <= ABI_OUT ? live_conn_find(r->live, key->cookie) : NULL;
-	struct live_row *row = row_get(r->live, key);
+	struct live_conn *conn = live_conn_find(live, key->cookie);
+	struct live_row *row = row_get(live, key);
 	struct news n = { .conn = conn, .key = *key, .count = *count };
 	size_t before = r->count;
 
@@ -180,7 +183,7 @@ static void read_row(struct reading *r, const struct abi_count_key *key,
 		row->bytes = count->bytes;
 	}
 	if (is_over(conn, key))
-		row_delete(r->live, row);
+		row_delete(live, row);
 }
 
 static int compare(const void *a, const void *b)
@@ -214,39 +217,57 @@ static void tell(struct live *live, const struct news *n)
 	conn->ask = true;
 }
 
-static int read_batch(struct reading *r, int fd, void *from, void *to, bool *more)
+static int read_batch(struct live *live, uint8_t dir, void *from, void *to, bool *more)
 {
 	static struct abi_count_key keys[BATCH];
 	static struct abi_count values[BATCH];
 	uint32_t n = BATCH, i;
-	int err = bpf_map_lookup_batch(fd, from, to, keys, values, &n, NULL);
+	int err = bpf_map_lookup_batch(bpf_map__fd(live->skel->maps.counts), from, to, keys, values,
+				       &n, NULL);
 
 	*more = !err;
 	if (err && err != -ENOENT)
 		return err;
-	for (i = 0; i < n; i++)
-		read_row(r, &keys[i], &values[i]);
+	for (i = 0; i < n; i++) {
+		if (keys[i].dir == dir)
+			read_row(live, live->news, &keys[i], &values[i]);
+	}
 	return 0;
+}
+
+static void read_all(struct live *live, uint8_t dir)
+{
+	bool more = true, first = true;
+	uint32_t at[2];
+
+	if (!live->news)
+		live->news = calloc(1, sizeof(*live->news));
+	for (; live->news && more; first = false, at[0] = at[1]) {
+		if (read_batch(live, dir, first ? NULL : &at[0], &at[1], &more))
+			break;
+	}
 }
 
 void live_count_read(struct live *live)
 {
-	struct reading r = { .live = live };
-	int fd = bpf_map__fd(live->skel->maps.counts);
-	uint32_t at[2];
-	bool more = true, first = true;
+	if (live->counting)
+		read_all(live, ABI_OUT);
+}
+
+void live_count_flush(struct live *live)
+{
+	struct live_news *r;
 	size_t i;
 
-	if (!live->counting)
+	if (live->counting)
+		read_all(live, ABI_IN);
+	r = live->news;
+	if (!r || !r->count)
 		return;
-	for (; more; first = false, at[0] = at[1]) {
-		if (read_batch(&r, fd, first ? NULL : &at[0], &at[1], &more))
-			break;
-	}
-	qsort(r.news, r.count, sizeof(*r.news), compare);
-	for (i = 0; i < r.count; i++)
-		tell(live, &r.news[i]);
-	free(r.news);
+	qsort(r->news, r->count, sizeof(*r->news), compare);
+	for (i = 0; i < r->count; i++)
+		tell(live, &r->news[i]);
+	r->count = 0;
 }
 
 void live_count_forget(struct live *live, struct live_conn *conn)
@@ -266,4 +287,7 @@ void live_count_free(struct live *live)
 
 	HASH_ITER(hh, live->rows, row, next)
 		row_free(live, row);
+	if (live->news)
+		free(live->news->news);
+	free(live->news);
 }
