@@ -495,11 +495,8 @@ void connection_event(struct connection *c, const struct capture_event *event)
 	if (seg && !seg->counted) {
 		counted_claim(c, seg);
 		reassemble_segment(r, seg, event->time_ns, event->facts);
-	} else if (event->type == CAPTURE_COUNTING) {
-		reassemble_counting(&c->dirs[event->counting.dir], &event->counting,
-				    event->time_ns);
-	} else if (event->type == CAPTURE_COUNT) {
-		counted_tell(c, event);
+	} else if (event->type == CAPTURE_COUNTING || event->type == CAPTURE_COUNT) {
+		counted_event(c, event);
 	} else if (event->type == CAPTURE_CANDIDATE) {
 		take_candidate(c, event);
 	} else if (event->type == CAPTURE_FRAME) {

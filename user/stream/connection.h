@@ -120,8 +120,8 @@ void counted_reach(struct connection *c, enum capture_dir dir, uint64_t pos);
 /* As reassemble_sink.counted. */
 void counted_resume(void *ctx, enum capture_dir dir, uint64_t pos, uint64_t time_ns,
 		    uint64_t bytes, const struct capture_counting *at);
-/* What was counted, to the sink. */
-void counted_tell(struct connection *c, const struct capture_event *event);
+/* COUNTING; or COUNT, which is told to the sink. */
+void counted_event(struct connection *c, const struct capture_event *event);
 
 /* --- application.c: HTTP, WebSocket, DERP ------------------------------------------------- */
 

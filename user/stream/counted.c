@@ -46,7 +46,7 @@ void counted_resume(void *ctx, enum capture_dir dir, uint64_t pos, uint64_t time
 		derp_resume(&c->apps[dir].derp, time_ns, pos, at);
 }
 
-void counted_tell(struct connection *c, const struct capture_event *event)
+static void tell(struct connection *c, const struct capture_event *event)
 {
 	const struct stream_sink *sink = c->shared->sink;
 	const struct capture_count *n = &event->count;
@@ -61,4 +61,13 @@ void counted_tell(struct connection *c, const struct capture_event *event)
 	reassemble_counted(r, n->seq);
 	if (sink->run)
 		sink->run(sink->ctx, &run);
+}
+
+void counted_event(struct connection *c, const struct capture_event *event)
+{
+	if (event->type == CAPTURE_COUNT)
+		tell(c, event);
+	else
+		reassemble_counting(&c->dirs[event->counting.dir], &event->counting,
+				    event->time_ns);
 }

@@ -12,7 +12,7 @@ class Both:
     def __init__(self, lab, least=0.4):
         self.least = least              # so many of all sightings are to be counted, mesh links are not
         self.kernel = lab.derptrace("report", "--json", "--count", "kernel")
-        self.user = lab.derptrace("report", "--json", "--count", "user")
+        self.user = lab.derptrace("report", "--json", "--count", "user", "--xdp", "off")
 
     def stop(self):
         """Both reports, whose books are equal: the kernel's first."""
