@@ -23,8 +23,7 @@ enum abi_type {
 enum abi_level {
 	ABI_LEVEL_FULL,
 	ABI_LEVEL_SAMPLED,	/* nothing of the connections in the map quiet but SYN, FIN, RST */
-	ABI_LEVEL_COUNTS,	/* of no connection */
-	ABI_LEVEL_OFF,		/* nothing, and nothing is counted */
+	ABI_LEVEL_OFF,		/* nothing */
 };
 
 enum abi_role {

@@ -112,7 +112,7 @@ static __always_inline bool conn_is_quiet(struct __sk_buff *skb)
 	__u64 cookie;
 
 	if (level != ABI_LEVEL_SAMPLED)
-		return level > ABI_LEVEL_SAMPLED;
+		return level == ABI_LEVEL_OFF;
 	cookie = bpf_get_socket_cookie(skb);
 	return bpf_map_lookup_elem(&quiet, &cookie);
 }

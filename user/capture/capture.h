@@ -229,7 +229,7 @@ struct capture_lost {
 enum capture_level {
 	CAPTURE_LEVEL_FULL,
 	CAPTURE_LEVEL_SAMPLED,	/* a share of the connections */
-	CAPTURE_LEVEL_COUNTS,	/* no segment: what the kernel counts, drops, secrets, facts */
+	CAPTURE_LEVEL_COUNTS,	/* what the kernel counts, how connections begin, drops, facts */
 	CAPTURE_LEVEL_OFF,	/* nothing but what a socket says when it is asked, drops, secrets */
 };
 

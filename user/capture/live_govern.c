@@ -23,14 +23,13 @@ static uint32_t mix(uint64_t x)
 }
 
 /* A larger share holds every smaller one. */
-static bool is_chosen(struct live *live, struct live_conn *conn, unsigned int share,
-		      uint64_t now_ns)
+static bool is_chosen(struct live *live, struct live_conn *conn, unsigned int share)
 {
 	/* Once it is known it stays: who changes sides all the time is never seen whole. */
 	if (!conn->group && live->sink->group)
 		conn->group = live->sink->group(live->sink->ctx, conn->node->id, conn->id,
 						&conn->is_link);
-	if (now_ns < conn->first_ns + YOUNG_NS || (conn->is_link && share < SHARE_WITHOUT_LINKS))
+	if (conn->is_link && share < SHARE_WITHOUT_LINKS)
 		return true;
 	return mix(conn->group ? conn->group : conn->cookie) % share == 0;
 }
@@ -38,9 +37,11 @@ static bool is_chosen(struct live *live, struct live_conn *conn, unsigned int sh
 static bool is_wanted(struct live *live, struct live_conn *conn, struct governor_rung rung,
 		      uint64_t now_ns)
 {
-	if (rung.level == CAPTURE_LEVEL_SAMPLED)
-		return is_chosen(live, conn, rung.share, now_ns);
-	return rung.level == CAPTURE_LEVEL_FULL;
+	if (rung.level == CAPTURE_LEVEL_FULL || rung.level == CAPTURE_LEVEL_OFF)
+		return rung.level == CAPTURE_LEVEL_FULL;
+	if (now_ns < conn->first_ns + YOUNG_NS)
+		return true;
+	return rung.level == CAPTURE_LEVEL_SAMPLED && is_chosen(live, conn, rung.share);
 }
 
 static void tell_quiet(struct live *live, struct live_conn *conn, bool quiet, uint64_t time_ns)
@@ -59,7 +60,7 @@ static void tell_quiet(struct live *live, struct live_conn *conn, bool quiet, ui
 
 void live_govern_opened(struct live *live, struct live_conn *conn, uint64_t time_ns)
 {
-	if (live->level >= CAPTURE_LEVEL_COUNTS || conn->quiet)
+	if (live->level == CAPTURE_LEVEL_OFF || conn->quiet)
 		tell_quiet(live, conn, true, time_ns);
 }
 
@@ -84,6 +85,18 @@ void live_govern_closed(struct live *live, struct live_conn *conn)
 	map_set(live, conn, false);
 }
 
+static uint32_t kernel_level(enum capture_level level)
+{
+	switch (level) {
+	case CAPTURE_LEVEL_FULL:
+		return ABI_LEVEL_FULL;
+	case CAPTURE_LEVEL_OFF:
+		return ABI_LEVEL_OFF;
+	default:
+		return ABI_LEVEL_SAMPLED;	/* by what is in the map */
+	}
+}
+
 /*
  * First those that are heard again: what comes of them then is of use. Then the kernel; and once the
  * ring holds nothing more from before, those that are not.
@@ -98,13 +111,13 @@ static void apply(struct live *live, struct governor_rung rung, uint64_t now_ns)
 		if (conn->closed)
 			continue;
 		wanted = is_wanted(live, conn, rung, now_ns);
-		if (rung.level == CAPTURE_LEVEL_SAMPLED && !map_set(live, conn, !wanted))
+		if (rung.level != CAPTURE_LEVEL_OFF && !map_set(live, conn, !wanted))
 			wanted = true;
 		if (wanted && conn->quiet)
 			tell_quiet(live, conn, false, now_ns);
 		conn->hush = !wanted && !conn->quiet;
 	}
-	__atomic_store_n(&live->skel->bss->level, (uint32_t)rung.level, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&live->skel->bss->level, kernel_level(rung.level), __ATOMIC_SEQ_CST);
 	live_drain(live);
 	HASH_ITER(hh, live->conns, conn, next) {
 		if (conn->hush)
@@ -162,7 +175,7 @@ void live_govern_tick(struct live *live, uint64_t now_ns)
 		.type = CAPTURE_COST, .time_ns = now_ns, .cost_ns = live->cost.total_ns,
 	};
 
-	if (live->level == CAPTURE_LEVEL_SAMPLED && now_ns > live->chosen_ns + CHOOSE_NS) {
+	if ((live->level == CAPTURE_LEVEL_SAMPLED || live->level == CAPTURE_LEVEL_COUNTS) && now_ns > live->chosen_ns + CHOOSE_NS) {
 		live->chosen_ns = now_ns;
 		apply(live, governor_rung(&live->governor), now_ns);
 	}

@@ -193,7 +193,7 @@ void ledger_event(struct ledger *l, const struct capture_event *e)
 			l->ambiguous_ns = l->now_ns;
 		break;
 	case CAPTURE_STEP:
-		l->deaf = e->step.to >= CAPTURE_LEVEL_COUNTS;
+		l->deaf = e->step.to == CAPTURE_LEVEL_OFF;
 		l->ambiguous_ns = l->now_ns;
 		break;
 	default:
