@@ -55,6 +55,10 @@ class CountingXdp(Tracer):
     argv = ("report", "--json", "--xdp", "auto", "--count", "kernel")
 
 
+class CountingUserXdp(Tracer):
+    argv = ("report", "--json", "--xdp", "auto", "--count", "user")
+
+
 class Serve(Nobody):
     """derptrace serve as it is by default, with its governor; what it does in its first seconds does not count."""
     warm = 3
@@ -154,7 +158,8 @@ def plain():
     """Those that this build can do."""
     arms = dict(PLAIN)
     if not takes("--count"):        # nothing but user space counts then
+        CountingUser.argv, CountingUserXdp.argv = Tracer.argv, Tracer.argv[:-1] + ("auto",)
+        arms["in user space, XDP"] = (CountingUserXdp, None)
         for name in ("counting", "counting, XDP"):
             arms.pop(name)
-        CountingUser.argv = Tracer.argv
     return arms

@@ -44,13 +44,40 @@ def number(value):
     return f"{value:.1f}"
 
 
-def rooms(rates, speed):
-    lines = ["**Rooms, a second and core**", "", "| | pairs | a second | bytes a pair |", "|---|---|---|---|"]
+# Observations a second and core: must, stretch.
+RATES = {"correlator, in memory": (20e6, 40e6), "correlator, from records": (5e6, 10e6)}
+
+
+def rate_reached(what, rate):
+    if what not in RATES:
+        return ""
+    must, stretch = RATES[what]
+    word = "reached, stretch too" if rate >= stretch else "reached" if rate >= must else "not reached"
+    return f"{number(must)}: {word}"
+
+
+def as_table(text):
+    """What the programs print, as tables that have their second line."""
+    out, before = [], ""
+    for line in text.strip().splitlines():
+        row = line.rpartition("|")[0] + "|" if line.startswith("|") else line
+        if before.startswith("|") and len(out) == 1 or len(out) > 1 and not out[-2] and before.startswith("|"):
+            if not row.startswith("|---"):
+                out.append("|---" * (before.count("|") - 1) + "|")
+        out.append(row)
+        before = row
+    return "\n".join(out) + "\n"
+
+
+def rooms(rates, others):
+    lines = ["**Rooms, a second and core**", "", "| | pairs | a second | bytes a pair | target |",
+             "|---|---|---|---|---|"]
     for what, pairs, rate, size in rates:
         # With few pairs what is there anyway would count as theirs.
         shown = size if int(pairs) >= 10000 and float(size) else ""
-        lines.append(f"| {what} | {int(pairs) or ''} | {number(rate)} | {shown} |")
-    return "\n".join(lines) + "\n\n" + speed
+        lines.append(f"| {what} | {int(pairs) or ''} | {number(rate)} | {shown} | {rate_reached(what, float(rate))} |")
+    speed, memory = map(as_table, others)
+    return "\n".join(lines) + f"\n\n**stream, CPU time a frame**\n\n{speed}\n**Memory, bytes each**\n\n{memory}"
 
 
 def plot(tables):

@@ -158,7 +158,7 @@ def rooms(options):
     rates = subprocess.run([f"{BUILD}/bench/rates", str(options.max_pairs)], capture_output=True, text=True, check=True)
     asked = [subprocess.run([f"{BUILD}/rooms", what], capture_output=True, text=True, check=True).stdout
              for what in ("speed", "memory")]
-    return [line.split("\t") for line in rates.stdout.splitlines()], "\n".join(asked)
+    return [line.split("\t") for line in rates.stdout.splitlines()], asked
 
 
 def chosen(table, names):

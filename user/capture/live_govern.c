@@ -175,7 +175,9 @@ void live_govern_tick(struct live *live, uint64_t now_ns)
 		.type = CAPTURE_COST, .time_ns = now_ns, .cost_ns = live->cost.total_ns,
 	};
 
-	if ((live->level == CAPTURE_LEVEL_SAMPLED || live->level == CAPTURE_LEVEL_COUNTS) && now_ns > live->chosen_ns + CHOOSE_NS) {
+	bool chosen = live->level == CAPTURE_LEVEL_SAMPLED || live->level == CAPTURE_LEVEL_COUNTS;
+
+	if (chosen && now_ns > live->chosen_ns + CHOOSE_NS) {
 		live->chosen_ns = now_ns;
 		apply(live, governor_rung(&live->governor), now_ns);
 	}
