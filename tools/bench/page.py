@@ -58,15 +58,13 @@ def rate_reached(what, rate):
 
 def as_table(text):
     """What the programs print, as tables that have their second line."""
-    out, before = [], ""
-    for line in text.strip().splitlines():
-        row = line.rpartition("|")[0] + "|" if line.startswith("|") else line
-        if before.startswith("|") and len(out) == 1 or len(out) > 1 and not out[-2] and before.startswith("|"):
-            if not row.startswith("|---"):
-                out.append("|---" * (before.count("|") - 1) + "|")
-        out.append(row)
-        before = row
-    return "\n".join(out) + "\n"
+    blocks = []
+    for block in text.strip().split("\n\n"):
+        rows = [line.rpartition("|")[0] + "|" if line.startswith("|") else line for line in block.splitlines()]
+        if rows[0].startswith("|") and not "".join(rows[1:2]).startswith("|---"):
+            rows.insert(1, "|---" * (rows[0].count("|") - 1) + "|")
+        blocks.append("\n".join(rows))
+    return "\n\n".join(blocks) + "\n"
 
 
 def rooms(rates, others):
