@@ -49,7 +49,7 @@ __noinline int check_sum(struct __sk_buff *skb, __u32 tcp_off, __u32 payload_off
 	__u32 payload = skb->len - payload_off, check;
 	int i;
 
-	if (kernel_types && check_is_done(skb))
+	if (kernel_reads && check_is_done(skb))
 		return ABI_CHECK_HOLDS;
 	asm volatile("" : "+r"(len));
 	if (len < CHECK_HEADER_MIN || len > CHECK_HEADER_MAX ||
@@ -61,9 +61,9 @@ __noinline int check_sum(struct __sk_buff *skb, __u32 tcp_off, __u32 payload_off
 	 * Without the kernel's word: a sum of the pseudo-header alone is one that was never finished.
 	 * Where TCP will look it is as wrong as any other.
 	 */
-	if (!kernel_types && ((__u16 *)header)[CHECK_FIELD] == check_fold(pseudo))
+	if (!kernel_reads && ((__u16 *)header)[CHECK_FIELD] == check_fold(pseudo))
 		return ABI_CHECK_NONE;
-	check = kernel_types ? ABI_CHECK_PENDING : ABI_CHECK_UNTOLD;
+	check = kernel_reads ? ABI_CHECK_PENDING : ABI_CHECK_UNTOLD;
 	if (payload > EMIT_CHUNK && payload <= EMIT_WHOLE)
 		check |= CHECK_WHOLE;
 	return check | check_fold(sum) << 16;

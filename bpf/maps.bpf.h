@@ -97,6 +97,8 @@ const volatile __u64 wake_bytes __weak = 1 << 20;
 const volatile __u32 count_frames __weak = 0;
 /* The kernel tells its types (BTF): a socket can be read as the kernel does. */
 const volatile __u32 kernel_types __weak = 1;
+/* Its memory may be read: not where it is locked down for confidentiality. */
+const volatile __u32 kernel_reads __weak = 1;
 /* Inode of the tracer's pid namespace where it is not the first one; else 0. Its device. */
 const volatile __u32 pid_namespace __weak = 0;
 const volatile __u32 pid_namespace_dev __weak = 0;

@@ -34,7 +34,7 @@ static __always_inline __u32 relay_tgid(bool dials)
 
 	if (!pid_namespace)
 		return bpf_get_current_pid_tgid() >> 32;
-	if (!kernel_types)
+	if (!kernel_reads)
 		return relay_tgid_told(dials);
 	task = (struct task_struct *)bpf_get_current_task();
 	leader = BPF_CORE_READ(task, group_leader);

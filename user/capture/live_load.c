@@ -57,7 +57,7 @@ static struct derptrace_bpf *open_without_types(int *types_fd)
 	if (write(*types_fd, elf, size) == (ssize_t)size)
 		skel = derptrace_bpf__open_opts(&opts);
 	if (skel)
-		skel->rodata->kernel_types = 0;
+		skel->rodata->kernel_types = skel->rodata->kernel_reads = 0;
 	return skel;
 }
 
@@ -67,7 +67,10 @@ struct derptrace_bpf *live_load_open(int *types_fd)
 
 	*types_fd = -1;
 	skel = access(KERNEL_TYPES, R_OK) ? open_without_types(types_fd) : derptrace_bpf__open();
-	if (skel)
-		name_pid_namespace(skel);
+	if (!skel)
+		return NULL;
+	name_pid_namespace(skel);
+	if (!libbpf_probe_bpf_helper(BPF_PROG_TYPE_CGROUP_SKB, BPF_FUNC_probe_read_kernel, NULL))
+		skel->rodata->kernel_reads = 0;
 	return skel;
 }
