@@ -269,6 +269,8 @@ struct capture *capture_live_open(const struct capture_live_options *options, ch
 	live->capture.ops = &live_ops;
 	live->options = *options;
 	live->read_ns = clock_now_ns();
+	live->cost.besides = nic_run_ns;
+	live->cost.ctx = live;
 	live->cgroup_fd = live->poll_fd = live->timer_fd = live->search_fd = -1;
 	live->types_fd = live->cost.stats_fd = -1;
 	live->keep_warnings = true;

@@ -18,7 +18,8 @@
 #define MINUTE_NS	(60 * NSEC_PER_SEC)
 
 /* Run time of all programs; runs of those that see packets. */
-static void read_runs(const struct derptrace_bpf *skel, uint64_t *run_ns, uint64_t *runs)
+static void read_runs(const struct live_cost *c, const struct derptrace_bpf *skel, uint64_t *run_ns,
+		      uint64_t *runs)
 {
 	struct bpf_program *prog;
 	struct bpf_prog_info info;
@@ -35,6 +36,8 @@ static void read_runs(const struct derptrace_bpf *skel, uint64_t *run_ns, uint64
 		if (prog == skel->progs.socket_ingress || prog == skel->progs.socket_egress)
 			*runs += info.run_cnt;
 	}
+	if (c->besides)
+		*run_ns += c->besides(c->ctx);
 }
 
 static void window_open(struct live_cost *c, const struct derptrace_bpf *skel, uint64_t now_ns)
@@ -42,17 +45,17 @@ static void window_open(struct live_cost *c, const struct derptrace_bpf *skel, u
 	c->opened_ns = now_ns;
 	c->stats_fd = bpf_enable_stats(BPF_STATS_RUN_TIME);
 	if (c->stats_fd >= 0)
-		read_runs(skel, &c->run_ns, &c->runs);
+		read_runs(c, skel, &c->run_ns, &c->runs);
 }
 
 static void window_close(struct live_cost *c, const struct derptrace_bpf *skel, uint64_t now_ns)
 {
 	uint64_t length = now_ns - c->opened_ns, run_ns, runs;
 
-	read_runs(skel, &run_ns, &runs);
+	read_runs(c, skel, &run_ns, &runs);
 	close(c->stats_fd);
 	c->stats_fd = -1;
-	c->rate = (double)(run_ns - c->run_ns) / length;
+	c->rate = run_ns > c->run_ns ? (double)(run_ns - c->run_ns) / length : 0;
 	c->packets = (double)(runs - c->runs) / length * NSEC_PER_SEC;
 	if (c->total_at_ns)
 		c->total_ns += c->rate * (now_ns - c->total_at_ns);

@@ -18,6 +18,9 @@ struct derptrace_bpf;
 
 /* Zeroed is ready; stats_fd: -1. */
 struct live_cost {
+	/* Run time so far of programs that are loaded besides, NULL: there are none. It may shrink. */
+	uint64_t (*besides)(const void *ctx);
+	const void *ctx;
 	int stats_fd;			/* while it is open, run time is counted */
 	uint64_t opened_ns, next_ns;
 	uint64_t run_ns, runs;		/* at opened_ns */

@@ -49,6 +49,26 @@ static uint32_t prog_id(const struct bpf_program *prog)
 	return bpf_obj_get_info_by_fd(bpf_program__fd(prog), &info, &len) ? 0 : info.id;
 }
 
+uint64_t nic_run_ns(const void *ctx)
+{
+	const struct live *live = ctx;
+	const struct nic_space *space;
+	struct bpf_prog_info info;
+	struct bpf_program *prog;
+	uint64_t sum_ns = 0;
+	uint32_t len;
+
+	for (space = live->nics; space; space = space->next) {
+		bpf_object__for_each_program(prog, space->skel->obj) {
+			info = (struct bpf_prog_info){ 0 };
+			len = sizeof(info);
+			if (!bpf_obj_get_info_by_fd(bpf_program__fd(prog), &info, &len))
+				sum_ns += info.run_time_ns;
+		}
+	}
+	return sum_ns;
+}
+
 static void open_netifs(void *arg)
 {
 	struct nic_space *space = arg;

@@ -95,6 +95,9 @@ void nic_undial(struct live_conn *conn);
 /* Follow what changes, tell the counters: NIC, SAY. */
 void nic_tick(struct live *live, uint64_t now_ns);
 
+/* Run time of the programs so far, where it is counted. @ctx: struct live. */
+uint64_t nic_run_ns(const void *ctx);
+
 /* --- nic_attach.c ---------------------------------------------------------------------------- */
 
 /* Look at the interfaces anew: attach to those that are wanted, say what has changed. */
