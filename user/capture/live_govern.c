@@ -39,7 +39,9 @@ static bool is_wanted(struct live *live, struct live_conn *conn, struct governor
 {
 	if (rung.level == CAPTURE_LEVEL_FULL || rung.level == CAPTURE_LEVEL_OFF)
 		return rung.level == CAPTURE_LEVEL_FULL;
-	if (now_ns < conn->first_ns + YOUNG_NS)
+	/* What the kernel counts is not shipped. */
+	if (now_ns < conn->first_ns + YOUNG_NS || conn->counts[ABI_IN].generation ||
+	    conn->counts[ABI_OUT].generation)
 		return true;
 	return rung.level == CAPTURE_LEVEL_SAMPLED && is_chosen(live, conn, rung.share);
 }
