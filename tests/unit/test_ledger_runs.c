@@ -361,6 +361,27 @@ static void named_among_counted(void **state)
 	lh_free(t);
 }
 
+/* The first count of a pair comes behind the relay's word; another's packets are under way as runs. */
+static void dropped_before_the_first_count(void **state)
+{
+	struct lh *t = three_clients();
+	uint32_t i;
+
+	(void)state;
+	lh_run(t, 3, IN, 2, 10);
+	for (i = 0; i < 10; i++)
+		lh_send(t, 1, 2, P(i));
+	for (i = 0; i < 4; i++)
+		lh_drop(t, "queue_head", 0, 2, P(i));
+	lh_run(t, 2, OUT, 1, 6);
+	lh_run(t, 2, OUT, 3, 10);
+	lh_wait(t, 2000);
+	check_books(t, 1, 2, BOOKS(10, 6, 0, 4, 0));
+	check_books(t, 3, 2, BOOKS(10, 10, 0, 0, 0));
+	assert_int_equal(lh_lost(t, 1, 2, REASON_QUEUE_HEAD), 4);
+	lh_free(t);
+}
+
 /* Runs are few, and their packets many; when there is no room the oldest is untraced, whole. */
 static void bounded(void **state)
 {
@@ -420,6 +441,7 @@ int main(void)
 		cmocka_unit_test(always_a_little_late),
 		cmocka_unit_test(late_entries),
 		cmocka_unit_test(named_among_counted),
+		cmocka_unit_test(dropped_before_the_first_count),
 		cmocka_unit_test(bounded),
 		cmocka_unit_test(learnt_late),
 	};

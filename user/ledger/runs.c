@@ -111,43 +111,6 @@ void ledger_entry_run(struct ledger *l, struct peer *src, struct peer *dst, cons
 	ledger_item_add(l, &e);
 }
 
-void ledger_exit_run(struct ledger *l, struct peer *src, struct peer *dst, const struct sight *s)
-{
-	struct pair *p = ledger_pair_get(l, src, dst);
-	struct sight rest = *s;
-	uint32_t i;
-
-	p->counted = true;
-	/* Entries that are told late are those of the exits that have waited longest. */
-	while ((i = ledger_item_run(l, p, s->disco, SIDE_OUT)) && ledger_run_retry(l, i, false))
-		;
-	while (rest.run && (i = oldest(l, p, s->disco))) {
-		uint64_t bytes = item_bytes(item_at(l, i));
-		uint32_t n = leave(l, i, &rest);
-
-		rest.bytes -= n < rest.run && bytes < rest.bytes ? bytes : rest.bytes;
-		rest.run -= n;
-	}
-	if (rest.run) {
-		struct item x = {
-			.pair = p,
-			.dst = dst,
-			.conn = s->conn,
-			.digest = rest.bytes,
-			.time_ns = s->time_ns,
-			.no = s->wg,
-			.len = rest.run,
-			.kind = ITEM_EXIT,
-			.disco = s->disco,
-			.hop = s->hop,
-			.run = true,
-		};
-
-		ledger_item_add(l, &x);
-	}
-	ledger_conn_sent(s->conn, s, p);
-}
-
 bool ledger_run_exit_one(struct ledger *l, struct pair *p, const struct sight *s)
 {
 	uint32_t i = ledger_item_run(l, p, s->disco, SIDE_IN);
@@ -201,6 +164,58 @@ void ledger_run_named(struct ledger *l, uint32_t wait)
 	}
 }
 
+/* Before a count takes those that were dropped for its own. */
+static void name_dropped(struct ledger *l, const struct peer *dst)
+{
+	uint32_t w = l->loose ? l->waiting.head : 0, next, n;
+
+	for (n = 0; w && n < RUN_SEARCH; n++, w = next) {
+		const struct item *it = item_at(l, w);
+
+		next = it->link[LINK_ALL].next;
+		if (it->kind == ITEM_DROP && !it->pair && it->dst == dst)
+			ledger_run_named(l, w);
+	}
+}
+
+void ledger_exit_run(struct ledger *l, struct peer *src, struct peer *dst, const struct sight *s)
+{
+	struct pair *p = ledger_pair_get(l, src, dst);
+	struct sight rest = *s;
+	uint32_t i;
+
+	p->counted = true;
+	name_dropped(l, dst);
+	/* Entries that are told late are those of the exits that have waited longest. */
+	while ((i = ledger_item_run(l, p, s->disco, SIDE_OUT)) && ledger_run_retry(l, i, false))
+		;
+	while (rest.run && (i = oldest(l, p, s->disco))) {
+		uint64_t bytes = item_bytes(item_at(l, i));
+		uint32_t n = leave(l, i, &rest);
+
+		rest.bytes -= n < rest.run && bytes < rest.bytes ? bytes : rest.bytes;
+		rest.run -= n;
+	}
+	if (rest.run) {
+		struct item x = {
+			.pair = p,
+			.dst = dst,
+			.conn = s->conn,
+			.digest = rest.bytes,
+			.time_ns = s->time_ns,
+			.no = s->wg,
+			.len = rest.run,
+			.kind = ITEM_EXIT,
+			.disco = s->disco,
+			.hop = s->hop,
+			.run = true,
+		};
+
+		ledger_item_add(l, &x);
+	}
+	ledger_conn_sent(s->conn, s, p);
+}
+
 /* A named one of a pair that was counted, whose own name was taken for another's. */
 static uint32_t oldest_to(struct ledger *l, const struct item *w)
 {
@@ -218,7 +233,7 @@ static uint32_t oldest_to(struct ledger *l, const struct item *w)
 bool ledger_run_loose(struct ledger *l, uint32_t wait, bool all)
 {
 	struct item *w = item_at(l, wait);
-	uint32_t i = ledger_item_runs_to(l, w->dst), n, first = 0;
+	uint32_t i = ledger_item_runs_to(l, w->dst), n, first = 0, named;
 
 	for (n = 0; i && n < RUN_SEARCH; n++, i = item_at(l, i)->link[LINK_DIGEST].next) {
 		const struct item *it = item_at(l, i);
@@ -232,10 +247,13 @@ bool ledger_run_loose(struct ledger *l, uint32_t wait, bool all)
 		if (!first)
 			first = i;
 	}
+	named = oldest_to(l, w);
 	if (!first)
-		first = oldest_to(l, w);
+		first = named;
 	if (!first)
 		return false;
+	if (named && item_at(l, named)->pair != item_at(l, first)->pair && !all)
+		return true;
 	ledger_join_drop(l, first, w->no);
 	ledger_item_del(l, wait);
 	return true;

@@ -365,5 +365,7 @@ void derp_resume(struct derp *d, uint64_t time_ns, uint64_t pos, const struct ca
 		return;
 	}
 	keep(d, at->head + WALK_HEADER_LEN, at->have - WALK_HEADER_LEN);
+	/* Of its start more was walked than was kept. */
+	d->damaged |= walked_of(at) > at->have && at->have < head_need(w);
 	w->left = at->left;
 }
