@@ -48,21 +48,21 @@ static bool take_option(void *ctx, int val, const char *argument)
 }
 
 #define ROW_RESOLVE { { "resolve", no_argument, NULL, OPT_RESOLVE }, NULL, \
-	"ask DNS where names of unknown class are (64 names)" }
+	"ask DNS where names of unknown class are (64 names)", NULL }
 
 static const struct option_row check_rows[] = {
-	{ { "json", no_argument, NULL, OPT_JSON }, NULL, "print the findings as JSON" },
+	{ { "json", no_argument, NULL, OPT_JSON }, NULL, "print the findings as JSON", NULL },
 	ROW_RESOLVE,
-	{ { 0 }, NULL, NULL },
+	{ { 0 }, NULL, NULL, NULL },
 };
 
 static const struct option_row fix_rows[] = {
 	{ { "output", required_argument, NULL, 'o' }, "FILE",
-	  "write here (FILE may be the input); else standard output" },
+	  "write here (FILE may be the input); else standard output", NULL },
 	{ { "omit-default", no_argument, NULL, OPT_OMIT_DEFAULT }, NULL,
-	  "set OmitDefaultRegions: no relay of Tailscale's" },
+	  "set OmitDefaultRegions: no relay of Tailscale's", NULL },
 	ROW_RESOLVE,
-	{ { 0 }, NULL, NULL },
+	{ { 0 }, NULL, NULL, NULL },
 };
 
 static const struct verb check_verb = {

@@ -15,36 +15,46 @@ enum {
 };
 
 static const struct option_row shared_rows[] = {
-	{ { "pid", required_argument, NULL, OPT_PID }, "PID", "this relay only; may be repeated" },
-	{ { "unit", required_argument, NULL, OPT_UNIT }, "UNIT", "relays of this systemd unit" },
-	{ { "comm", required_argument, NULL, OPT_COMM }, "NAME", "relays whose process has this name" },
-	{ { "cgroup", required_argument, NULL, OPT_CGROUP }, "PATH", "relays below this cgroup" },
-	{ { "port", required_argument, NULL, OPT_PORT }, "PORT", "relays that listen on this port" },
+	{ { "pid", required_argument, NULL, OPT_PID }, "PID", "this relay only; may be repeated",
+	  "a process ID; 256 of them at most" },
+	{ { "unit", required_argument, NULL, OPT_UNIT }, "UNIT", "relays of this systemd unit", NULL },
+	{ { "comm", required_argument, NULL, OPT_COMM }, "NAME", "relays whose process has this name", NULL },
+	{ { "cgroup", required_argument, NULL, OPT_CGROUP }, "PATH", "relays below this cgroup", NULL },
+	{ { "port", required_argument, NULL, OPT_PORT }, "PORT", "relays that listen on this port",
+	  "1 to 65535" },
 	{ { "keylog", required_argument, NULL, OPT_KEYLOG }, "FILE",
-	  "TLS secrets for capture files (SSLKEYLOGFILE format)" },
+	  "TLS secrets for capture files (SSLKEYLOGFILE format)", NULL },
 	{ { "map", required_argument, NULL, OPT_MAP }, "FILE",
-	  "the DERP map: names, regions (without it all nodes are one region)" },
+	  "the DERP map: names, regions (without it all nodes are one region)", NULL },
 	{ { "duration", required_argument, NULL, OPT_DURATION }, "TIME",
-	  "end a live trace after TIME (10s, 500ms, 5m); else Ctrl-C or SIGTERM ends it" },
+	  "end a live trace after TIME (10s, 500ms, 5m); else Ctrl-C or SIGTERM ends it",
+	  "a time, such as 10s, 500ms or 5m" },
 	{ { "interval", required_argument, NULL, OPT_INTERVAL }, "TIME",
-	  "time between two reports (default 1s)" },
+	  "time between two reports (default 1s)",
+	  "a time of 100ms or longer" },
 	{ { "ready-file", required_argument, NULL, OPT_READY }, "FILE",
-	  "removed at start, created when what enters is in the books" },
+	  "removed at start, created when what enters is in the books", NULL },
 	{ { "count", required_argument, NULL, OPT_COUNT }, "WHERE",
-	  "plain HTTP connections' packets: kernel (counted there), user (copied; default)" },
+	  "plain HTTP connections' packets: kernel (counted there), user (copied; default)",
+	  "kernel or user" },
 	{ { "ring", required_argument, NULL, OPT_RING }, "SIZE",
-	  "ring buffer between kernel and tracer (default 16M)" },
+	  "ring buffer between kernel and tracer (default 16M)",
+	  "4K to 1G" },
 	{ { "xdp", required_argument, NULL, OPT_XDP }, "MODE",
 	  "count at the network card: auto, native, generic or off (default auto; with record and "
-	  "serve off)" },
+	  "serve off)",
+	  "auto, native, generic or off" },
 	{ { "budget", required_argument, NULL, OPT_BUDGET }, "PERCENT",
-	  "of all CPUs' time for tracing (serve, record: 1%), or off; over it less is traced" },
+	  "of all CPUs' time for tracing (serve, record: 1%), or off; over it less is traced",
+	  "more than 0% and at most 100%, or off" },
 	{ { "max-connections", required_argument, NULL, OPT_MAX_CONNECTIONS }, "N",
-	  "bound of memory (default 65536)" },
+	  "bound of memory (default 65536)",
+	  "1 to 268435456" },
 	{ { "max-pairs", required_argument, NULL, OPT_MAX_PAIRS }, "N",
-	  "bound of memory (default 262144); over it: an exact 'other' row" },
-	{ { "help", no_argument, NULL, 'h' }, NULL, "this text" },
-	{ { 0 }, NULL, NULL },
+	  "bound of memory (default 262144); over it: an exact 'other' row",
+	  "1 to 268435456" },
+	{ { "help", no_argument, NULL, 'h' }, NULL, "this text", NULL },
+	{ { 0 }, NULL, NULL, NULL },
 };
 
 #define MAX_ROWS 64
@@ -229,20 +239,30 @@ static int gather(const struct verb *verb, struct option long_options[MAX_ROWS],
 	return n;
 }
 
-static bool is_own(const struct verb *verb, int val)
+static const struct option_row *find_row(const struct option_row *rows, int val)
 {
-	const struct option_row *row;
-
-	for (row = verb->rows; row && row->option.name; row++) {
-		if (row->option.val == val)
-			return true;
+	for (; rows && rows->option.name; rows++) {
+		if (rows->option.val == val)
+			return rows;
 	}
-	return false;
+	return NULL;
 }
 
 static int usage_error(const struct verb *verb, const char *what, const char *which)
 {
 	fprintf(stderr, "derptrace %s: %s%s; see `derptrace %s --help`\n", verb->name, what, which,
+		verb->name);
+	return 2;
+}
+
+static int bad_argument(const struct verb *verb, int val, const char *argument)
+{
+	const struct option_row *row = find_row(verb->rows, val);
+
+	if (!row)
+		row = find_row(shared_rows, val);
+	fprintf(stderr, "derptrace %s: --%s takes %s, not '%s'; see `derptrace %s --help`\n",
+		verb->name, row->option.name, row->takes ? row->takes : "a name", argument,
 		verb->name);
 	return 2;
 }
@@ -263,7 +283,7 @@ int options_parse(int argc, char **argv, const struct verb *verb, void *ctx, str
 {
 	struct option long_options[MAX_ROWS];
 	char shorts[MAX_ROWS * 2];
-	int val, index = -1;
+	int val;
 	bool ok;
 
 	memset(o, 0, sizeof(*o));
@@ -273,7 +293,7 @@ int options_parse(int argc, char **argv, const struct verb *verb, void *ctx, str
 	o->live.budget_ppm = verb->continuous ? BUDGET_PPM : 0;
 	gather(verb, long_options, shorts);
 	optind = 1;
-	while ((val = getopt_long(argc, argv, shorts, long_options, &index)) != -1) {
+	while ((val = getopt_long(argc, argv, shorts, long_options, NULL)) != -1) {
 		if (val == 'h') {
 			print_help(verb);
 			return 1;
@@ -282,15 +302,9 @@ int options_parse(int argc, char **argv, const struct verb *verb, void *ctx, str
 			return usage_error(verb, "no such option: ", argv[optind - 1]);
 		if (val == ':')
 			return usage_error(verb, "needs an argument: ", argv[optind - 1]);
-		ok = is_own(verb, val) ? verb->take(ctx, val, optarg) : take_shared(o, val, optarg);
-		if (!ok) {
-			fprintf(stderr, "derptrace %s: bad argument '%s' of %s%s; see `derptrace %s --help`\n",
-				verb->name, optarg ? optarg : "", index >= 0 ? "--" : "-",
-				index >= 0 ? long_options[index].name : (char[]){ val, '\0' },
-				verb->name);
-			return 2;
-		}
-		index = -1;
+		ok = find_row(verb->rows, val) ? verb->take(ctx, val, optarg) : take_shared(o, val, optarg);
+		if (!ok)
+			return bad_argument(verb, val, optarg);
 	}
 	return take_sources(argc, argv, verb, o);
 }

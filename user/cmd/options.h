@@ -32,6 +32,7 @@ struct option_row {
 	struct option option;		/* of getopt_long; flag NULL, val unique */
 	const char *argument;		/* its name in the help; NULL: none */
 	const char *help;
+	const char *takes;		/* what an argument may be, where not all may */
 };
 
 struct verb {
@@ -40,7 +41,7 @@ struct verb {
 	const char *about;		/* a paragraph */
 	const char *examples;
 	const struct option_row *rows;	/* its own options, ended by a zero row; may be NULL */
-	/* Takes one of its own options; false: bad argument (said by the caller). */
+	/* Takes one of its own options; false: bad argument (said by the caller, with the row's takes). */
 	bool (*take)(void *ctx, int val, const char *argument);
 	bool no_sources;		/* takes none of the shared options */
 	bool continuous;		/* runs for days: nothing that costs by default */

@@ -22,12 +22,12 @@ struct pcap_cmd {
 enum { OPT_WITH_SECRETS = 2000, OPT_PAYLOAD };
 
 static const struct option_row rows[] = {
-	{ { "output", required_argument, NULL, 'o' }, "FILE", "the .pcapng file; - is standard output" },
+	{ { "output", required_argument, NULL, 'o' }, "FILE", "the .pcapng file; - is standard output", NULL },
 	{ { "with-secrets", no_argument, NULL, OPT_WITH_SECRETS }, NULL,
-	  "put the TLS secrets inside: whoever reads FILE reads the traffic" },
+	  "put the TLS secrets inside: whoever reads FILE reads the traffic", NULL },
 	{ { "payload", no_argument, NULL, OPT_PAYLOAD }, NULL,
-	  "decrypted frames whole; else relayed packets are cut to their clear heads" },
-	{ { 0 }, NULL, NULL },
+	  "decrypted frames whole; else relayed packets are cut to their clear heads", NULL },
+	{ { 0 }, NULL, NULL, NULL },
 };
 
 static bool take(void *ctx, int val, const char *argument)

@@ -14,8 +14,8 @@ struct record_cmd {
 };
 
 static const struct option_row rows[] = {
-	{ { "output", required_argument, NULL, 'o' }, "FILE", "the .dtr file; - is standard output" },
-	{ { 0 }, NULL, NULL },
+	{ { "output", required_argument, NULL, 'o' }, "FILE", "the .dtr file; - is standard output", NULL },
+	{ { 0 }, NULL, NULL, NULL },
 };
 
 static bool take(void *ctx, int val, const char *argument)

@@ -27,11 +27,12 @@ struct report_cmd {
 enum { OPT_JSON = 2000, OPT_HTML, OPT_ROWS };
 
 static const struct option_row rows[] = {
-	{ { "json", no_argument, NULL, OPT_JSON }, NULL, "one JSON object (an object a line with -f)" },
-	{ { "html", no_argument, NULL, OPT_HTML }, NULL, "one page" },
-	{ { "follow", no_argument, NULL, 'f' }, NULL, "a report per interval, totals since the start" },
-	{ { "rows", required_argument, NULL, OPT_ROWS }, "N", "pairs shown one by one (default 10)" },
-	{ { 0 }, NULL, NULL },
+	{ { "json", no_argument, NULL, OPT_JSON }, NULL, "one JSON object (an object a line with -f)", NULL },
+	{ { "html", no_argument, NULL, OPT_HTML }, NULL, "one page", NULL },
+	{ { "follow", no_argument, NULL, 'f' }, NULL, "a report per interval, totals since the start", NULL },
+	{ { "rows", required_argument, NULL, OPT_ROWS }, "N", "pairs shown one by one (default 10)",
+	  "0 to 100000" },
+	{ { 0 }, NULL, NULL, NULL },
 };
 
 static bool take(void *ctx, int val, const char *argument)

@@ -36,8 +36,9 @@ enum { OPT_LISTEN = 2000 };
 
 static const struct option_row rows[] = {
 	{ { "listen", required_argument, NULL, OPT_LISTEN }, "ADDR:PORT",
-	  "answer GET /metrics there (default 127.0.0.1:9469)" },
-	{ { 0 }, NULL, NULL },
+	  "answer GET /metrics there (default 127.0.0.1:9469)",
+	  "an address and a port, such as 127.0.0.1:9469" },
+	{ { 0 }, NULL, NULL, NULL },
 };
 
 static bool parse_listen(const char *text, struct sockaddr_storage *ss)
