@@ -131,7 +131,10 @@ bool link_was_up(const struct analysis *a, const struct link *link, uint64_t at_
 	return false;
 }
 
-/* What the relay met when it next tried says more than that the connection before had ended. */
+/*
+ * What the relay met when it next tried says more than that the connection before had ended. Where
+ * none had been there yet, as after a first dial that failed before the trace, nobody dialled then.
+ */
 enum link_reason link_reason_at(const struct analysis *a, const struct link *link, uint64_t at_ns)
 {
 	enum link_reason found = LINK_REASON_NONE, reason;
@@ -146,6 +149,8 @@ enum link_reason link_reason_at(const struct analysis *a, const struct link *lin
 		if (reason && (reason != LINK_CLOSED || !found))
 			found = reason;
 	}
+	if (!found && link && link->edge_count && a->edges[link->edges[0]].opened_ns > at_ns)
+		return LINK_NO_DIAL;
 	return found ? found : LINK_CLOSED;
 }
 

@@ -280,6 +280,15 @@ static bool up_again(const struct words *w)
 	return l && l->state == LINK_UP;
 }
 
+/* Dialled while it was traced, but only after what was lost: there was no link until then. */
+static bool came_late(const struct words *w)
+{
+	const struct link *l = link_find(w->a, w->f->from, w->f->to);
+
+	return w->f->reason == LINK_NO_DIAL && l && l->reason != LINK_NO_DIAL && l->edge_count &&
+	       w->a->edges[l->edges[0]].opened_ns > w->f->last_ns;
+}
+
 /* What had left and never arrived, of connections that just ended. */
 static uint64_t tail_lost(const struct words *w)
 {
@@ -342,7 +351,11 @@ static void fix_down(struct words *w, const struct edge *e)
 			 "derper.key), and start it: it makes a key of its own", name(w, to));
 		break;
 	default:
-		if (up_again(w))
+		if (came_late(w))
+			text_add(&w->fix, "none is needed if %s had just started, or %s had: a relay whose "
+				 "dial fails waits five seconds; else journalctl -u derper on %s tells how "
+				 "the dials before ended", name(w, from), name(w, to), name(w, from));
+		else if (up_again(w))
 			text_add(&w->fix, "it came back by itself: find out what ended it (journalctl -u "
 				 "derper on %s and %s at that time, and what lies between them)",
 				 name(w, from), name(w, to));
@@ -365,7 +378,8 @@ void words_link_down(struct words *w)
 	size_t alike;
 
 	text_add(&w->summary, "the mesh link %s -> %s is %s: %s", name(w, f->from), name(w, f->to),
-		 up_again(w) ? "up again, but was down" : "down",
+		 !up_again(w) ? "down" : came_late(w) ? "up now, but was not there at first" :
+		 "up again, but was down", came_late(w) ? "it was dialled only later" :
 		 f->reason < LINK_REASONS && because[f->reason] ? because[f->reason] : "it ended");
 	lost_across(w);
 	e = edge_for(w, &alike);
@@ -374,6 +388,9 @@ void words_link_down(struct words *w)
 	else if (f->reason == LINK_SAME_KEY)
 		words_line(w, "%s and %s both present the server key %s", name(w, f->from), name(w, f->to),
 			   text_peer(w->a, peer_get(w->a->c, &w->a->nodes[f->from].key, false)).s);
+	else if (came_late(w))
+		words_line(w, "the first dial from %s to %s that was seen came after the last of these packets",
+			   name(w, f->from), name(w, f->to));
 	else
 		words_line(w, "no mesh connection from %s to %s is open", name(w, f->from),
 			   name(w, f->to));
