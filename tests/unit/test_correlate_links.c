@@ -118,24 +118,6 @@ static void test_dials(void **state)
 	}
 }
 
-/* A's last dial was before the trace: what is lost until the next is the end of no connection. */
-static void test_dialled_later(void **state)
-{
-	struct script s = { 0 };
-	struct report r;
-
-	(void)state;
-	begin(&s, 1, 1);
-	script_mesh_out(&s, 20, A_IP, 6000, B_IP, 2, 15);
-	lose(&s);
-	script_close(&s, 20, true);
-	script_report(&s, NULL, &r);
-	assert_int_equal(r.verdict_count, 1);
-	assert_true(says(verdict_of(&r, VERDICT_LINK_DOWN, "no-dial"), "was not there at first"));
-	report_free(&r);
-	script_free(&s);
-}
-
 /* B's end of a refused mesh peer: an ordinary client that asked to watch. Only B is traced. */
 static void test_mesh_key_from_far_end(void **state)
 {
@@ -584,7 +566,6 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_dials),
-		cmocka_unit_test(test_dialled_later),
 		cmocka_unit_test(test_mesh_key_from_far_end),
 		cmocka_unit_test(test_self),
 		cmocka_unit_test(test_same_key),

@@ -244,6 +244,12 @@ int link_make(struct analysis *a);
 struct link *link_find(const struct analysis *a, uint32_t from, uint32_t to);
 /* Was @from -> @to a link at @at_ns? */
 bool link_was_up(const struct analysis *a, const struct link *link, uint64_t at_ns);
+/*
+ * Had it just come back, after another connection of it had ended? A relay whose forward met the end
+ * dials at once, but asks who is there only when its loop comes round: until then it has no routes.
+ */
+bool link_just_back(const struct analysis *a, const struct link *link, uint64_t first_ns,
+		    uint64_t last_ns);
 /* Why it was not, then. */
 enum link_reason link_reason_at(const struct analysis *a, const struct link *link, uint64_t at_ns);
 /* Has @from (any life of it) ever dialled @to? */

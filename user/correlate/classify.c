@@ -126,6 +126,7 @@ static void judge_route(const struct analysis *a, struct loss_case *k)
 	uint32_t there = presence_elsewhere(a, k->dst, k->node, since, k->last_ns);
 	uint32_t dead = died_with(a, k);
 	const struct link *link;
+	bool up;
 
 	if (dead != NONE) {
 		k->charge.class = VERDICT_NODE_RESTARTED;
@@ -142,15 +143,12 @@ static void judge_route(const struct analysis *a, struct loss_case *k)
 	if (a->nodes[there].life && a->nodes[there].to_ns + JUST_NOW_NS < k->last_ns)
 		k->charge.basis = BASIS_UNKNOWN;
 	link = link_find(a, k->node, there);
-	/*
-	 * Over a link that is up the node knows who has left: it had no route because there was nobody.
-	 * Losses are told together: those that ran into another connection are of the time without one.
-	 */
-	if (link_was_up(a, link, k->first_ns) && link_was_up(a, link, k->last_ns) &&
-	    !(was_on(a, k->dst, there, k->first_ns) &&
-	      was_on(a, k->dst, there, k->last_ns + END_TOLD_NS)))
+	/* Up in all that time (losses are told together): the node knew who had left, it was nobody. */
+	up = link_was_up(a, link, k->first_ns) && link_was_up(a, link, k->last_ns);
+	if (up && !(was_on(a, k->dst, there, k->first_ns) &&
+		    was_on(a, k->dst, there, k->last_ns + END_TOLD_NS)))
 		k->charge.class = VERDICT_PEER_ABSENT;
-	else if (link_was_up(a, link, k->first_ns) && link_was_up(a, link, k->last_ns))
+	else if (up && !link_just_back(a, link, k->first_ns, k->last_ns))
 		set_link(k, VERDICT_STALE_ROUTE, k->node, there, k->charge.reason);
 	else if (link_ever_dialled(a, k->node, there))
 		set_link(k, VERDICT_LINK_DOWN, k->node, there, link_reason_at(a, link, k->last_ns));

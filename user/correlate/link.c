@@ -131,6 +131,28 @@ bool link_was_up(const struct analysis *a, const struct link *link, uint64_t at_
 	return false;
 }
 
+bool link_just_back(const struct analysis *a, const struct link *link, uint64_t first_ns,
+		    uint64_t last_ns)
+{
+	const struct edge *before = NULL, *back = NULL;
+	uint64_t since_ns;
+	size_t i;
+
+	for (i = 0; link && i < link->edge_count; i++) {
+		const struct edge *e = &a->edges[link->edges[i]];
+
+		if (e->reached != REACHED_MESH || e->opened_ns > last_ns)
+			continue;
+		before = back;
+		back = e;
+	}
+	if (!before || before->closed_ns == FOREVER || !before->reason)
+		return false;
+	/* What the relay has closed may outlive it in the kernel. */
+	since_ns = before->closed_ns < back->opened_ns ? before->closed_ns : back->opened_ns;
+	return first_ns + GIVEN_UP_NS >= since_ns && last_ns <= back->opened_ns + NEAR_NS;
+}
+
 /*
  * What the relay met when it next tried says more than that the connection before had ended. Where
  * none had been there yet, as after a first dial that failed before the trace, nobody dialled then.

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Links that come up while they are traced: what was lost before, and until the relay knows of it. */
+#include "correlate_help.h"
+
+#define A_IP	"10.0.0.1"
+#define B_IP	"10.0.0.2"
+
+/* Nodes A and B with a client each; B -> A is up, and @s stands at A. */
+static void begin(struct script *s)
+{
+	script_at(s, 1, 2);
+	script_node(s, 2, B_IP, 0);
+	script_client(s, 1, 3, "10.1.0.3", 1);
+	script_mesh_out(s, 11, B_IP, 5002, A_IP, 1, 0.5);
+	script_at(s, 1, 1);
+	script_node(s, 1, A_IP, 0);
+	script_client(s, 1, 1, "10.1.0.1", 1);
+	script_mesh_in(s, 11, A_IP, B_IP, 5002, 2, 0.5);
+}
+
+/* A had no route for 50 packets of 1 for 3; that is what the report is to say of it. */
+static void judge(struct script *s, double first, double last, enum verdict_class class,
+		  const char *reason, const char *says_so)
+{
+	const struct report_verdict *v;
+	struct report r;
+
+	script_pair(s, 1, 3, 50, 0, 0, 0)->books.lost = 50;
+	script_loss(s, 1, 3, REASON_UNKNOWN_DEST, 50, first, last);
+	script_close(s, 30, true);
+	script_report(s, NULL, &r);
+	v = verdict_of(&r, class, reason);
+	if (!v || r.verdict_count != 1 || !says(v, says_so))
+		report_print(&r);
+	assert_non_null(v);
+	assert_int_equal(r.verdict_count, 1);
+	assert_int_equal(v->count.min, 50);
+	assert_true(says(v, says_so));
+	assert_int_equal(link_of(&r, A_IP ":443", B_IP ":443")->state, LINK_UP);
+	report_free(&r);
+	script_free(s);
+}
+
+/* A's last dial was before the trace: what is lost until the next is the end of no connection. */
+static void test_dialled_later(void **state)
+{
+	struct script s = { 0 };
+
+	(void)state;
+	begin(&s);
+	script_mesh_out(&s, 20, A_IP, 6000, B_IP, 2, 15);
+	judge(&s, 3, 12, VERDICT_LINK_DOWN, "no-dial", "was not there at first");
+}
+
+/* A dials at once when its link ends, and has no routes until it asks for them; 3 never moved. */
+static void test_back_without_routes(void **state)
+{
+	struct script s = { 0 };
+	int late;
+
+	(void)state;
+	for (late = 0; late < 2; late++) {
+		struct record_conn *c;
+
+		memset(&s, 0, sizeof(s));
+		begin(&s);
+		c = script_mesh_out(&s, 20, A_IP, 6000, B_IP, 2, 0.5);
+		c->closed_ns = AT(10);
+		c->how = CAPTURE_CLOSED_RST_OUT;
+		script_mesh_out(&s, 21, A_IP, 6001, B_IP, 2, 10.1);
+		if (late)
+			judge(&s, 18, 24, VERDICT_STALE_ROUTE, "unknown_dest", "stale");
+		else
+			judge(&s, 10.2, 14, VERDICT_LINK_DOWN, "closed", "is up again");
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_dialled_later),
+		cmocka_unit_test(test_back_without_routes),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
