@@ -208,7 +208,8 @@ $(B)/bench/rates: $(B)/obj/tools/bench/rates.o $(ROOMS) | $(B)/bench/
 
 # --- fuzzing ---------------------------------------------------------------------------------
 FUZZ_SAN    := -fsanitize=address,undefined -fno-sanitize-recover=undefined
-FUZZ_CFLAGS := $(filter-out -O2 -Werror,$(CFLAGS_ALL)) -O1 -fno-omit-frame-pointer $(FUZZ_SAN)
+FUZZ_CFLAGS := $(filter-out -O2 -Werror,$(CFLAGS_ALL)) -O1 -fno-omit-frame-pointer $(FUZZ_SAN) \
+	       -Werror=incompatible-function-pointer-types
 FUZZ_OBJ    := $(ROOM_OBJ:$(B)/obj/%=$(B)/fuzz/obj/%)
 
 $(B)/fuzz/obj/%.o: %.c $(B)/flags | $(GENERATED)

@@ -148,7 +148,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	const struct stream_limits limits = { .connection_bytes = 1 << 16, .total_bytes = 1 << 16 };
 	struct seen seen = { 0 };
-	struct stream_sink sink = { &seen, on_frame, on_progress, on_gap, on_info, NULL };
+	struct stream_sink sink = { .ctx = &seen, .frame = on_frame, .progress = on_progress,
+				    .gap = on_gap, .info = on_info };
 	struct capture_event e = { .type = CAPTURE_CONN_OPEN, .time_ns = 1, .node = 1, .conn = 1 };
 	struct capture_facts facts = { 0 };
 	struct stream_stats stats;
