@@ -23,9 +23,8 @@
  * they do not belong together, and its records tell the rest.
  */
 static struct capture_facts facts_of(const struct live_conn *conn,
-				     const struct sockdiag_socket *s, uint64_t now_ns)
+				     const struct sockdiag_socket *s, bool busy)
 {
-	bool busy = now_ns - conn->record_ns < BUSY_NS;
 	struct capture_facts f = conn->facts;
 
 	f.tcp_state = s->state;
@@ -76,6 +75,7 @@ static bool may_change(const struct live_conn *conn, const struct sockdiag_socke
 static void note_answer(struct live *live, struct live_conn *conn, const struct sockdiag_socket *s,
 			uint64_t now_ns)
 {
+	bool busy = now_ns - conn->record_ns < BUSY_NS;
 	struct capture_facts facts;
 
 	conn->seen = true;
@@ -85,10 +85,11 @@ static void note_answer(struct live *live, struct live_conn *conn, const struct 
 		return;
 	if (!conn->started)
 		conn->fresh = live_conn_is_fresh(conn, s);
-	facts = facts_of(conn, s, now_ns);
+	facts = facts_of(conn, s, busy);
 	/* A reset that did not end the connection was a forgery, or out of its window. */
 	conn->rst[ABI_IN] = conn->rst[ABI_OUT] = false;
-	conn->ask = may_change(conn, s);
+	/* Of a busy one the record stands, with bytes that are read by now: it is asked once more. */
+	conn->ask = busy || may_change(conn, s);
 	conn->asked_ns = now_ns;
 	answer_add(live, conn, &facts);
 }
