@@ -82,7 +82,7 @@ void lh_progress(struct lh *t, int conn)
 		.has_read = !c->offline,
 		.has_queues = !c->offline,
 		.notsent = c->notsent,
-		.tcp_state = 1,
+		.tcp_state = c->tcp_state ? c->tcp_state : 1,
 	};
 	struct stream_progress p = {
 		.node = 3,

@@ -20,6 +20,7 @@ struct lh_conn {
 	uint64_t in_off, out_off;	/* DERP stream */
 	uint32_t notsent;
 	uint32_t unseen;		/* sent, not acknowledged, and told in no frame */
+	uint8_t tcp_state;		/* as of <netinet/tcp.h>; 0: established */
 	bool from_start, open, offline;
 	struct record_conn rec;		/* as told last */
 };

@@ -438,12 +438,12 @@ static void last_hop_of_a_node_that_dies(void **state)
 	lh_wait(t, 500);
 	lh_send(t, 1, 2, (struct lh_packet){ .no = 2, .len = 100 });
 	lh_recv(t, 2, 1, (struct lh_packet){ .no = 2, .len = 100 });
-	t->now += 20000000;
+	t->now += 300000000;
 	lh_progress(t, 2);
 	down.time_ns = t->now;
 	ledger_event(t->l, &down);
 	lh_snapshot(t, true);
-	/* The first had half a second for it. */
+	/* The first had eight tenths of a second for it. */
 	assert_int_equal(lh_pair(t, 1, 2)->last_hop, 1);
 	lh_free(t);
 }

@@ -489,7 +489,26 @@ static void largest_forward_acked(void **state)
 	lh_free(t);
 }
 
+/* The node says FIN, and what it had sent is acknowledged by the FIN that answers, of a socket that is gone. */
+static void fin_answers_fin(void **state)
+{
+	struct lh *t = region();
+
+	(void)state;
+	lh_send(t, 1, 2, P(1));
+	t->conns[2].out_acked = t->conns[2].out_pos;
+	lh_recv(t, 2, 1, P(1));
+	lh_tick(t, 800);
+	assert_int_equal(lh_pair(t, 1, 2)->last_hop, 0);
+	t->conns[2].tcp_state = 4;
+	lh_close(t, 2);
+	assert_int_equal(lh_pair(t, 1, 2)->last_hop, 0);
+	check_books(t, 1, 2, BOOKS(1, 1, 0, 0, 0));
+	lh_free(t);
+}
+
 static const struct CMUnitTest tests[] = {
+	cmocka_unit_test(fin_answers_fin),
 	cmocka_unit_test(largest_forward_acked),
 	cmocka_unit_test(crosses_the_mesh),
 	cmocka_unit_test(mesh_blackhole),

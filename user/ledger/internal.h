@@ -149,6 +149,7 @@ struct conn {
 	uint64_t opened_ns, closed_ns, preferred_ns, tag;
 	uint32_t steps, info_len;
 	uint8_t how, last_type_in, last_type_out, tls_alert;
+	bool ends_here;		/* the node said FIN before the far end did */
 	bool fin_in, fin_out, tls, websocket, secret_missing, unsynchronised, decrypted;
 	bool tls_alert_out, tls_alert_hidden, tls_alert_hidden_out;
 	uint16_t http_status;

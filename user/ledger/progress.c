@@ -7,7 +7,9 @@
 #include <stdlib.h>
 
 #define MIN_PACKET_BYTES (DERP_HEADER_LEN + DERP_KEY_LEN + 1) /* what may be a packet on its way out */
-#define ACK_NS		(100 * MSEC_NS)	/* and a round trip: so long may an acknowledgement take */
+#define ACK_NS		(500 * MSEC_NS)	/* and a round trip: so long may an acknowledgement take, RFC 1122 */
+#define STATE_FIN_WAIT1	4		/* of <netinet/tcp.h> */
+#define STATE_FIN_WAIT2	5
 #define RING_FIRST	16u
 #define RING_MAX	65536u	/* beyond, neighbours are taken together */
 
@@ -94,11 +96,16 @@ static uint32_t packets_behind(const struct unacked *u, uint64_t acked)
 
 /*
  * A node that dies, or closes, leaves what it just sent to its kernel, and the acknowledgement may have
- * come after the socket was asked for the last time. Whom the far end cut off has had none.
+ * come after the socket was asked for the last time. A FIN that answers the node's brings it along, and
+ * the socket is gone with it. Whom the far end cut off has had none.
  */
 static bool may_be_acked(const struct conn *c, const struct unacked *u)
 {
-	if (c->how == CAPTURE_CLOSED_RST_IN || c->how == CAPTURE_CLOSED_TIMEOUT || c->fin_in)
+	if (c->how == CAPTURE_CLOSED_TIMEOUT)
+		return false;
+	if (c->fin_in && c->ends_here)
+		return true;
+	if (!c->ends_here && (c->fin_in || c->how == CAPTURE_CLOSED_RST_IN))
 		return false;
 	return u->time_ns + ACK_NS + c->rtt_us * 1000ull > c->acked_ns;
 }
@@ -161,6 +168,7 @@ void ledger_conn_facts(struct conn *c, const struct capture_facts *f)
 	c->snd_wnd = f->snd_wnd;
 	if (f->tcp_state == 1)
 		c->steps |= STEP_ESTABLISHED;
+	c->ends_here |= f->tcp_state == STATE_FIN_WAIT1 || f->tcp_state == STATE_FIN_WAIT2;
 }
 
 void ledger_progress(struct ledger *l, const struct stream_progress *p)

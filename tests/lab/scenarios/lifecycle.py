@@ -46,7 +46,7 @@ def test_node_killed_and_restarted():
         at = {key: peers.at[name] for name, key in peers.keys.items()}
         for pair, row in rows(report).items():
             t = truth[pair]
-            assert row["delivered"] >= t["received"] and row["entered"] <= t["sent"] and row["untraced"] == 0, (t, row)
+            assert row["delivered"] >= t["received"] and row["entered"] <= t["sent"] and row["untraced"] == 0, (pair, t, row)
             assert row["in_flight"] == 0 and (at[pair[0]] is b or row["entered"] == t["sent"]), (t, row)
         assert len(report["nodes"]) == 3 and {n["pid"] for n in report["nodes"]} == {a.pid, b.pid, old}
         new = node(report, b)
