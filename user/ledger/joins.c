@@ -7,6 +7,7 @@
 
 #define SEARCH_NEAR	64u	/* the same, once one was found */
 #define DROP_SEARCH_MAX	4096u	/* the same for a drop that names no source: there are few drops */
+#define AMBIGUOUS_MAX	256u	/* drops that wait; of more each would be searched for at every tick */
 #define CONTRADICTIONS	3	/* joins that take a claim from memory down */
 
 static struct item *item_at(struct ledger *l, uint32_t i)
@@ -146,13 +147,16 @@ static void join_waiting(struct ledger *l, uint32_t entry, uint32_t wait)
 /*
  * A drop that names no source: the oldest packet of that name for its destination, whoever sent it.
  * Packets of equal bytes would be mistaken before all that entered earlier has been told; only one
- * that was passed meanwhile (@passed) is lost in any case.
+ * that was passed meanwhile (@passed) is lost in any case. Whose a short one was, of several senders',
+ * shows when the others leave, or when the queue has drained: until then it waits, but for @all. True:
+ * nothing else is to be done about it now.
  */
-static bool join_loose(struct ledger *l, uint32_t wait, bool passed)
+static bool join_loose(struct ledger *l, uint32_t wait, bool passed, bool all)
 {
 	const struct item *w = item_at(l, wait);
 	uint32_t i = ledger_item_digest(l, w->len, w->digest), n, oldest = 0, newest = 0;
 	uint32_t max = passed ? SEARCH_MAX : DROP_SEARCH_MAX;
+	bool several = false;
 
 	for (n = 0; i && n < max; n++, i = item_at(l, i)->link[LINK_DIGEST].next) {
 		const struct item *it = item_at(l, i);
@@ -167,8 +171,11 @@ static bool join_loose(struct ledger *l, uint32_t wait, bool passed)
 			max = n + SEARCH_NEAR;
 		if (!oldest || it->time_ns < item_at(l, oldest)->time_ns)
 			oldest = i;
+		several |= newest && it->pair != item_at(l, newest)->pair;
 		newest = i;
 	}
+	if (several && w->len < NAMED_LEN && !passed && !all && l->loose <= AMBIGUOUS_MAX)
+		return true;
 	/* Which of equal packets it was is not known: the others' order proves nothing from here on. */
 	if (oldest != newest)
 		item_at(l, oldest)->pair->doubtful = item_at(l, newest)->pair->doubtful = true;
@@ -331,7 +338,7 @@ void ledger_drop(struct ledger *l, const struct capture_event *e)
 		goto cleanup;
 	}
 	i = ledger_item_add(l, &x);
-	if (!x.pair && !join_loose(l, i, true))
+	if (!x.pair && !join_loose(l, i, true, false))
 		ledger_run_named(l, i);
 cleanup:
 	ledger_peer_put(l, src);
@@ -477,7 +484,7 @@ void ledger_waiting_tick(struct ledger *l, bool all)
 		}
 		if (!all && (!w->stamp || w->stamp == l->tick))
 			continue;
-		if (!w->pair && (join_loose(l, i, false) || ledger_run_loose(l, i, all)))
+		if (!w->pair && (join_loose(l, i, false, all) || ledger_run_loose(l, i, all)))
 			continue;
 		if (!ledger_wait_retry(l, i) && learn(l, i)) {
 			/* Any of them may be gone. */

@@ -19,7 +19,8 @@
  *		exit without an entry waits until the tick after which its entry must have been told.
  *		One told later still (its connection's secret was found late) finds its exit in the books
  *		for five seconds, under its sender's name, and is no new packet.
- *  lost	- the relay said so (ledger_drop), joined in the same way;
+ *  lost	- the relay said so (ledger_drop), joined in the same way; where it names no source, and
+ *		  several senders' equal packets of few bytes are inside, when it shows whose it was;
  *		- passed: a later packet of the same entry connection, pair, class and exit left, and the
  *		  exit was the only one all the while (no second connection of the destination, no change
  *		  of route), and no observation was missed at the exit meanwhile;
