@@ -5,7 +5,7 @@
 
 enum exit_status {
 	EXIT_NOTHING_FOUND = 0,
-	EXIT_FOUND = 1,		/* a verdict, or a loss */
+	EXIT_FOUND = 1,		/* a verdict, or a loss that is proven */
 	EXIT_USAGE = 2,		/* nothing was done */
 	EXIT_CANNOT = 3,	/* could not trace, or not all that was asked */
 };
