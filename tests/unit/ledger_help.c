@@ -436,6 +436,17 @@ const struct record_pair *lh_pair(struct lh *t, uint32_t src, uint32_t dst)
 	return &none;
 }
 
+void lh_check_books(struct lh *t, uint32_t src, uint32_t dst, struct record_books want)
+{
+	const struct record_books *b = &lh_pair(t, src, dst)->books;
+
+	assert_int_equal(b->entered, want.entered);
+	assert_int_equal(b->left, want.left);
+	assert_int_equal(b->in_flight, want.in_flight);
+	assert_int_equal(b->lost, want.lost);
+	assert_int_equal(b->untraced, want.untraced);
+}
+
 uint64_t lh_lost(const struct lh *t, uint32_t src, uint32_t dst, enum record_reason reason)
 {
 	struct key s = lh_key(src), d = lh_key(dst);

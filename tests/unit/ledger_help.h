@@ -85,6 +85,9 @@ void lh_snapshot(struct lh *t, bool all);
 
 /* As told; a pair that was never told is all zero. */
 const struct record_pair *lh_pair(struct lh *t, uint32_t src, uint32_t dst);
+#define BOOKS(...) ((struct record_books){ __VA_ARGS__ })
+/* Fails the test where a pair's books, as told, are others. */
+void lh_check_books(struct lh *t, uint32_t src, uint32_t dst, struct record_books want);
 /* Lost packets of a pair for a reason (0: any), as told. */
 uint64_t lh_lost(const struct lh *t, uint32_t src, uint32_t dst, enum record_reason reason);
 /* A sink's put that keeps nothing. */

@@ -23,19 +23,6 @@ static struct lh *two_clients(void)
 	return t;
 }
 
-static void check_books(struct lh *t, uint32_t src, uint32_t dst, struct record_books want)
-{
-	const struct record_books *b = &lh_pair(t, src, dst)->books;
-
-	assert_int_equal(b->entered, want.entered);
-	assert_int_equal(b->left, want.left);
-	assert_int_equal(b->in_flight, want.in_flight);
-	assert_int_equal(b->lost, want.lost);
-	assert_int_equal(b->untraced, want.untraced);
-}
-
-#define BOOKS(...) ((struct record_books){ __VA_ARGS__ })
-
 static void delivers(void **state)
 {
 	struct lh *t = two_clients();
@@ -43,10 +30,10 @@ static void delivers(void **state)
 
 	(void)state;
 	lh_send(t, 1, 2, P(1));
-	check_books(t, 1, 2, BOOKS(1, 0, 1, 0, 0));
+	lh_check_books(t, 1, 2, BOOKS(1, 0, 1, 0, 0));
 	t->now += 1000000;
 	lh_recv(t, 2, 1, P(1));
-	check_books(t, 1, 2, BOOKS(1, 1, 0, 0, 0));
+	lh_check_books(t, 1, 2, BOOKS(1, 1, 0, 0, 0));
 	p = lh_pair(t, 1, 2);
 	assert_int_equal(p->frames[HOP_CLIENT_IN], 1);
 	assert_int_equal(p->frames[HOP_CLIENT_OUT], 1);
@@ -55,7 +42,7 @@ static void delivers(void **state)
 	assert_int_equal(p->first_seen, 0);
 	assert_int_equal(p->latency[12], 1);	/* 1 ms is 8,000 eighths of a microsecond */
 	lh_wait(t, 3000);
-	check_books(t, 1, 2, BOOKS(1, 1, 0, 0, 0));
+	lh_check_books(t, 1, 2, BOOKS(1, 1, 0, 0, 0));
 	assert_int_equal(t->node.peers, 2);
 	lh_free(t);
 }
@@ -66,15 +53,15 @@ static void exit_before_entry(void **state)
 
 	(void)state;
 	lh_recv(t, 2, 1, P(1));
-	check_books(t, 1, 2, BOOKS(0));
+	lh_check_books(t, 1, 2, BOOKS(0));
 	lh_send(t, 1, 2, P(1));
-	check_books(t, 1, 2, BOOKS(1, 1, 0, 0, 0));
+	lh_check_books(t, 1, 2, BOOKS(1, 1, 0, 0, 0));
 	/* One that entered before we looked. */
 	lh_recv(t, 2, 1, P(2));
 	lh_tick(t, 100);
-	check_books(t, 1, 2, BOOKS(1, 1, 0, 0, 0));
+	lh_check_books(t, 1, 2, BOOKS(1, 1, 0, 0, 0));
 	lh_tick(t, 100);
-	check_books(t, 1, 2, BOOKS(2, 2, 0, 0, 0));
+	lh_check_books(t, 1, 2, BOOKS(2, 2, 0, 0, 0));
 	assert_int_equal(lh_pair(t, 1, 2)->first_seen, 1);
 	lh_free(t);
 }
@@ -87,7 +74,7 @@ static void relay_says_dropped(void **state)
 	lh_send(t, 1, 2, P(1));
 	lh_drop(t, "queue_head", 0, 2, P(1));
 	lh_wait(t, 200);
-	check_books(t, 1, 2, BOOKS(1, 0, 0, 1, 0));
+	lh_check_books(t, 1, 2, BOOKS(1, 0, 0, 1, 0));
 	assert_int_equal(lh_lost(t, 1, 2, REASON_QUEUE_HEAD), 1);
 	assert_int_equal(t->losses[0].basis, BASIS_RELAY);
 	assert_int_equal(t->losses[0].in_conn, 1);
@@ -97,16 +84,16 @@ static void relay_says_dropped(void **state)
 	lh_drop(t, "queue_tail", 0, 2, P(2));
 	lh_send(t, 1, 2, P(2));
 	lh_wait(t, 200);
-	check_books(t, 1, 2, BOOKS(2, 0, 0, 2, 0));
+	lh_check_books(t, 1, 2, BOOKS(2, 0, 0, 2, 0));
 	lh_drop(t, "unknown_dest", 1, 7, P(3));
 	lh_send(t, 1, 7, P(3));
-	check_books(t, 1, 7, BOOKS(1, 0, 0, 1, 0));
+	lh_check_books(t, 1, 7, BOOKS(1, 0, 0, 1, 0));
 	/* Nobody told of it before. */
 	lh_drop(t, "write_error", 1, 2, P(4));
 	lh_drop(t, "some_new_word", 0, 2, P(5));
 	lh_wait(t, 300);
-	check_books(t, 1, 2, BOOKS(3, 0, 0, 3, 0));
-	check_books(t, 0, 2, BOOKS(1, 0, 0, 1, 0));
+	lh_check_books(t, 1, 2, BOOKS(3, 0, 0, 3, 0));
+	lh_check_books(t, 0, 2, BOOKS(1, 0, 0, 1, 0));
 	assert_int_equal(lh_lost(t, 0, 2, REASON_OTHER), 1);
 	lh_free(t);
 }
@@ -122,16 +109,16 @@ static void a_later_one_left(void **state)
 	lh_send(t, 1, 2, P(4));
 	lh_recv(t, 2, 1, P(2));
 	/* Held back, so that the relay's word can come first. */
-	check_books(t, 1, 2, BOOKS(4, 1, 3, 0, 0));
+	lh_check_books(t, 1, 2, BOOKS(4, 1, 3, 0, 0));
 	lh_wait(t, 200);
-	check_books(t, 1, 2, BOOKS(4, 1, 2, 1, 0));
+	lh_check_books(t, 1, 2, BOOKS(4, 1, 2, 1, 0));
 	assert_int_equal(lh_lost(t, 1, 2, REASON_QUEUE), 1);
 	/* Disco has a queue of its own. */
 	lh_recv(t, 2, 1, P(4));
 	lh_wait(t, 200);
-	check_books(t, 1, 2, BOOKS(4, 2, 1, 1, 0));
+	lh_check_books(t, 1, 2, BOOKS(4, 2, 1, 1, 0));
 	lh_recv(t, 2, 1, D(3));
-	check_books(t, 1, 2, BOOKS(4, 3, 0, 1, 0));
+	lh_check_books(t, 1, 2, BOOKS(4, 3, 0, 1, 0));
 	lh_free(t);
 }
 
@@ -147,7 +134,7 @@ static void the_word_comes_after_the_inference(void **state)
 	t->now -= 100000000;
 	lh_drop(t, "queue_head", 0, 2, P(1));
 	lh_wait(t, 3000);
-	check_books(t, 1, 2, BOOKS(2, 1, 0, 1, 0));
+	lh_check_books(t, 1, 2, BOOKS(2, 1, 0, 1, 0));
 	assert_int_equal(lh_lost(t, 1, 2, REASON_QUEUE_HEAD), 1);
 	lh_free(t);
 }
@@ -159,9 +146,9 @@ static void no_route(void **state)
 	(void)state;
 	lh_send(t, 1, 7, P(1));
 	lh_wait(t, 900);
-	check_books(t, 1, 7, BOOKS(1, 0, 1, 0, 0));
+	lh_check_books(t, 1, 7, BOOKS(1, 0, 1, 0, 0));
 	lh_wait(t, 400);
-	check_books(t, 1, 7, BOOKS(1, 0, 0, 1, 0));
+	lh_check_books(t, 1, 7, BOOKS(1, 0, 0, 1, 0));
 	assert_int_equal(lh_lost(t, 1, 7, REASON_NO_ROUTE), 1);
 	assert_int_equal(t->losses[0].basis, BASIS_INFERRED);
 	assert_int_equal(t->losses[0].out_conn, 0);
@@ -169,12 +156,12 @@ static void no_route(void **state)
 	t->conns[1].in_read = t->conns[1].in_pos;
 	lh_send(t, 1, 7, P(2));
 	lh_wait(t, 5000);
-	check_books(t, 1, 7, BOOKS(2, 0, 1, 1, 0));
+	lh_check_books(t, 1, 7, BOOKS(2, 0, 1, 1, 0));
 	lh_client(t, 7, 7);
 	t->conns[1].in_read = UINT64_MAX;
 	lh_recv(t, 7, 1, P(2));
 	lh_wait(t, 3000);
-	check_books(t, 1, 7, BOOKS(2, 1, 0, 1, 0));
+	lh_check_books(t, 1, 7, BOOKS(2, 1, 0, 1, 0));
 	lh_free(t);
 }
 
@@ -188,7 +175,7 @@ static void the_word_waits(void **state)
 	lh_wait(t, 1050);
 	lh_drop(t, "queue_head", 0, 2, P(1));
 	lh_wait(t, 500);
-	check_books(t, 1, 2, BOOKS(1, 0, 0, 1, 0));
+	lh_check_books(t, 1, 2, BOOKS(1, 0, 0, 1, 0));
 	assert_int_equal(lh_lost(t, 1, 2, REASON_QUEUE_HEAD), 1);
 	lh_free(t);
 }
@@ -202,7 +189,7 @@ static void destination_came_too_late(void **state)
 	t->now += 1000000;
 	lh_client(t, 7, 7);
 	lh_wait(t, 3000);
-	check_books(t, 1, 7, BOOKS(1, 0, 0, 1, 0));
+	lh_check_books(t, 1, 7, BOOKS(1, 0, 0, 1, 0));
 	assert_int_equal(lh_lost(t, 1, 7, REASON_NO_ROUTE), 1);
 	lh_free(t);
 }
@@ -216,12 +203,12 @@ static void drained(void **state)
 	/* Something is stuck in its socket: the queue behind it may hold the packet. */
 	t->conns[2].notsent = 500;
 	lh_wait(t, 5000);
-	check_books(t, 1, 2, BOOKS(1, 0, 1, 0, 0));
+	lh_check_books(t, 1, 2, BOOKS(1, 0, 1, 0, 0));
 	t->conns[2].notsent = 0;
 	lh_wait(t, 900);
-	check_books(t, 1, 2, BOOKS(1, 0, 1, 0, 0));
+	lh_check_books(t, 1, 2, BOOKS(1, 0, 1, 0, 0));
 	lh_wait(t, 300);
-	check_books(t, 1, 2, BOOKS(1, 0, 0, 1, 0));
+	lh_check_books(t, 1, 2, BOOKS(1, 0, 0, 1, 0));
 	assert_int_equal(lh_lost(t, 1, 2, REASON_QUEUE), 1);
 	assert_int_equal(t->losses[0].out_conn, 2);
 	lh_free(t);
@@ -242,7 +229,7 @@ static void overtaken_by_others(void **state)
 		lh_send(t, 3, 2, P(no));
 		lh_recv(t, 2, 3, P(no));
 	}
-	check_books(t, 1, 2, BOOKS(1, 0, 0, 1, 0));
+	lh_check_books(t, 1, 2, BOOKS(1, 0, 0, 1, 0));
 	lh_free(t);
 }
 
@@ -260,7 +247,7 @@ static void entry_ends_unread(void **state)
 	/* The relay may read on after a reset. */
 	lh_recv(t, 2, 1, P(2));
 	lh_wait(t, 1200);
-	check_books(t, 1, 2, BOOKS(3, 2, 0, 1, 0));
+	lh_check_books(t, 1, 2, BOOKS(3, 2, 0, 1, 0));
 	assert_int_equal(lh_lost(t, 1, 2, REASON_UNREAD), 1);
 	assert_int_equal(t->losses[0].in_conn, 1);
 	lh_free(t);
@@ -279,9 +266,9 @@ static void exit_ends_with_packets_inside(void **state)
 	t->conns[2].notsent = 300;
 	lh_close(t, 2);
 	lh_wait(t, 900);
-	check_books(t, 1, 2, BOOKS(40, 0, 39, 1, 0));
+	lh_check_books(t, 1, 2, BOOKS(40, 0, 39, 1, 0));
 	lh_wait(t, 300);
-	check_books(t, 1, 2, BOOKS(40, 0, 0, 40, 0));
+	lh_check_books(t, 1, 2, BOOKS(40, 0, 0, 40, 0));
 	assert_int_equal(lh_lost(t, 1, 2, REASON_UNSENT), 2);
 	assert_int_equal(lh_lost(t, 1, 2, REASON_UNFLUSHED), 14);
 	assert_int_equal(lh_lost(t, 1, 2, REASON_GONE_DISCONNECTED), 24);
@@ -301,9 +288,9 @@ static void reconnected_meanwhile(void **state)
 	lh_send(t, 1, 2, P(2));
 	lh_recv(t, 3, 1, P(2));
 	lh_wait(t, 900);
-	check_books(t, 1, 2, BOOKS(2, 1, 1, 0, 0));
+	lh_check_books(t, 1, 2, BOOKS(2, 1, 1, 0, 0));
 	lh_wait(t, 400);
-	check_books(t, 1, 2, BOOKS(2, 1, 0, 1, 0));
+	lh_check_books(t, 1, 2, BOOKS(2, 1, 0, 1, 0));
 	assert_int_equal(lh_lost(t, 1, 2, REASON_UNFLUSHED), 1);
 	assert_int_equal(t->losses[0].out_conn, 2);
 	lh_free(t);
@@ -321,9 +308,9 @@ static void duplicates(void **state)
 	lh_send(t, 1, 2, P(2));
 	lh_recv(t, 3, 1, P(2));
 	lh_wait(t, 600);
-	check_books(t, 1, 2, BOOKS(2, 1, 1, 0, 0));
+	lh_check_books(t, 1, 2, BOOKS(2, 1, 1, 0, 0));
 	lh_recv(t, 2, 1, P(1));
-	check_books(t, 1, 2, BOOKS(2, 2, 0, 0, 0));
+	lh_check_books(t, 1, 2, BOOKS(2, 2, 0, 0, 0));
 	assert_int_equal(t->node.peers, 2);
 	/* One is left: it is the one exit again, for what enters from now on. */
 	lh_close(t, 3);
@@ -332,7 +319,7 @@ static void duplicates(void **state)
 	lh_send(t, 1, 2, P(4));
 	lh_recv(t, 2, 1, P(4));
 	lh_wait(t, 200);
-	check_books(t, 1, 2, BOOKS(4, 3, 0, 1, 0));
+	lh_check_books(t, 1, 2, BOOKS(4, 3, 0, 1, 0));
 	lh_free(t);
 }
 
@@ -352,14 +339,14 @@ static void gap_at_the_exit(void **state)
 	lh_recv(t, 2, 1, P(4));
 	lh_wait(t, 200);
 	/* What was there during the gap may have left in it; what came later did not. */
-	check_books(t, 1, 2, BOOKS(4, 1, 0, 1, 2));
+	lh_check_books(t, 1, 2, BOOKS(4, 1, 0, 1, 2));
 	/* After a second, without a later one. */
 	lh_send(t, 1, 2, P(5));
 	lh_gap(t, 2, CAPTURE_OUT, true);
 	t->now += 1000000;
 	lh_gap(t, 2, CAPTURE_OUT, false);
 	lh_wait(t, 1300);
-	check_books(t, 1, 2, BOOKS(5, 1, 0, 1, 3));
+	lh_check_books(t, 1, 2, BOOKS(5, 1, 0, 1, 3));
 	lh_free(t);
 }
 
@@ -375,9 +362,9 @@ static void unreadable_exit(void **state)
 	ledger_info(t->l, 3, &info);
 	lh_send(t, 1, 3, P(1));
 	lh_wait(t, 4500);
-	check_books(t, 1, 3, BOOKS(1, 0, 1, 0, 0));
+	lh_check_books(t, 1, 3, BOOKS(1, 0, 1, 0, 0));
 	lh_wait(t, 700);
-	check_books(t, 1, 3, BOOKS(1, 0, 0, 0, 1));
+	lh_check_books(t, 1, 3, BOOKS(1, 0, 0, 0, 1));
 	/* It can be read now: what enters from here on is followed. */
 	lh_send(t, 1, 3, P(2));
 	info.decrypted = true;
@@ -405,20 +392,20 @@ static void entry_told_very_late(void **state)
 	t->now += 1000000;
 	lh_recv(t, 2, 1, P(1));
 	lh_wait(t, 1000);
-	check_books(t, 1, 2, BOOKS(1, 1, 0, 0, 0));
+	lh_check_books(t, 1, 2, BOOKS(1, 1, 0, 0, 0));
 	assert_int_equal(lh_pair(t, 1, 2)->first_seen, 1);
 	t->now -= 1000500000;
 	lh_send(t, 1, 2, P(1));
 	t->now += 1000500000;
 	lh_wait(t, 3000);
-	check_books(t, 1, 2, BOOKS(1, 1, 0, 0, 0));
+	lh_check_books(t, 1, 2, BOOKS(1, 1, 0, 0, 0));
 	assert_int_equal(lh_pair(t, 1, 2)->first_seen, 0);
 	/* Later still: its exit would be forgotten. */
 	lh_wait(t, 9000);
 	t->now -= 8000000000;
 	lh_send(t, 1, 2, P(2));
 	t->now += 8000000000;
-	check_books(t, 1, 2, BOOKS(2, 1, 0, 0, 1));
+	lh_check_books(t, 1, 2, BOOKS(2, 1, 0, 0, 1));
 	lh_free(t);
 }
 
@@ -468,7 +455,7 @@ static void last_hop(void **state)
 	p = lh_pair(t, 1, 2);
 	assert_int_equal(p->last_hop, 2);
 	assert_int_equal(p->last_hop_last_ns - p->last_hop_first_ns, 5000000);
-	check_books(t, 1, 2, BOOKS(3, 3, 0, 0, 0));
+	lh_check_books(t, 1, 2, BOOKS(3, 3, 0, 0, 0));
 	lh_free(t);
 }
 
@@ -514,7 +501,7 @@ static void equal_bytes(void **state)
 	for (i = 0; i < 200; i++)
 		lh_drop(t, "queue_head", 0, 2, P(0));
 	lh_wait(t, 2000);
-	check_books(t, 1, 2, BOOKS(2000, 1500, 0, 500, 0));
+	lh_check_books(t, 1, 2, BOOKS(2000, 1500, 0, 500, 0));
 	assert_int_equal(lh_lost(t, 1, 2, REASON_QUEUE_HEAD), 200);
 	assert_int_equal(lh_lost(t, 1, 2, REASON_QUEUE), 300);
 	lh_free(t);
@@ -536,7 +523,7 @@ static void node_goes_down(void **state)
 	e.time_ns = t->now;
 	ledger_event(t->l, &e);
 	lh_check(t);
-	check_books(t, 1, 2, BOOKS(3, 1, 0, 2, 0));
+	lh_check_books(t, 1, 2, BOOKS(3, 1, 0, 2, 0));
 	assert_int_equal(lh_lost(t, 1, 2, REASON_UNFLUSHED), 1);
 	assert_int_equal(lh_lost(t, 1, 2, REASON_UNREAD), 1);
 	assert_int_equal(lh_lost(t, 1, 7, REASON_UNREAD), 1);
@@ -556,7 +543,7 @@ static void the_trace_ends(void **state)
 	lh_recv(t, 2, 1, P(9));
 	ledger_end(t->l, t->now);
 	lh_snapshot(t, true);
-	check_books(t, 1, 2, BOOKS(4, 2, 1, 1, 0));
+	lh_check_books(t, 1, 2, BOOKS(4, 2, 1, 1, 0));
 	lh_free(t);
 }
 

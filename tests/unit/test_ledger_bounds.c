@@ -10,20 +10,8 @@
 #include "ledger_help.h"
 
 #define P(n) ((struct lh_packet){ .no = (n), .len = 100 })
-#define BOOKS(...) ((struct record_books){ __VA_ARGS__ })
 #define OUT 20	/* our connection to another node */
 #define IN 21	/* its connection to us */
-
-static void check_books(struct lh *t, uint32_t src, uint32_t dst, struct record_books want)
-{
-	const struct record_books *b = &lh_pair(t, src, dst)->books;
-
-	assert_int_equal(b->entered, want.entered);
-	assert_int_equal(b->left, want.left);
-	assert_int_equal(b->in_flight, want.in_flight);
-	assert_int_equal(b->lost, want.lost);
-	assert_int_equal(b->untraced, want.untraced);
-}
 
 static struct lh *region(void)
 {
@@ -92,13 +80,13 @@ static void idle_pairs_are_let_go(void **state)
 	t->now += 61000000000;
 	lh_tick(t, 100);
 	lh_snapshot(t, false);
-	check_books(t, 1, 2, BOOKS(0));
+	lh_check_books(t, 1, 2, BOOKS(0));
 	assert_int_equal(lh_pair(t, 0, 0)->books.left, 6);
 	assert_int_equal(t->node.books.left, 6);
 	/* It comes again. */
 	lh_send(t, 1, 2, P(70));
 	lh_recv(t, 2, 1, P(70));
-	check_books(t, 1, 2, BOOKS(1, 1, 0, 0, 0));
+	lh_check_books(t, 1, 2, BOOKS(1, 1, 0, 0, 0));
 	lh_free(t);
 }
 
@@ -122,10 +110,10 @@ static void too_many_connections(void **state)
 	lh_forward(t, OUT, CAPTURE_OUT, 1, 8, P(4));
 	lh_send(t, 1, 9, P(5));
 	lh_wait(t, 3000);
-	check_books(t, 1, 2, BOOKS(1, 1, 0, 0, 0));
-	check_books(t, 1, 8, BOOKS(1, 1, 0, 0, 0));
+	lh_check_books(t, 1, 2, BOOKS(1, 1, 0, 0, 0));
+	lh_check_books(t, 1, 8, BOOKS(1, 1, 0, 0, 0));
 	/* It may have left on one of those that are not followed. */
-	check_books(t, 1, 9, BOOKS(1, 0, 0, 0, 1));
+	lh_check_books(t, 1, 9, BOOKS(1, 0, 0, 0, 1));
 	lh_snapshot(t, false);
 	assert_int_equal(t->node.books.entered, 5);
 	assert_int_equal(t->node.books.left, 4);
@@ -143,7 +131,7 @@ static void too_much_in_flight(void **state)
 	lh_client(t, 2, 2);
 	for (no = 1; no <= 100; no++)
 		lh_send(t, 1, 2, P(no));
-	check_books(t, 1, 2, BOOKS(100, 0, 16, 0, 84));
+	lh_check_books(t, 1, 2, BOOKS(100, 0, 16, 0, 84));
 	for (no = 200; no <= 300; no++)
 		lh_recv(t, 2, 1, P(no));
 	lh_drop(t, "queue_head", 0, 2, P(100));
@@ -186,7 +174,7 @@ static void told_once_and_when_changed(void **state)
 	memset(&t->conns[1].rec, 0, sizeof(t->conns[1].rec));
 	lh_snapshot(t, true);
 	assert_false(t->conns[1].rec.closed_ns);
-	check_books(t, 1, 2, BOOKS(1, 1, 0, 0, 0));
+	lh_check_books(t, 1, 2, BOOKS(1, 1, 0, 0, 0));
 	lh_free(t);
 }
 
@@ -261,7 +249,7 @@ static void to_the_zero_key(void **state)
 	lh_send(t, 1, 0, P(1));
 	lh_wait(t, 2500);
 	lh_snapshot(t, true);
-	check_books(t, 1, 0, BOOKS(0));
+	lh_check_books(t, 1, 0, BOOKS(0));
 	for (i = 0; i < t->pair_count; i++) {
 		if (key_equal(&t->pairs[i].dst, &key_zero_named))
 			lost += t->pairs[i].books.lost;

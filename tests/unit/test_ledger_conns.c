@@ -10,20 +10,8 @@
 #include "ledger_help.h"
 
 #define P(n) ((struct lh_packet){ .no = (n), .len = 100 })
-#define BOOKS(...) ((struct record_books){ __VA_ARGS__ })
 #define OUT 20	/* our connection to another node */
 #define IN 21	/* its connection to us */
-
-static void check_books(struct lh *t, uint32_t src, uint32_t dst, struct record_books want)
-{
-	const struct record_books *b = &lh_pair(t, src, dst)->books;
-
-	assert_int_equal(b->entered, want.entered);
-	assert_int_equal(b->left, want.left);
-	assert_int_equal(b->in_flight, want.in_flight);
-	assert_int_equal(b->lost, want.lost);
-	assert_int_equal(b->untraced, want.untraced);
-}
 
 static bool is_peer(const struct lh *t, int conn, uint32_t who)
 {
@@ -87,7 +75,7 @@ static void crosses_the_mesh(void **state)
 	/* What comes from the mesh goes to a client here or nowhere. */
 	lh_forward(t, IN, CAPTURE_IN, 8, 9, P(3));
 	lh_wait(t, 1300);
-	check_books(t, 8, 9, BOOKS(1, 0, 0, 1, 0));
+	lh_check_books(t, 8, 9, BOOKS(1, 0, 0, 1, 0));
 	assert_true(t->losses[0].from_mesh);
 	/* A packet for the node itself neither enters nor leaves. */
 	lh_frame(t, OUT, CAPTURE_IN, DERP_RECV_PACKET, (uint8_t[128]){ 1 }, 100);
@@ -111,8 +99,8 @@ static void mesh_blackhole(void **state)
 	lh_send(t, 1, 7, P(3));
 	lh_send(t, 1, 2, P(4));
 	lh_wait(t, 5000);
-	check_books(t, 1, 8, BOOKS(2, 1, 1, 0, 0));
-	check_books(t, 1, 7, BOOKS(1, 0, 1, 0, 0));
+	lh_check_books(t, 1, 8, BOOKS(2, 1, 1, 0, 0));
+	lh_check_books(t, 1, 7, BOOKS(1, 0, 1, 0, 0));
 	assert_int_equal(t->conns[OUT].rec.notsent, 4000);
 	assert_in_range(t->conns[OUT].rec.blocked_ns, 4900000000, 5100000000);
 	assert_true(t->conns[OUT].rec.unacked_since_ns);
@@ -122,9 +110,9 @@ static void mesh_blackhole(void **state)
 	lh_forward(t, OUT, CAPTURE_OUT, 1, 8, P(2));
 	lh_recv(t, 2, 1, P(4));
 	lh_wait(t, 2500);
-	check_books(t, 1, 8, BOOKS(2, 2, 0, 0, 0));
-	check_books(t, 1, 7, BOOKS(1, 0, 0, 1, 0));
-	check_books(t, 1, 2, BOOKS(1, 1, 0, 0, 0));
+	lh_check_books(t, 1, 8, BOOKS(2, 2, 0, 0, 0));
+	lh_check_books(t, 1, 7, BOOKS(1, 0, 0, 1, 0));
+	lh_check_books(t, 1, 2, BOOKS(1, 1, 0, 0, 0));
 	lh_free(t);
 }
 
@@ -138,7 +126,7 @@ static void mesh_connection_ends(void **state)
 	t->conns[OUT].notsent = 250;
 	lh_close(t, OUT);
 	lh_wait(t, 1400);
-	check_books(t, 1, 8, BOOKS(2, 0, 0, 2, 0));
+	lh_check_books(t, 1, 8, BOOKS(2, 0, 0, 2, 0));
 	assert_int_equal(lh_lost(t, 1, 8, REASON_UNSENT), 1);
 	assert_int_equal(lh_lost(t, 1, 8, REASON_UNFLUSHED), 1);
 	assert_int_equal(t->losses[0].out_conn, OUT);
@@ -164,9 +152,9 @@ static void route_changes(void **state)
 	lh_send(t, 1, 8, P(2));
 	lh_recv(t, 8, 1, P(2));
 	lh_wait(t, 300);
-	check_books(t, 1, 8, BOOKS(2, 1, 1, 0, 0));
+	lh_check_books(t, 1, 8, BOOKS(2, 1, 1, 0, 0));
 	lh_forward(t, OUT, CAPTURE_OUT, 1, 8, P(1));
-	check_books(t, 1, 8, BOOKS(2, 2, 0, 0, 0));
+	lh_check_books(t, 1, 8, BOOKS(2, 2, 0, 0, 0));
 	lh_present(t, OUT, 8, false);
 	lh_snapshot(t, false);
 	assert_int_equal(t->presences_gone, 1);
@@ -223,8 +211,8 @@ static void peers_are_learnt(void **state)
 	assert_int_equal(lh_pair(t, 0, 2)->books.entered, 2);
 	lh_wait(t, 200);
 	/* Now they are: what was booked for unknown ends is theirs. */
-	check_books(t, 1, 2, BOOKS(2, 1, 1, 0, 0));
-	check_books(t, 0, 2, BOOKS(0));
+	lh_check_books(t, 1, 2, BOOKS(2, 1, 1, 0, 0));
+	lh_check_books(t, 0, 2, BOOKS(0));
 	assert_true(is_peer(t, 1, 1));
 	for (no = 3; no < 10; no++) {
 		lh_send(t, 1, 2, P(no));
@@ -233,8 +221,8 @@ static void peers_are_learnt(void **state)
 	lh_send(t, 2, 1, P(50));
 	lh_recv(t, 1, 2, P(50));
 	lh_wait(t, 300);
-	check_books(t, 1, 2, BOOKS(9, 8, 0, 1, 0));
-	check_books(t, 2, 1, BOOKS(1, 1, 0, 0, 0));
+	lh_check_books(t, 1, 2, BOOKS(9, 8, 0, 1, 0));
+	lh_check_books(t, 2, 1, BOOKS(1, 1, 0, 0, 0));
 	assert_int_equal(lh_pair(t, 1, 2)->latency[0], 8);
 	lh_free(t);
 }
@@ -252,10 +240,10 @@ static void may_be_anywhere(void **state)
 	lh_tick(t, 100);
 	lh_send(t, 1, 7, P(2));
 	lh_wait(t, 4000);
-	check_books(t, 1, 7, BOOKS(1, 0, 1, 0, 0));
+	lh_check_books(t, 1, 7, BOOKS(1, 0, 1, 0, 0));
 	t->conns[2].notsent = 0;
 	lh_wait(t, 1300);
-	check_books(t, 1, 7, BOOKS(1, 0, 0, 1, 0));
+	lh_check_books(t, 1, 7, BOOKS(1, 0, 0, 1, 0));
 	lh_free(t);
 }
 
@@ -271,19 +259,19 @@ static void losses_of_the_unknown(void **state)
 	lh_send(t, 1, 2, P(2));
 	lh_drop(t, "queue_head", 0, 2, P(1));
 	lh_wait(t, 300);
-	check_books(t, 0, 2, BOOKS(2, 0, 1, 1, 0));
+	lh_check_books(t, 0, 2, BOOKS(2, 0, 1, 1, 0));
 	assert_int_equal(lh_lost(t, 0, 2, REASON_QUEUE_HEAD), 1);
 	lh_recv(t, 2, 1, P(2));
 	lh_wait(t, 300);
-	check_books(t, 1, 2, BOOKS(1, 1, 0, 0, 0));
-	check_books(t, 0, 2, BOOKS(1, 0, 0, 1, 0));
+	lh_check_books(t, 1, 2, BOOKS(1, 1, 0, 0, 0));
+	lh_check_books(t, 0, 2, BOOKS(1, 0, 0, 1, 0));
 	/* The relay names both ends of a drop. */
 	lh_open(t, 5, CAPTURE_ACCEPTED, false);
 	lh_send(t, 5, 9, P(3));
 	lh_drop(t, "unknown_dest", 5, 9, P(3));
 	lh_wait(t, 300);
-	check_books(t, 5, 9, BOOKS(1, 0, 0, 1, 0));
-	check_books(t, 0, 9, BOOKS(0));
+	lh_check_books(t, 5, 9, BOOKS(1, 0, 0, 1, 0));
+	lh_check_books(t, 0, 9, BOOKS(0));
 	lh_free(t);
 }
 
@@ -307,7 +295,7 @@ static void claims(void **state)
 	lh_snapshot(t, false);
 	assert_false(t->conns[1].rec.peer_claimed);
 	assert_false(t->conns[2].rec.peer_claimed);
-	check_books(t, 1, 2, BOOKS(1, 1, 0, 0, 0));
+	lh_check_books(t, 1, 2, BOOKS(1, 1, 0, 0, 0));
 	/* Memory was wrong about 3: packets for it show who it is. */
 	for (no = 10; no < 16; no++) {
 		lh_send(t, 1, 3, P(no));
@@ -408,8 +396,8 @@ static void reset_behind_the_last_packet(void **state)
 	e.time_ns = t->now;
 	ledger_event(t->l, &e);
 	lh_wait(t, 2500);
-	check_books(t, 1, 2, BOOKS(2, 1, 0, 1, 0));
-	check_books(t, 1, 8, BOOKS(1, 0, 0, 1, 0));
+	lh_check_books(t, 1, 2, BOOKS(2, 1, 0, 1, 0));
+	lh_check_books(t, 1, 8, BOOKS(1, 0, 0, 1, 0));
 	assert_int_equal(lh_lost(t, 1, 2, REASON_UNREAD), 1);
 	assert_int_equal(lh_lost(t, 1, 8, REASON_UNREAD), 1);
 	lh_free(t);
@@ -428,7 +416,7 @@ static void forwarded_as_it_left(void **state)
 	lh_tick(t, 100);
 	lh_send(t, 1, 8, P(2));
 	lh_wait(t, 2500);
-	check_books(t, 1, 8, BOOKS(2, 1, 0, 1, 0));
+	lh_check_books(t, 1, 8, BOOKS(2, 1, 0, 1, 0));
 	assert_int_equal(lh_lost(t, 1, 8, REASON_NO_ROUTE), 1);
 	assert_false(t->presence.present);
 	lh_free(t);
@@ -456,8 +444,8 @@ static void equal_packets_overtake_nobody(void **state)
 	lh_recv(t, 2, 1, P(7));
 	lh_recv(t, 2, 3, P(100));
 	lh_wait(t, 2000);
-	check_books(t, 1, 2, BOOKS(10, 1, 3, 6, 0));
-	check_books(t, 3, 2, BOOKS(4, 1, 3, 0, 0));
+	lh_check_books(t, 1, 2, BOOKS(10, 1, 3, 6, 0));
+	lh_check_books(t, 3, 2, BOOKS(4, 1, 3, 0, 0));
 	lh_free(t);
 }
 
@@ -503,7 +491,7 @@ static void fin_answers_fin(void **state)
 	t->conns[2].tcp_state = 4;
 	lh_close(t, 2);
 	assert_int_equal(lh_pair(t, 1, 2)->last_hop, 0);
-	check_books(t, 1, 2, BOOKS(1, 1, 0, 0, 0));
+	lh_check_books(t, 1, 2, BOOKS(1, 1, 0, 0, 0));
 	lh_free(t);
 }
 
@@ -522,8 +510,8 @@ static void drop_of_equal_bytes(void **state)
 	lh_wait(t, 400);
 	lh_recv(t, 2, 1, p);
 	lh_wait(t, 400);
-	check_books(t, 1, 2, BOOKS(1, 1, 0, 0, 0));
-	check_books(t, 5, 2, BOOKS(1, 0, 0, 1, 0));
+	lh_check_books(t, 1, 2, BOOKS(1, 1, 0, 0, 0));
+	lh_check_books(t, 5, 2, BOOKS(1, 0, 0, 1, 0));
 	assert_int_equal(lh_lost(t, 5, 2, REASON_QUEUE_HEAD), 1);
 	/* Both are dropped: that shows when nothing can hold them any more. */
 	lh_send(t, 1, 2, p);
@@ -531,8 +519,8 @@ static void drop_of_equal_bytes(void **state)
 	lh_drop(t, "queue_tail", 0, 2, p);
 	lh_drop(t, "queue_tail", 0, 2, p);
 	lh_wait(t, 3000);
-	check_books(t, 1, 2, BOOKS(2, 1, 0, 1, 0));
-	check_books(t, 5, 2, BOOKS(2, 0, 0, 2, 0));
+	lh_check_books(t, 1, 2, BOOKS(2, 1, 0, 1, 0));
+	lh_check_books(t, 5, 2, BOOKS(2, 0, 0, 2, 0));
 	assert_int_equal(lh_lost(t, 1, 2, REASON_QUEUE_TAIL), 1);
 	assert_int_equal(lh_lost(t, 5, 2, REASON_QUEUE_TAIL), 1);
 	lh_free(t);

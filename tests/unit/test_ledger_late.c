@@ -11,21 +11,13 @@
 
 #define P(n) ((struct lh_packet){ .no = (n), .len = 100 })
 #define SHORT ((struct lh_packet){ .no = 1, .len = 2 })
-#define BOOKS(...) ((struct record_books){ __VA_ARGS__ })
 #define OUT 20	/* our connection to another node */
 #define MS 1000000ull
 
 static void check_books(struct lh *t, uint32_t src, uint32_t dst, struct record_books want)
 {
-	const struct record_books *b;
-
 	lh_snapshot(t, true);
-	b = &lh_pair(t, src, dst)->books;
-	assert_int_equal(b->entered, want.entered);
-	assert_int_equal(b->left, want.left);
-	assert_int_equal(b->in_flight, want.in_flight);
-	assert_int_equal(b->lost, want.lost);
-	assert_int_equal(b->untraced, want.untraced);
+	lh_check_books(t, src, dst, want);
 }
 
 /* The same of all pairs together. */

@@ -10,19 +10,7 @@
 #include "ledger_help.h"
 
 #define P(n) ((struct lh_packet){ .no = (n), .len = 100 })
-#define BOOKS(...) ((struct record_books){ __VA_ARGS__ })
 #define OUT 20	/* our connection to another node */
-
-static void check_books(struct lh *t, uint32_t src, uint32_t dst, struct record_books want)
-{
-	const struct record_books *b = &lh_pair(t, src, dst)->books;
-
-	assert_int_equal(b->entered, want.entered);
-	assert_int_equal(b->left, want.left);
-	assert_int_equal(b->in_flight, want.in_flight);
-	assert_int_equal(b->lost, want.lost);
-	assert_int_equal(b->untraced, want.untraced);
-}
 
 static struct lh *one_client(void)
 {
@@ -58,7 +46,7 @@ static void a_hello_was_missed(void **state)
 	open_and_miss(t, 2, CAPTURE_ACCEPTED);
 	lh_send(t, 1, 2, P(1));
 	lh_wait(t, 1500);
-	check_books(t, 1, 2, BOOKS(1, 0, 0, 0, 1));
+	lh_check_books(t, 1, 2, BOOKS(1, 0, 0, 0, 1));
 	lh_free(t);
 }
 
@@ -75,13 +63,13 @@ static void a_hello_was_missed_and_the_peer_learnt_late(void **state)
 	claim(t, 2, 2);
 	t->conns[1].in_read = UINT64_MAX;
 	lh_wait(t, 2500);
-	check_books(t, 1, 2, BOOKS(1, 0, 0, 0, 1));
+	lh_check_books(t, 1, 2, BOOKS(1, 0, 0, 0, 1));
 	/* Understood again: what enters from now on is seen leaving, or does not. */
 	lh_gap(t, 2, CAPTURE_OUT, false);
 	lh_tick(t, 100);
 	lh_send(t, 1, 2, P(2));
 	lh_wait(t, 2500);
-	check_books(t, 1, 2, BOOKS(2, 0, 0, 1, 1));
+	lh_check_books(t, 1, 2, BOOKS(2, 0, 0, 1, 1));
 	lh_free(t);
 }
 
@@ -93,12 +81,12 @@ static void a_dial_was_missed(void **state)
 	open_and_miss(t, OUT, CAPTURE_DIALLED);
 	lh_send(t, 1, 8, P(1));
 	lh_wait(t, 1500);
-	check_books(t, 1, 8, BOOKS(1, 0, 0, 0, 1));
+	lh_check_books(t, 1, 8, BOOKS(1, 0, 0, 0, 1));
 	/* What the mesh brings does not leave there. */
 	lh_mesh_in(t, 21);
 	lh_forward(t, 21, CAPTURE_IN, 7, 8, P(2));
 	lh_wait(t, 1500);
-	check_books(t, 7, 8, BOOKS(1, 0, 0, 1, 0));
+	lh_check_books(t, 7, 8, BOOKS(1, 0, 0, 1, 0));
 	lh_free(t);
 }
 
@@ -117,8 +105,8 @@ static void a_whole_connection_was_missed(void **state)
 	lh_send(t, 1, 2, P(3));
 	lh_send(t, 1, 3, P(4));
 	lh_wait(t, 2500);
-	check_books(t, 1, 2, BOOKS(2, 0, 0, 1, 1));
-	check_books(t, 1, 3, BOOKS(2, 0, 0, 1, 1));
+	lh_check_books(t, 1, 2, BOOKS(2, 0, 0, 1, 1));
+	lh_check_books(t, 1, 3, BOOKS(2, 0, 0, 1, 1));
 	lh_free(t);
 }
 
@@ -133,11 +121,11 @@ static void the_last_segment_was_missed(void **state)
 	lh_send(t, 1, 2, P(1));
 	t->conns[2].unseen = 137;
 	lh_wait(t, 3000);
-	check_books(t, 1, 2, BOOKS(1, 0, 1, 0, 0));
+	lh_check_books(t, 1, 2, BOOKS(1, 0, 1, 0, 0));
 	t->conns[2].unseen = 0;
 	lh_gap(t, 2, CAPTURE_OUT, true);
 	lh_wait(t, 1500);
-	check_books(t, 1, 2, BOOKS(1, 0, 0, 0, 1));
+	lh_check_books(t, 1, 2, BOOKS(1, 0, 0, 0, 1));
 	lh_free(t);
 }
 
@@ -171,7 +159,7 @@ static void short_packets_name_nobody(void **state)
 	lh_recv(t, 2, 3, P(5));
 	lh_wait(t, 500);
 	lh_snapshot(t, true);
-	check_books(t, 3, 2, BOOKS(2, 2, 0, 0, 0));
+	lh_check_books(t, 3, 2, BOOKS(2, 2, 0, 0, 0));
 	lh_free(t);
 }
 
@@ -190,7 +178,7 @@ static void short_packets_pass_nobody(void **state)
 	lh_recv(t, 2, 1, equal);
 	lh_gap(t, 2, CAPTURE_OUT, true);
 	lh_wait(t, 2500);
-	check_books(t, 1, 2, BOOKS(2, 1, 0, 0, 1));
+	lh_check_books(t, 1, 2, BOOKS(2, 1, 0, 0, 1));
 	lh_free(t);
 }
 

@@ -12,8 +12,6 @@
 #define IN	CAPTURE_IN
 #define OUT	CAPTURE_OUT
 #define P(n) ((struct lh_packet){ .no = (n), .len = 100 })
-#define BOOKS(...) ((struct record_books){ __VA_ARGS__ })
-
 /* Peers 1, 2, 3 are on connections 1, 2, 3. */
 static struct lh *three_clients(void)
 {
@@ -26,17 +24,6 @@ static struct lh *three_clients(void)
 	return t;
 }
 
-static void check_books(struct lh *t, uint32_t src, uint32_t dst, struct record_books want)
-{
-	const struct record_books *b = &lh_pair(t, src, dst)->books;
-
-	assert_int_equal(b->entered, want.entered);
-	assert_int_equal(b->left, want.left);
-	assert_int_equal(b->in_flight, want.in_flight);
-	assert_int_equal(b->lost, want.lost);
-	assert_int_equal(b->untraced, want.untraced);
-}
-
 static void delivers(void **state)
 {
 	struct lh *t = three_clients();
@@ -44,15 +31,15 @@ static void delivers(void **state)
 
 	(void)state;
 	lh_run(t, 1, IN, 2, 50);
-	check_books(t, 1, 2, BOOKS(50, 0, 50, 0, 0));
+	lh_check_books(t, 1, 2, BOOKS(50, 0, 50, 0, 0));
 	lh_run(t, 2, OUT, 1, 20);
-	check_books(t, 1, 2, BOOKS(50, 20, 30, 0, 0));
+	lh_check_books(t, 1, 2, BOOKS(50, 20, 30, 0, 0));
 	lh_run(t, 1, IN, 2, 10);
 	lh_run(t, 2, OUT, 1, 40);
-	check_books(t, 1, 2, BOOKS(60, 60, 0, 0, 0));
+	lh_check_books(t, 1, 2, BOOKS(60, 60, 0, 0, 0));
 	lh_wait(t, 3000);
 	p = lh_pair(t, 1, 2);
-	check_books(t, 1, 2, BOOKS(60, 60, 0, 0, 0));
+	lh_check_books(t, 1, 2, BOOKS(60, 60, 0, 0, 0));
 	assert_int_equal(p->bytes[HOP_CLIENT_IN], 6000);
 	assert_int_equal(p->bytes[HOP_CLIENT_OUT], 6000);
 	assert_int_equal(p->first_seen, 0);
@@ -66,16 +53,16 @@ static void exits_are_read_first(void **state)
 
 	(void)state;
 	lh_run(t, 2, OUT, 1, 30);
-	check_books(t, 1, 2, BOOKS(0));
+	lh_check_books(t, 1, 2, BOOKS(0));
 	lh_tick(t, 100);
 	lh_run(t, 1, IN, 2, 20);
 	lh_run(t, 1, IN, 2, 15);
 	lh_tick(t, 100);
-	check_books(t, 1, 2, BOOKS(35, 30, 5, 0, 0));
+	lh_check_books(t, 1, 2, BOOKS(35, 30, 5, 0, 0));
 	/* Those that entered before we looked. */
 	lh_run(t, 2, OUT, 1, 12);
 	lh_wait(t, 200);
-	check_books(t, 1, 2, BOOKS(42, 42, 0, 0, 0));
+	lh_check_books(t, 1, 2, BOOKS(42, 42, 0, 0, 0));
 	assert_int_equal(lh_pair(t, 1, 2)->first_seen, 7);
 	lh_free(t);
 }
@@ -87,9 +74,9 @@ static void no_route(void **state)
 	(void)state;
 	lh_run(t, 1, IN, 9, 25);
 	lh_wait(t, 900);
-	check_books(t, 1, 9, BOOKS(25, 0, 25, 0, 0));
+	lh_check_books(t, 1, 9, BOOKS(25, 0, 25, 0, 0));
 	lh_wait(t, 400);
-	check_books(t, 1, 9, BOOKS(25, 0, 0, 25, 0));
+	lh_check_books(t, 1, 9, BOOKS(25, 0, 0, 25, 0));
 	assert_int_equal(lh_lost(t, 1, 9, REASON_NO_ROUTE), 25);
 	lh_free(t);
 }
@@ -102,7 +89,7 @@ static void drained(void **state)
 	lh_run(t, 1, IN, 2, 50);
 	lh_run(t, 2, OUT, 1, 47);
 	lh_wait(t, 1500);
-	check_books(t, 1, 2, BOOKS(50, 47, 0, 3, 0));
+	lh_check_books(t, 1, 2, BOOKS(50, 47, 0, 3, 0));
 	assert_int_equal(lh_lost(t, 1, 2, REASON_QUEUE), 3);
 	assert_int_equal(t->losses[0].bytes, 300);
 	lh_free(t);
@@ -116,10 +103,10 @@ static void relay_says_who(void **state)
 	(void)state;
 	lh_run(t, 1, IN, 9, 10);
 	lh_drop(t, "unknown_dest", 1, 9, P(3));
-	check_books(t, 1, 9, BOOKS(10, 0, 9, 1, 0));
+	lh_check_books(t, 1, 9, BOOKS(10, 0, 9, 1, 0));
 	lh_drop(t, "unknown_dest", 1, 9, P(11));
 	lh_drop(t, "unknown_dest", 1, 9, P(12));
-	check_books(t, 1, 9, BOOKS(10, 0, 7, 3, 0));
+	lh_check_books(t, 1, 9, BOOKS(10, 0, 7, 3, 0));
 	assert_int_equal(lh_lost(t, 1, 9, REASON_UNKNOWN_DEST), 3);
 	lh_free(t);
 }
@@ -135,7 +122,7 @@ static void relay_says_early(void **state)
 	lh_drop(t, "unknown_dest", 1, 9, P(2));
 	lh_run(t, 1, IN, 9, 5);
 	lh_tick(t, 100);
-	check_books(t, 1, 9, BOOKS(6, 0, 4, 2, 0));
+	lh_check_books(t, 1, 9, BOOKS(6, 0, 4, 2, 0));
 	assert_int_equal(lh_pair(t, 1, 9)->first_seen, 0);
 	lh_free(t);
 }
@@ -151,7 +138,7 @@ static void one_sender_only(void **state)
 	lh_run(t, 1, IN, 2, 50);
 	lh_run(t, 2, OUT, 1, 40);
 	lh_wait(t, 300);
-	check_books(t, 1, 2, BOOKS(50, 40, 8, 2, 0));
+	lh_check_books(t, 1, 2, BOOKS(50, 40, 8, 2, 0));
 	assert_int_equal(lh_lost(t, 1, 2, REASON_QUEUE_HEAD), 2);
 	lh_free(t);
 }
@@ -168,12 +155,12 @@ static void several_senders(void **state)
 	for (i = 0; i < 4; i++)
 		lh_drop(t, "queue_head", 0, 2, P(i));
 	lh_wait(t, 300);
-	check_books(t, 1, 2, BOOKS(50, 0, 50, 0, 0));
+	lh_check_books(t, 1, 2, BOOKS(50, 0, 50, 0, 0));
 	lh_run(t, 2, OUT, 3, 49);
 	lh_run(t, 2, OUT, 1, 47);
 	lh_wait(t, 2000);
-	check_books(t, 1, 2, BOOKS(50, 47, 0, 3, 0));
-	check_books(t, 3, 2, BOOKS(50, 49, 0, 1, 0));
+	lh_check_books(t, 1, 2, BOOKS(50, 47, 0, 3, 0));
+	lh_check_books(t, 3, 2, BOOKS(50, 49, 0, 1, 0));
 	assert_int_equal(lh_lost(t, 1, 2, REASON_QUEUE_HEAD), 3);
 	assert_int_equal(lh_lost(t, 3, 2, REASON_QUEUE_HEAD), 1);
 	assert_int_equal(lh_lost(t, 0, 2, 0), 0);
@@ -191,20 +178,20 @@ static void counted_at_one_end(void **state)
 		lh_recv(t, 2, 1, P(i));
 	lh_run(t, 1, IN, 2, 12);
 	lh_tick(t, 100);
-	check_books(t, 1, 2, BOOKS(12, 10, 2, 0, 0));
+	lh_check_books(t, 1, 2, BOOKS(12, 10, 2, 0, 0));
 	lh_recv(t, 2, 1, P(10));
-	check_books(t, 1, 2, BOOKS(12, 11, 1, 0, 0));
+	lh_check_books(t, 1, 2, BOOKS(12, 11, 1, 0, 0));
 	lh_recv(t, 2, 1, P(11));
 	for (i = 20; i < 30; i++)
 		lh_send(t, 1, 2, P(i));
 	lh_run(t, 2, OUT, 1, 8);
-	check_books(t, 1, 2, BOOKS(22, 20, 2, 0, 0));
+	lh_check_books(t, 1, 2, BOOKS(22, 20, 2, 0, 0));
 	/* The two that are left are told to have left by name. */
 	lh_recv(t, 2, 1, P(28));
 	lh_recv(t, 2, 1, P(29));
-	check_books(t, 1, 2, BOOKS(22, 22, 0, 0, 0));
+	lh_check_books(t, 1, 2, BOOKS(22, 22, 0, 0, 0));
 	lh_wait(t, 2000);
-	check_books(t, 1, 2, BOOKS(22, 22, 0, 0, 0));
+	lh_check_books(t, 1, 2, BOOKS(22, 22, 0, 0, 0));
 	lh_free(t);
 }
 
@@ -219,7 +206,7 @@ static void seen_among_counted(void **state)
 	lh_recv(t, 2, 1, P(2));
 	lh_run(t, 2, OUT, 1, 1);
 	lh_wait(t, 1000);
-	check_books(t, 1, 2, BOOKS(2, 2, 0, 0, 0));
+	lh_check_books(t, 1, 2, BOOKS(2, 2, 0, 0, 0));
 	/* Named ones whose entry a count has taken. */
 	lh_run(t, 1, IN, 2, 3);
 	lh_send(t, 1, 2, P(3));
@@ -227,7 +214,7 @@ static void seen_among_counted(void **state)
 	lh_send(t, 1, 2, P(4));
 	lh_recv(t, 2, 1, P(5));
 	lh_wait(t, 1000);
-	check_books(t, 1, 2, BOOKS(7, 7, 0, 0, 0));
+	lh_check_books(t, 1, 2, BOOKS(7, 7, 0, 0, 0));
 	lh_free(t);
 }
 
@@ -241,7 +228,7 @@ static void ends_inside(void **state)
 	lh_tick(t, 100);
 	lh_close(t, 2);
 	lh_wait(t, 1500);
-	check_books(t, 1, 2, BOOKS(100, 20, 0, 80, 0));
+	lh_check_books(t, 1, 2, BOOKS(100, 20, 0, 80, 0));
 	/* A writer's buffer of 2 KiB holds 14 of 137 bytes. */
 	assert_int_equal(lh_lost(t, 1, 2, REASON_UNFLUSHED), 14);
 	assert_int_equal(lh_lost(t, 1, 2, REASON_GONE_DISCONNECTED), 66);
@@ -257,7 +244,7 @@ static void ends_unread(void **state)
 	lh_run(t, 1, IN, 2, 30);
 	lh_close(t, 1);
 	lh_wait(t, 1500);
-	check_books(t, 1, 2, BOOKS(30, 0, 0, 30, 0));
+	lh_check_books(t, 1, 2, BOOKS(30, 0, 0, 30, 0));
 	assert_int_equal(lh_lost(t, 1, 2, REASON_UNREAD), 30);
 	lh_free(t);
 }
@@ -287,7 +274,7 @@ static void missed(void **state)
 	lh_gap(t, 2, OUT, false);
 	lh_run(t, 2, OUT, 1, 10);
 	lh_wait(t, 1500);
-	check_books(t, 1, 2, BOOKS(30, 10, 0, 0, 20));
+	lh_check_books(t, 1, 2, BOOKS(30, 10, 0, 0, 20));
 	lh_free(t);
 }
 
@@ -305,7 +292,7 @@ static void always_a_little_late(void **state)
 		lh_send(t, 1, 2, P(2 * i + 1));
 	}
 	lh_wait(t, 2000);
-	check_books(t, 1, 2, BOOKS(40, 40, 0, 0, 0));
+	lh_check_books(t, 1, 2, BOOKS(40, 40, 0, 0, 0));
 	assert_int_equal(lh_pair(t, 1, 2)->first_seen, 0);
 	lh_free(t);
 }
@@ -327,11 +314,11 @@ static void late_entries(void **state)
 	lh_run(t, 1, IN, 2, 3);
 	t->now = then + 300000000;
 	lh_check(t);
-	check_books(t, 1, 2, BOOKS(5, 5, 0, 0, 0));
+	lh_check_books(t, 1, 2, BOOKS(5, 5, 0, 0, 0));
 	assert_int_equal(lh_pair(t, 1, 2)->first_seen, 1);
 	/* A later one is none of them. */
 	lh_run(t, 1, IN, 2, 3);
-	check_books(t, 1, 2, BOOKS(8, 5, 3, 0, 0));
+	lh_check_books(t, 1, 2, BOOKS(8, 5, 3, 0, 0));
 	lh_free(t);
 }
 
@@ -347,15 +334,15 @@ static void named_among_counted(void **state)
 	for (i = 0; i < 6; i++)
 		lh_send(t, 1, 2, P(i));
 	lh_drop(t, "queue_head", 0, 2, P(0));
-	check_books(t, 1, 2, BOOKS(7, 1, 5, 1, 0));
+	lh_check_books(t, 1, 2, BOOKS(7, 1, 5, 1, 0));
 	lh_run(t, 2, OUT, 1, 3);
 	/* Its name is gone: a count has taken it. */
 	lh_drop(t, "queue_head", 0, 2, P(2));
 	lh_wait(t, 300);
-	check_books(t, 1, 2, BOOKS(7, 4, 1, 2, 0));
+	lh_check_books(t, 1, 2, BOOKS(7, 4, 1, 2, 0));
 	lh_run(t, 2, OUT, 1, 1);
 	lh_wait(t, 1500);
-	check_books(t, 1, 2, BOOKS(7, 5, 0, 2, 0));
+	lh_check_books(t, 1, 2, BOOKS(7, 5, 0, 2, 0));
 	assert_int_equal(lh_lost(t, 1, 2, REASON_QUEUE_HEAD), 2);
 	assert_int_equal(lh_lost(t, 0, 2, 0), 0);
 	lh_free(t);
@@ -376,8 +363,8 @@ static void dropped_before_the_first_count(void **state)
 	lh_run(t, 2, OUT, 1, 6);
 	lh_run(t, 2, OUT, 3, 10);
 	lh_wait(t, 2000);
-	check_books(t, 1, 2, BOOKS(10, 6, 0, 4, 0));
-	check_books(t, 3, 2, BOOKS(10, 10, 0, 0, 0));
+	lh_check_books(t, 1, 2, BOOKS(10, 6, 0, 4, 0));
+	lh_check_books(t, 3, 2, BOOKS(10, 10, 0, 0, 0));
 	assert_int_equal(lh_lost(t, 1, 2, REASON_QUEUE_HEAD), 4);
 	lh_free(t);
 }
@@ -417,7 +404,7 @@ static void learnt_late(void **state)
 	ledger_event(t->l, &e);
 	lh_check(t);
 	lh_tick(t, 100);
-	check_books(t, 4, 2, BOOKS(9, 4, 5, 0, 0));
+	lh_check_books(t, 4, 2, BOOKS(9, 4, 5, 0, 0));
 	lh_free(t);
 }
 
