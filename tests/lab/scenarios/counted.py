@@ -9,8 +9,9 @@ TRAFFIC = ("ring", "count=500", "size=1-1400", "kind=mixed", "rate=250", "burst=
 class Both:
     """Two tracers of one region at once: one counts in the kernel, the other sees every packet."""
 
-    def __init__(self, lab, least=0.4):
+    def __init__(self, lab, relays, least=0.4):
         self.least = least              # so many of all sightings are to be counted, mesh links are not
+        self.relays, self.before = relays, counters(relays)
         self.kernel = lab.derptrace("report", "--json", "--count", "kernel")
         self.user = lab.derptrace("report", "--json", "--count", "user", "--xdp", "off")
 
@@ -26,6 +27,13 @@ class Both:
                  for pair in have.keys() | wanted.keys() if have.get(pair) != wanted.get(pair)]
         assert not wrong, "\n".join(wrong[:20])
         return kernel, user
+
+    def check(self, truth, *verdicts):
+        """Both say what the clients and the relays say, and nothing else."""
+        for report in self.stop():
+            only_verdicts(report, *verdicts)
+            check_pairs(report, truth)
+            check_counters(report, self.relays, self.before)
 
 
 def books(report):
@@ -45,17 +53,13 @@ def test_healthy():
     """Two meshed nodes, twenty peers on both."""
     with Lab("ckhealthy") as lab:
         relays = two_nodes(lab)
-        before = counters(relays)
-        both = Both(lab)
+        both = Both(lab, relays)
         peers = Crowd(lab, lab.host("clients"), relays)
         lab.clients_settled(20)
         peers.pairs(*TRAFFIC)
         peers.quiet()
         truth = peers.truth()
-        for report in both.stop():
-            only_verdicts(report)
-            check_pairs(report, truth)
-            check_counters(report, relays, before)
+        both.check(truth)
 
 
 @scenario(timeout=90)
@@ -63,17 +67,13 @@ def test_seed_case():
     """Two nodes that are not meshed: those who landed apart are cut off."""
     with Lab("ckseed") as lab:
         relays = two_nodes(lab, False, False)
-        before = counters(relays)
-        both = Both(lab)
+        both = Both(lab, relays)
         peers = Crowd(lab, lab.host("clients"), relays)
         peers.pairs("list", "p0>p1,p1>p0,p0>p2,p2>p0,p1>p3,p3>p1,p4>p7,p5>p9,p10>p12,p11>p15", "count=1000",
                     "size=1-1400", "kind=mixed", "rate=400", "burst=4")
         peers.quiet()
         truth = peers.truth()
-        for report in both.stop():
-            only_verdicts(report, "no-mesh-route")
-            check_pairs(report, truth)
-            check_counters(report, relays, before)
+        both.check(truth, "no-mesh-route")
 
 
 @scenario(timeout=90)
@@ -81,16 +81,12 @@ def test_one_way():
     """Only the first dials the second."""
     with Lab("ckoneway") as lab:
         relays = two_nodes(lab, True, False)
-        before = counters(relays)
-        both = Both(lab)
+        both = Both(lab, relays)
         peers = Crowd(lab, lab.host("clients"), relays)
         peers.pairs(*TRAFFIC)
         peers.quiet()
         truth = peers.truth()
-        for report in both.stop():
-            only_verdicts(report, "link-one-way")
-            check_pairs(report, truth)
-            check_counters(report, relays, before)
+        both.check(truth, "link-one-way")
 
 
 @scenario(slow=True, timeout=90)
@@ -98,8 +94,7 @@ def test_blackhole():
     """What the first sends on its mesh connection vanishes for a while, and is sent again."""
     with Lab("ckhole") as lab:
         relays = a, b = two_nodes(lab)
-        before = counters(relays)
-        both = Both(lab)
+        both = Both(lab, relays)
         peers = Crowd(lab, lab.host("clients"), relays)
         lab.clients_settled(20)
         peers.pairs(*TRAFFIC)
@@ -111,16 +106,13 @@ def test_blackhole():
         peers.load.wait_event("sent_all")
 
         def swallowed():
-            out, into = (r.counters().since(before[r.name]) for r in relays)
+            out, into = (r.counters().since(both.before[r.name]) for r in relays)
             return out.packets_forwarded_out - into.packets_forwarded_in
         until(lambda: swallowed() == 200, "200 packets to be swallowed")
         hole.mend()
         peers.quiet(3000)
         truth = peers.truth()
-        for report in both.stop():
-            only_verdicts(report, "link-stalled")
-            check_pairs(report, truth)
-            check_counters(report, relays, before)
+        both.check(truth, "link-stalled")
 
 
 @scenario(timeout=120)
@@ -128,8 +120,7 @@ def test_queue_drops():
     """A slow destination flooded from both nodes: what its queue dropped is named, to the frame."""
     with Lab("ckqueue") as lab:
         relays = a, b = two_nodes(lab)
-        before = counters(relays)
-        both = Both(lab)
+        both = Both(lab, relays)
         peers = Crowd(lab, lab.host("clients"), relays, count=20)
         slow = Crowd(lab, lab.host("slow"), [b], count=1, prefix="s", options="rcvbuf=4096")
         lab.clients_settled(21)
@@ -146,10 +137,7 @@ def test_queue_drops():
         for pair, t in slow.truth().items():
             truth[pair] = {**truth[pair], "received": t["received"]}
         assert sum(t["sent"] - t["received"] for t in truth.values()) > 1000
-        for report in both.stop():
-            only_verdicts(report, "queue-drop")
-            check_pairs(report, truth)
-            check_counters(report, relays, before)
+        both.check(truth, "queue-drop")
 
 
 @scenario(timeout=120)
