@@ -257,6 +257,7 @@ struct abi_stun {
 struct abi_wire_flow {
 	__u64 first_ns, last_ns; /* CLOCK_MONOTONIC */
 	__u64 syn_ns;		/* of the first SYN of this attempt */
+	__u64 syn_before_ns;	/* of the last but one */
 	__u64 packets, bytes;
 	__u32 syn, rst, fin, duplicates; /* SYN: of this attempt */
 	__u32 syn_seq;
@@ -268,6 +269,6 @@ struct abi_wire_flow {
 	__u8 family;
 	__u8 zero[2];
 };
-_Static_assert(sizeof(struct abi_wire_flow) == 88, "abi_wire_flow");
+_Static_assert(sizeof(struct abi_wire_flow) == 96, "abi_wire_flow");
 
 #endif

@@ -73,6 +73,8 @@ static __always_inline void take_syn(struct abi_wire_flow *f, const struct wire_
 		f->rst = f->fin = f->duplicates = 0;
 		f->followed = 0;
 	}
+	/* Of use where nothing but SYNs came: so the last packet was one. */
+	f->syn_before_ns = f->last_ns;
 	f->syn++;
 }
 

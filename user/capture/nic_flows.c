@@ -126,21 +126,28 @@ static bool backlog_is_full(const struct live_node *node, const struct addr *loc
 	return l && l->waiting > l->backlog;
 }
 
+/*
+ * The newest may be answered at this very moment: it counts once nothing has followed it for a while.
+ * Those before it count already, as a SYN that comes every second would else be looked at too early
+ * each time.
+ */
 static void judge_syn(struct look *k, const struct abi_wire_key *key, const struct abi_wire_flow *f)
 {
 	const struct live_node *node = k->space->nodes[f->node];
-	uint64_t last_ns = clock_from_monotonic_ns(f->last_ns);
+	bool newest = k->now_ns >= clock_from_monotonic_ns(f->last_ns) + SYN_QUIET_NS;
+	uint64_t last_ns = newest ? f->last_ns : f->syn_before_ns;
 	struct capture_nic_drop drop = {
-		.kind = CAPTURE_NIC_DROP_BEFORE, .packets = f->syn,
-		.first_ns = clock_from_monotonic_ns(f->syn_ns), .last_ns = last_ns,
+		.kind = CAPTURE_NIC_DROP_BEFORE, .packets = newest ? f->syn : f->syn - 1,
+		.first_ns = clock_from_monotonic_ns(f->syn_ns),
+		.last_ns = clock_from_monotonic_ns(last_ns),
 	};
 	struct abi_handshake h = { 0 };
 	struct addr local, remote;
 	const struct live_conn *conn;
 	struct nic_drop *d;
 
-	if (f->syn < 2 || f->last_ns - f->syn_ns < SYN_SPAN_NS || k->now_ns < last_ns + SYN_QUIET_NS ||
-	    k->now_ns > last_ns + 10 * RECENT_NS || !node->listeners_marked)
+	if (drop.packets < 2 || last_ns - f->syn_ns < SYN_SPAN_NS ||
+	    k->now_ns > drop.last_ns + 10 * RECENT_NS || !node->listeners_marked)
 		return;
 	addrs_of(key, f, &local, &remote);
 	conn = conn_at(k->live, node, &local, &remote);
