@@ -244,6 +244,26 @@ static void test_in_facts_count_the_segment(void **state)
 	teardown(&l);
 }
 
+/* What TCP has taken already, and is the next, is handed on at once and costs no memory. */
+static void test_in_taken_is_not_held(void **state)
+{
+	struct capture_facts f = at(103);
+	struct lab l;
+
+	(void)state;
+	setup(&l, CAPTURE_IN, 100);
+	l.budget.limit = 0;
+	segment(&l, 100, "abc", &f);
+	expect(&l, "abc");
+	f = at(105);
+	segment(&l, 103, "def", &f);
+	l.budget.limit = 1 << 16;
+	segment(&l, 103, "def", &f);
+	reassemble_settle(&l.r, 106, false, 1);
+	expect(&l, "abcdef");
+	teardown(&l);
+}
+
 static void test_fin_has_no_place(void **state)
 {
 	struct capture_segment fin = { .flags = CAPTURE_FIN, .seq = 103,
@@ -466,6 +486,7 @@ int main(void)
 		cmocka_unit_test(test_in_forged),
 		cmocka_unit_test(test_in_contest),
 		cmocka_unit_test(test_in_facts_count_the_segment),
+		cmocka_unit_test(test_in_taken_is_not_held),
 		cmocka_unit_test(test_fin_has_no_place),
 		cmocka_unit_test(test_out_once),
 		cmocka_unit_test(test_out_unacknowledged_hole_is_given_up),

@@ -283,8 +283,8 @@ struct capture_event {
 	uint32_t node;		/* unique in a source, from 1; 0: the source as a whole */
 	uint64_t conn;		/* unique in a source, from 1; 0: none */
 	/*
-	 * Of conn at that moment, or NULL. With a SEGMENT they are those before TCP has taken it:
-	 * what it made of it is told by later ones.
+	 * Of conn at that moment, or NULL. With a SEGMENT they are those before TCP has taken it, and
+	 * what it made of it is told by later ones; or they tell that it has taken all of it already.
 	 */
 	const struct capture_facts *facts;
 	union {

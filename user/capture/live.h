@@ -11,6 +11,7 @@
  * live_probe.c		probes in a relay's code
  * live_conn.c		connections: from the first sign to the close
  * live_record.c	records to events
+ * live_told.c		what probes in a relay's code tell
  * live_check.c		checksums of segments
  * live_count.c		what the kernel counts
  * live_ring.c		the ring
@@ -180,6 +181,8 @@ struct live_early {
 	uint8_t data[];
 };
 
+#define LIVE_RECENT	256
+
 struct live {
 	struct capture capture;
 	struct capture_live_options options;
@@ -193,6 +196,7 @@ struct live {
 	bool nic_refused;		/* XDP cannot be had, and it was said */
 	uint32_t last_node, last_slot;
 	struct live_conn *conns, *conns_by_id;
+	struct live_conn *recent[LIVE_RECENT]; /* found last, by cookie; or NULL */
 	uint64_t last_conn;
 	struct live_row *rows;		/* of the kernel's counts, as read last */
 	struct live_news *news;		/* read of them, and not told yet */
@@ -345,6 +349,11 @@ void live_record_pending(struct live *live, struct live_conn *conn, uint32_t end
 void live_record_handed(struct live_conn *conn, uint32_t seq, uint32_t end);
 /* Newer facts into older ones: positions only grow. */
 void live_facts_merge(struct capture_facts *facts, const struct capture_facts *newer);
+
+/* --- live_told.c ----------------------------------------------------------------------------- */
+
+void live_told_secret(struct live *live, const struct abi_secret *r);
+void live_told_drop(struct live *live, const struct abi_drop *r);
 
 /* --- live_check.c ---------------------------------------------------------------------------- */
 

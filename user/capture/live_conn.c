@@ -19,9 +19,13 @@
 
 struct live_conn *live_conn_find(struct live *live, uint64_t cookie)
 {
-	struct live_conn *conn;
+	struct live_conn **recent = &live->recent[cookie % LIVE_RECENT], *conn = *recent;
 
+	if (conn && conn->cookie == cookie)
+		return conn;
 	HASH_FIND(hh, live->conns, &cookie, sizeof(cookie), conn);
+	if (conn)
+		*recent = conn;
 	return conn;
 }
 
@@ -229,6 +233,8 @@ static void conn_free(struct live *live, struct live_conn *conn)
 	}
 	HASH_DEL(live->conns, conn);
 	HASH_DELETE(hh_id, live->conns_by_id, conn);
+	if (live->recent[conn->cookie % LIVE_RECENT] == conn)
+		live->recent[conn->cookie % LIVE_RECENT] = NULL;
 	free(conn);
 }
 

@@ -390,6 +390,17 @@ struct blocks {
 	size_t count;
 };
 
+static void xor_16(uint8_t *to, const uint8_t *a, const uint8_t *b)
+{
+	uint64_t x[2], y[2];
+
+	memcpy(x, a, sizeof(x));
+	memcpy(y, b, sizeof(y));
+	x[0] ^= y[0];
+	x[1] ^= y[1];
+	memcpy(to, x, sizeof(x));
+}
+
 static int unmask(EVP_CIPHER_CTX *ctx, struct blocks *k, const uint8_t *body, uint8_t *out)
 {
 	size_t i, n;
@@ -401,6 +412,10 @@ static int unmask(EVP_CIPHER_CTX *ctx, struct blocks *k, const uint8_t *body, ui
 		const uint8_t *from = body + k->of[i].from, *mask = k->b[i] + k->of[i].skip;
 		uint8_t *to = out + k->of[i].from;
 
+		if (k->of[i].len == 16) {
+			xor_16(to, from, mask);
+			continue;
+		}
 		for (n = 0; n < k->of[i].len; n++)
 			to[n] = from[n] ^ mask[n];
 	}

@@ -318,18 +318,16 @@ static void note_stage(struct connection *c)
 /* Changes whenever something does that is worth telling. */
 static uint64_t sign(const struct stream_info *i)
 {
-	const struct stream_names *names = i->names;
-	const uint8_t parts[] = {
-		(uint8_t)i->stage, i->tls, (uint8_t)i->tls_version, (uint8_t)i->tls_cipher,
-		i->tls_alert, i->tls_alert_hidden, i->has_client_random, i->secret_missing,
-		i->decrypted, i->unsynchronised, i->websocket, i->fast_start,
-		(uint8_t)(i->http_status >> 8), (uint8_t)i->http_status,
-	};
-	uint64_t h = 0xcbf29ce484222325ULL ^ (uintptr_t)names;
-	size_t n;
+	const uint64_t bits = i->tls | i->tls_alert_hidden << 1 | i->has_client_random << 2 |
+			      i->secret_missing << 3 | i->decrypted << 4 | i->unsynchronised << 5 |
+			      i->websocket << 6 | i->fast_start << 7 | i->stage << 8;
+	const uint64_t codes = (uint64_t)i->tls_version << 48 | (uint64_t)i->tls_cipher << 32 |
+			       i->http_status;
+	const uint64_t prime = 0x100000001b3ULL;
+	uint64_t h = 0xcbf29ce484222325ULL ^ (uintptr_t)i->names;
 
-	for (n = 0; n < sizeof(parts); n++)
-		h = (h ^ parts[n]) * 0x100000001b3ULL;
+	h = (h ^ (bits << 8 | i->tls_alert)) * prime;
+	h = (h ^ codes) * prime;
 	return h;
 }
 

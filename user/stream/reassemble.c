@@ -269,6 +269,20 @@ static bool insert(struct reassemble *r, uint64_t pos, uint64_t end, uint64_t wi
 	return at >= end || hold(r, NULL, at, end, wire_end, by, data + (at - pos));
 }
 
+/* TCP has taken it, and it is the next: it need not be held. False, with nothing done, where it must. */
+static bool take_in(struct reassemble *r, int64_t pos, int64_t end,
+		    const struct capture_segment *seg, uint64_t time_ns)
+{
+	if (pos != (int64_t)r->next || r->head || r->counting || seg->flags ||
+	    seg->captured != seg->len)
+		return false;
+	r->next = (uint64_t)end;
+	if (r->settled < r->next)
+		r->settled = r->next;
+	r->sink->bytes(r->ctx, r->dir, (uint64_t)pos, time_ns, seg->data, seg->len);
+	return true;
+}
+
 /*
  * Facts may be of the moment before the segment, or tell already that it was accepted: what is held
  * of the same bytes then came first, and is what TCP took.
@@ -288,6 +302,8 @@ static void segment_in(struct reassemble *r, int64_t pos, const struct capture_s
 			return;
 		if (wanted > (int64_t)r->next)
 			deliver(r, (uint64_t)wanted, 0, time_ns);
+		if (seg->len && wanted >= end && take_in(r, pos, end, seg, time_ns))
+			return;
 		/* A keep-alive probe's byte is rubbish; it must not fill a hole. */
 		if (seg->len == 1 && wanted > pos && pos > (int64_t)r->next)
 			return;

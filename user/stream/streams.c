@@ -21,6 +21,8 @@
 #define SEARCH_AGAIN_NS	60000000000ULL
 #define SEARCH_EVERY_NS	1000000000ULL
 
+#define RECENT		256
+
 struct search {
 	uint32_t node;
 	uint64_t last_ns;
@@ -31,6 +33,7 @@ struct streams {
 	struct stream_sink sink;
 	struct connection_shared shared;
 	struct connection *connections;	/* by id */
+	struct connection *recent[RECENT]; /* found last, by id; or NULL */
 	struct connection *waiting;	/* for a secret */
 	struct search *searches;	/* by node */
 	uint64_t now_ns;		/* of the last event */
@@ -78,6 +81,8 @@ static void remove_connection(struct streams *s, struct connection *c)
 	c->waiting_ns = 0;
 	set_waiting(s, c);
 	HASH_DEL(s->connections, c);
+	if (s->recent[c->id % RECENT] == c)
+		s->recent[c->id % RECENT] = NULL;
 	connection_free(c);
 }
 
@@ -107,6 +112,16 @@ static struct connection *find(const struct streams *s, uint64_t id)
 
 	HASH_FIND(hh, s->connections, &id, sizeof(id), c);
 	return c;
+}
+
+/* The same for what comes often. */
+static struct connection *find_recent(struct streams *s, uint64_t id)
+{
+	struct connection **recent = &s->recent[id % RECENT];
+
+	if (!*recent || (*recent)->id != id)
+		*recent = find(s, id);
+	return *recent;
 }
 
 static void open_connection(struct streams *s, const struct capture_event *event)
@@ -174,7 +189,7 @@ void streams_event(struct streams *s, const struct capture_event *event)
 	case CAPTURE_FACTS:
 	case CAPTURE_CANDIDATE:
 	case CAPTURE_QUIET:
-		c = find(s, event->conn);
+		c = find_recent(s, event->conn);
 		if (!c)
 			break;
 		connection_event(c, event);
