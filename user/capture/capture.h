@@ -56,7 +56,8 @@ struct capture_facts {
 
 enum capture_type {
 	CAPTURE_NODE_UP,	/* a relay process was found and its sockets are claimed */
-	CAPTURE_NODE_DOWN,	/* it has ended */
+	CAPTURE_NODE_ENDED,	/* the process has ended, at that time; its sockets may still send */
+	CAPTURE_NODE_DOWN,	/* and nothing more is told of it */
 	CAPTURE_CONN_OPEN,
 	CAPTURE_SEGMENT,
 	CAPTURE_FRAME,		/* a DERP frame that was decrypted when the file was made; see @framed */

@@ -179,6 +179,17 @@ static bool has_ended(const struct live_node *node)
 	return poll(&p, 1, 0) == 1;
 }
 
+/* At once: what becomes of its sockets may take seconds, and its successor may be there before. */
+static void tell_end(struct live *live, const struct live_node *node)
+{
+	struct capture_event event = {
+		.type = CAPTURE_NODE_ENDED, .time_ns = node->ended_ns, .node = node->id,
+	};
+
+	if (node->announced)
+		live_emit(live, &event);
+}
+
 static void watch(struct live *live, struct live_node *node, uint64_t now_ns)
 {
 	uint32_t pid = (uint32_t)node->relay->pid;
@@ -187,6 +198,7 @@ static void watch(struct live *live, struct live_node *node, uint64_t now_ns)
 	if (!node->ended && has_ended(node)) {
 		node->ended = true;
 		node->ended_ns = live->ended_ns = now_ns;
+		tell_end(live, node);
 		live_probes_detach(node);
 		bpf_map_delete_elem(bpf_map__fd(live->skel->maps.relays), &pid);
 	}

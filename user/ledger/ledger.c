@@ -134,14 +134,20 @@ static void on_peer(struct ledger *l, const struct capture_event *e)
 	ledger_conn_identify(l, c, &e->peer.key, IDENTITY_CLAIM, e->time_ns);
 }
 
+static void on_ended(struct ledger *l, uint64_t time_ns)
+{
+	l->info.ended_ns = time_ns;
+	l->node_dirty = true;
+}
+
 /* A process that has ended holds nothing any more. */
 static void on_down(struct ledger *l, uint64_t time_ns)
 {
 	struct conn *c;
 
 	l->down = true;
-	l->info.ended_ns = time_ns;
-	l->node_dirty = true;
+	if (!l->info.ended_ns)
+		on_ended(l, time_ns);
 	EACH_CONN(l, c) {
 		struct capture_event e = { .type = CAPTURE_CONN_CLOSE, .time_ns = time_ns,
 					   .conn = c->id };
@@ -160,6 +166,9 @@ void ledger_event(struct ledger *l, const struct capture_event *e)
 	if (e->time_ns > l->now_ns)
 		l->now_ns = e->time_ns;
 	switch (e->type) {
+	case CAPTURE_NODE_ENDED:
+		on_ended(l, e->time_ns);
+		break;
 	case CAPTURE_NODE_DOWN:
 		on_down(l, e->time_ns);
 		break;

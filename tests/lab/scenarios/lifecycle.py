@@ -53,6 +53,7 @@ def test_node_killed_and_restarted():
         new = node(report, b)
         [gone] = [n for n in report["nodes"] if n["pid"] == old]
         assert new["key"] == gone["key"] == b.key and new["peers"] == 10 and gone["peers"] == 0, report["nodes"]
+        assert gone["ended"] <= new["since"], report["nodes"]
         check_counters(report, [b], {b.name: {}})
         check_counters(report, [a], before, ended=[a])
         [v] = verdicts(report, "node-restarted")
