@@ -255,15 +255,18 @@ int relay_find(struct relay_finder *finder, void (*found)(void *ctx, struct rela
 	struct dirent *entry;
 	struct relay *relay;
 	DIR *dir = opendir("/proc");
+	pid_t pid;
 
 	if (!dir)
 		return -errno;
 	HASH_ITER(hh, finder->processes, process, next)
 		process->seen = false;
 	while ((entry = readdir(dir))) {
-		if (!isdigit((unsigned char)entry->d_name[0]))
+		pid = isdigit((unsigned char)entry->d_name[0]) ? atoi(entry->d_name) : 0;
+		/* Where pids were asked for, what becomes of another process is nobody's concern. */
+		if (!pid || (finder->filter.pid_count && !was_asked_for(&finder->filter, pid)))
 			continue;
-		process = process_get(finder, atoi(entry->d_name));
+		process = process_get(finder, pid);
 		if (!process || process->standing != STANDING_CANDIDATE)
 			continue;
 		relay = process_look(finder, process);

@@ -95,7 +95,7 @@ bool relay_holds_inode(const uint32_t *inodes, size_t count, uint32_t inode);
 const struct relay_listener *relay_listener_of(const struct relay *relay,
 					       const struct addr *local);
 
-/* Do the parts of the filter hold that a process tells by itself: pid, comm, unit, cgroup? */
+/* Do the parts of the filter hold that a process tells by itself: comm, unit, cgroup? */
 bool relay_filter_process(const struct capture_filter *filter, pid_t pid, const char *comm);
 /* Does a cgroup path name @unit ("derper" is "derper.service")? */
 bool relay_cgroup_has_unit(const char *path, const char *unit);

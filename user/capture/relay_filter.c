@@ -65,14 +65,6 @@ static bool filter_cgroup(const struct capture_filter *filter, pid_t pid)
 
 bool relay_filter_process(const struct capture_filter *filter, pid_t pid, const char *comm)
 {
-	size_t i;
-
-	if (filter->pid_count) {
-		for (i = 0; i < filter->pid_count && filter->pids[i] != pid; i++)
-			;
-		if (i == filter->pid_count)
-			return false;
-	}
 	if (filter->comm && strcmp(filter->comm, comm))
 		return false;
 	return filter_cgroup(filter, pid);
