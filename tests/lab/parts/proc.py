@@ -4,6 +4,7 @@
 Start them from the main thread: the kernel ends a child when the thread that made it ends.
 """
 import ctypes
+import glob
 import json
 import os
 import queue
@@ -82,11 +83,24 @@ class Proc:
             raise LabError(f"{self.name} ended with {self.popen.returncode}:\n{tail(self.log)}")
 
     def send_signal(self, sig):
+        """Of SIGSTOP the end is awaited: a thread that runs on another CPU goes on for a moment."""
         if self.alive():
             try:
                 os.kill(self.inner or self.pid, sig)
             except ProcessLookupError:
+                return
+            if sig == signal.SIGSTOP:
+                until(self._stands, f"{self.name} to stand still", every=0.002)
+
+    def _stands(self):
+        for path in glob.glob(f"/proc/{self.inner or self.pid}/task/*/stat"):
+            try:
+                with open(path) as f:
+                    if f.read().rpartition(")")[2].split()[0] != "T":
+                        return False
+            except (FileNotFoundError, ProcessLookupError):
                 pass
+        return True
 
     def wait(self, timeout=10):
         """Its exit code; LabError when it does not end in time."""
