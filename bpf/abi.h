@@ -14,6 +14,7 @@ enum abi_type {
 	ABI_SECRET,
 	ABI_DROP,
 	ABI_COUNTING,
+	ABI_FORWARD,
 };
 
 /* Relays that can be muted one by one; slots beyond are heard always. */
@@ -161,6 +162,28 @@ struct abi_agreed_key {
 	__u32 dir;
 	__u32 zero;
 };
+
+struct abi_agreed {
+	__u32 epoch;		/* the walk's number */
+	__u32 type;		/* of the frames that are counted: SEND_PACKET, RECV_PACKET, FORWARD_PACKET */
+};
+
+#define ABI_FORWARD_HEAD	72	/* two keys, and what tells a packet's class */
+
+/* What is counted on a mesh connection is named one by one: its losses are told by that. */
+struct abi_forward {
+	__u8 type;		/* ABI_FORWARD */
+	__u8 dir;		/* enum abi_dir */
+	__u8 zero[2];
+	__u32 slot;
+	__u64 time_ns;
+	__u64 cookie;
+	__u64 digest;		/* of the packet */
+	__u32 seq;		/* behind the frame */
+	__u32 len;		/* of the packet */
+	__u8 head[ABI_FORWARD_HEAD]; /* the frame's payload; of a shorter one some bytes are none of it */
+};
+_Static_assert(sizeof(struct abi_forward) == 112, "abi_forward");
 
 #define ABI_LABEL_LEN	40
 #define ABI_SECRET_LEN	48

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Frames of plaintext connections counted where they pass, per pair, without a copy.
+ * Packets on plaintext connections counted where they pass, per pair, without a copy. Those that cross
+ * the mesh are named one by one, a record of a few words each instead of the frame.
  *
  * A walk begins where a segment begins with what may be a frame's header, and goes along while
  * segments are still shipped; each that begins with a frame says so (abi_segment.epoch). User space,
  * which has read the connection from its start or has synchronised, agrees with a walk that is right.
- * From the next segment on frames are counted. What is no packet of a client, bytes out of order, an
+ * From the next segment on frames are counted. What is no such packet, bytes out of order, an
  * end: then the segment is shipped again, behind a record of how far the counting came, and counting
  * goes on by itself with the next one, as long as the walk holds.
  */
@@ -15,12 +16,6 @@
 #define COUNT_FRAMES	4	/* in one call */
 #define COUNT_CALLS	64	/* for a segment; one that has more frames is shipped */
 #define COUNT_RETRY_NS	200000000ull /* a walk that nobody agreed with gives way to another guess */
-
-/* What is counted in a direction of a connection that the relay accepted. */
-static __always_inline __u8 count_type(__u8 dir)
-{
-	return dir == ABI_IN ? DERP_SEND_PACKET : DERP_RECV_PACKET;
-}
 
 static __always_inline bool count_tell(struct count_dir *d, __u32 seq, bool begins)
 {
@@ -94,17 +89,44 @@ static __noinline int count_frame(struct count_dir *d, __u32 seq)
 	return 0;
 }
 
+/* The packet of the forward in @d's head, which has ended at @seq. Without room in the ring it does not fit. */
+static __noinline int count_forward(struct count_dir *d, __u32 seq)
+{
+	struct abi_forward *r = bpf_ringbuf_reserve(&ring, sizeof(*r), 0);
+
+	if (!r) {
+		d->fits = 0;
+		return 0;
+	}
+	r->type = ABI_FORWARD;
+	r->dir = d->seen.dir;
+	r->zero[0] = r->zero[1] = 0;
+	r->slot = d->seen.slot;
+	r->time_ns = d->seen.time_ns;
+	r->cookie = d->seen.cookie;
+	r->seq = seq;
+	r->len = walk_derp_len(d->walk.head) - 2 * DERP_KEY_LEN;
+	r->digest = count_digest(&d->walk, r->len);
+	__builtin_memcpy(r->head, __builtin_assume_aligned(d->walk.head + DERP_HEADER_LEN, 8),
+			 sizeof(r->head));
+	emit_submit(r);
+	return 0;
+}
+
 /* Does user space agree with the walk? */
 static __always_inline void count_ask(struct count_dir *d, const struct count_seen *s)
 {
 	struct abi_agreed_key key = { .cookie = s->cookie, .dir = s->dir };
-	__u32 *epoch, now = agreements;
+	struct abi_agreed *yes;
+	__u32 now = agreements;
 
 	if (d->agreed || d->asked == now)
 		return;
 	d->asked = now;
-	epoch = bpf_map_lookup_elem(&agreed, &key);
-	d->agreed = epoch && *epoch == d->epoch;
+	yes = bpf_map_lookup_elem(&agreed, &key);
+	d->agreed = yes && yes->epoch == d->epoch;
+	if (d->agreed)
+		d->type = yes->type;
 }
 
 /* May the first bytes at @off be a frame's header? One that is counted, if @type says which. */
@@ -134,7 +156,7 @@ static __always_inline bool count_is_taken(const struct count_seen *s)
 static __always_inline bool count_may_begin(struct __sk_buff *skb, const struct count_dir *d,
 					    const struct count_seen *s)
 {
-	__u8 type = count_type(s->dir);
+	__u8 type = d->type;
 
 	if (d->counting || !d->agreed || !count_is_taken(s))
 		return false;
@@ -152,9 +174,13 @@ static __noinline int count_fits(struct count_dir *d)
 	if (w->step == COUNT_PART && w->have < DERP_HEADER_LEN)
 		d->fits = 1;
 	else if (w->step != COUNT_BROKEN)
-		d->fits = count_counts(w->head, count_type(d->seen.dir));
-	if (d->fits && w->step == COUNT_FRAME)
-		count_frame(d, d->base + w->off);
+		d->fits = count_counts(w->head, d->type);
+	if (d->fits && w->step == COUNT_FRAME) {
+		if (d->type == DERP_FORWARD_PACKET)
+			count_forward(d, d->base + w->off);
+		else
+			count_frame(d, d->base + w->off);
+	}
 	return 0;
 }
 

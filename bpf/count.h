@@ -13,6 +13,7 @@
 #define DT_COUNT_H
 
 #include "count_class.h"
+#include "digest.h"
 #include "walk.h"
 
 /* The compiler may not carry over what it knows of @x: a verifier is to see it checked here. */
@@ -30,10 +31,10 @@ struct count_walk {
 	unsigned int have;	/* so much of its start is in @head; 0: at a boundary */
 	unsigned int n;
 	unsigned int step;	/* enum count_step: what came of the last one */
-	unsigned char gap[3];	/* so that the key in @head is aligned */
+	unsigned char gap[3];	/* so that keys and packets in @head are aligned */
 	/* The rest of the room is never used; it keeps sums inside that a verifier does not see. */
 	unsigned char head[2 * DERP_HEAD_LEN + 7];
-};
+} __attribute__((aligned(8)));
 
 enum count_step {
 	COUNT_PART,	/* the segment ends inside a frame */
@@ -52,12 +53,18 @@ WALK_INLINE int count_plausible(const unsigned char *head)
 	return walk_derp_len(head) <= walk_derp_max(type);
 }
 
+/* A packet's keys stand before it. */
+WALK_INLINE unsigned int count_keys(unsigned char type)
+{
+	return type == DERP_FORWARD_PACKET ? 2 * DERP_KEY_LEN : DERP_KEY_LEN;
+}
+
 /* Is the frame at @head one that is counted in a direction where @type is? */
 WALK_INLINE int count_counts(const unsigned char *head, unsigned char type)
 {
-	unsigned int len = walk_derp_len(head);
+	unsigned int len = walk_derp_len(head), keys = count_keys(type);
 
-	return head[0] == type && len >= DERP_KEY_LEN && len <= DERP_KEY_LEN + DERP_MAX_PACKET;
+	return head[0] == type && len >= keys && len <= keys + DERP_MAX_PACKET;
 }
 
 /* Of a packet of @len bytes; eight of them are at @p, or as many as it has. */
@@ -129,6 +136,29 @@ WALK_INLINE void count_body(struct count_walk *w, void *from)
 	}
 }
 
+/* Of a forward all that is ever looked at: w->n is what there is of it, header and all. */
+WALK_INLINE int count_more(struct count_walk *w, void *from)
+{
+	return count_load(from, w->off, w->head, w->n < DERP_HEAD_LEN ? w->n : DERP_HEAD_LEN);
+}
+
+/* The name of the packet whose forward stands in @head: packet_digest() of little-endian machines. */
+WALK_INLINE unsigned long long count_digest(const struct count_walk *w, unsigned int len)
+{
+	const unsigned char *p = w->head + DERP_HEADER_LEN + 2 * DERP_KEY_LEN;
+	unsigned long long words[DERP_DIGEST_LEN / 8];
+	unsigned int i;
+
+	for (i = 0; i < DERP_DIGEST_LEN / 8; i++) {
+		__builtin_memcpy(&words[i], __builtin_assume_aligned(p + 8 * i, 8), 8);
+		if (len <= 8 * i)
+			words[i] = 0;
+		else if (len < 8 * i + 8)
+			words[i] &= ~0ull >> (8 * (8 * i + 8 - len) & 63);
+	}
+	return digest_words(words, len);
+}
+
 /*
  * The bytes of a segment from w->off up to w->end, of which there are some, until a frame ends: off
  * stands behind what was used, and w->step says what came of it. After COUNT_FRAME the frame's start
@@ -143,6 +173,8 @@ WALK_INLINE void count_next(struct count_walk *w, void *from)
 			return;
 		w->n = DERP_HEADER_LEN + walk_derp_len(w->head);
 		if (w->n <= w->end - w->off) {
+			if (w->head[0] == DERP_FORWARD_PACKET && count_more(w, from))
+				return;
 			w->off += w->n;
 			w->step = COUNT_FRAME;
 			return;

@@ -32,7 +32,8 @@ struct count_seen {
 	__u32 epoch;		/* what came of it, as the next */
 	__u8 dir, flags, has, check;
 	__u8 counted;
-	__u8 zero[7];
+	__u8 role;
+	__u8 zero[6];
 };
 
 /* One direction. */
@@ -47,6 +48,8 @@ struct count_dir {
 	__u8 agreed;
 	__u8 counting;
 	__u8 fits;		/* what was walked last may be counted */
+	__u32 type;		/* with agreed: of the frames that are */
+	__u32 zero;
 	struct count_seen seen;
 	struct abi_count_key key;
 	struct abi_count first;	/* a new row */

@@ -71,13 +71,13 @@ struct {
 	__type(value, struct abi_count);
 } counts __weak SEC(".maps");
 
-/* To the walk's number; written by user space. */
+/* Written by user space. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, 1 << 17);
 	__type(key, struct abi_agreed_key);
-	__type(value, __u32);
+	__type(value, struct abi_agreed);
 } agreed __weak SEC(".maps");
 
 /* Moved on with every entry in agreed. */

@@ -213,7 +213,7 @@ static __always_inline int socket_packet(struct __sk_buff *skb, __u8 dir)
 			socket_few_facts(sk, &s);
 	}
 	if (count_frames && kernel_types && !untold && !(s.has & ABI_LISTENING) &&
-	    s.role != ABI_DIALLED && count_packet(skb, sk, &s, p.payload_off))
+	    (dir == ABI_OUT || s.role != ABI_DIALLED) && count_packet(skb, sk, &s, p.payload_off))
 		return 1;
 	if (untold) {
 		/* That it begins or ends is told all the same, without what it brings. */

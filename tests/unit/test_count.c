@@ -25,6 +25,7 @@ static inline int count_load(void *from, unsigned int off, unsigned char *to, un
 	return 0;
 }
 
+#include "base/packet.h"
 #include "count.h"
 #include "stream/frames.h"
 
@@ -45,19 +46,20 @@ struct stream {
 	size_t starts[FRAMES + 1];
 };
 
-/* Packets of all sizes, and now and then another frame; @small: packets of a few bytes only. */
+/* Packets and forwards of all sizes, and now and then another frame; @small: packets of a few bytes only. */
 static void make(struct stream *s, bool small)
 {
 	size_t n, i;
 
 	s->len = 0;
 	for (s->count = 0; s->count < FRAMES; s->count++) {
-		bool other = !random_below(10);
-		uint32_t len = other ? random_below(200) : 32 + random_below(small ? 12 : 1400);
+		bool other = !random_below(10), forward = !random_below(2);
+		uint32_t len = other ? random_below(200) :
+				       (forward ? 64 : 32) + random_below(small ? 12 : 1400);
 		unsigned char *p = s->bytes + s->len;
 
 		s->starts[s->count] = s->len;
-		p[0] = other ? DERP_PING : DERP_SEND_PACKET;
+		p[0] = other ? DERP_PING : forward ? DERP_FORWARD_PACKET : DERP_SEND_PACKET;
 		p[1] = p[2] = 0;
 		p[3] = (unsigned char)(len >> 8);
 		p[4] = (unsigned char)len;
@@ -80,6 +82,17 @@ static uint32_t segment_size(void)
 	}
 }
 
+/* Of a forward all is there that names its packet, however it was cut. */
+static void check_forward(const struct count_walk *w, const unsigned char *frame)
+{
+	const unsigned char *packet = frame + DERP_HEADER_LEN + 2 * DERP_KEY_LEN;
+	uint32_t len = walk_derp_len(frame) - 2 * DERP_KEY_LEN;
+	uint32_t have = len < DERP_DIGEST_LEN ? len : DERP_DIGEST_LEN;
+
+	assert_memory_equal(w->head, frame, DERP_HEADER_LEN + 2 * DERP_KEY_LEN + have);
+	assert_true(count_digest(w, len) == packet_digest(packet, have, len));
+}
+
 /* Walks s->bytes up to @end in segments, and checks each frame; *frame is the one under way. */
 static void walk(const struct stream *s, struct count_walk *w, size_t *at, size_t end, size_t *frame)
 {
@@ -100,6 +113,8 @@ static void walk(const struct stream *s, struct count_walk *w, size_t *at, size_
 			assert_memory_equal(w->head, s->bytes + s->starts[*frame], 5);
 			if (count_counts(w->head, DERP_SEND_PACKET))
 				assert_memory_equal(w->head, s->bytes + s->starts[*frame], 37);
+			if (count_counts(w->head, DERP_FORWARD_PACKET))
+				check_forward(w, s->bytes + s->starts[*frame]);
 			++*frame;
 		}
 		*at += seg.len;
@@ -237,7 +252,8 @@ static void is_taken_over_anywhere(void **unused)
 		walk(s, &w, &at, second, &frame);
 		r.frame = frame;
 		/* Counting never ends inside a frame that it does not count. */
-		if (w.have >= DERP_HEADER_LEN && !count_counts(w.head, DERP_SEND_PACKET)) {
+		if (w.have >= DERP_HEADER_LEN && !count_counts(w.head, DERP_SEND_PACKET) &&
+		    !count_counts(w.head, DERP_FORWARD_PACKET)) {
 			derp_clear(&d);
 			continue;
 		}

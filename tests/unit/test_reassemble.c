@@ -49,7 +49,34 @@ static void on_gap(void *ctx, enum capture_dir dir, uint64_t pos, uint64_t time_
 		g->text[g->len++] = '_';
 }
 
-static const struct reassemble_sink sink = { .bytes = on_bytes, .gap = on_gap };
+static void on_forward(void *ctx, enum capture_dir dir, uint64_t pos, uint64_t time_ns,
+		       uint64_t bytes, const struct capture_forward *f)
+{
+	struct got *g = ctx;
+
+	(void)dir;
+	(void)time_ns;
+	g->end += bytes;
+	assert_int_equal(pos, g->end);
+	assert_int_equal(f->head_len, 2);
+	g->text[g->len++] = (char)f->head[0];
+	g->text[g->len++] = (char)f->head[1];
+}
+
+static void on_counted(void *ctx, enum capture_dir dir, uint64_t pos, uint64_t time_ns,
+		       uint64_t bytes, const struct capture_counting *at)
+{
+	struct got *g = ctx;
+
+	(void)dir;
+	(void)time_ns;
+	g->end += bytes;
+	assert_int_equal(pos, g->end);
+	if (at)
+		g->text[g->len++] = '|';
+}
+
+static const struct reassemble_sink sink = { on_bytes, on_gap, on_counted, on_forward };
 
 struct lab {
 	struct reassemble r;
@@ -478,6 +505,71 @@ static void test_random(void **state)
 	}
 }
 
+static void counting(struct lab *l, uint32_t seq, bool begins)
+{
+	const struct capture_counting c = { .dir = l->r.dir, .seq = seq, .begins = begins,
+					    .head = (const uint8_t *)"" };
+
+	reassemble_counting(&l->r, &c, ++l->time_ns);
+}
+
+static void forward(struct lab *l, uint32_t seq, const char *head)
+{
+	const struct capture_forward f = { .dir = l->r.dir, .seq = seq, .len = 72, .head_len = 2,
+					   .head = (const uint8_t *)head };
+
+	reassemble_forward(&l->r, &f, ++l->time_ns);
+}
+
+/* What was named is told in its place: behind what was there before it and is not confirmed yet. */
+static void test_forwards_in_order(void **state)
+{
+	struct lab l;
+
+	(void)state;
+	setup(&l, CAPTURE_IN, 100);
+	segment(&l, 100, "abc", NULL);
+	counting(&l, 103, true);
+	forward(&l, 110, "A1");
+	forward(&l, 120, "B2");
+	expect(&l, "");
+	reassemble_settle(&l.r, 103, false, ++l.time_ns);
+	expect(&l, "abc");
+	reassemble_settle(&l.r, 120, false, ++l.time_ns);
+	expect(&l, "abcA1B2");
+	forward(&l, 130, "C3");
+	expect(&l, "abcA1B2C3");
+	/* Told once, whatever comes again. */
+	forward(&l, 130, "C3");
+	forward(&l, 120, "B2");
+	counting(&l, 130, false);
+	segment(&l, 125, "-----xyz", NULL);
+	reassemble_settle(&l.r, 133, false, ++l.time_ns);
+	expect(&l, "abcA1B2C3|xyz");
+	assert_int_equal(l.got.gaps, 0);
+	teardown(&l);
+}
+
+/* A hole before the counting began: what was named stands behind it, and is lost with nothing. */
+static void test_forwards_behind_a_hole(void **state)
+{
+	struct lab l;
+
+	(void)state;
+	setup(&l, CAPTURE_OUT, 100);
+	segment(&l, 100, "abc", NULL);
+	segment(&l, 104, "e", NULL);
+	counting(&l, 105, true);
+	forward(&l, 115, "A1");
+	expect(&l, "abc");
+	counting(&l, 115, false);
+	segment(&l, 115, "xyz", NULL);
+	reassemble_settle(&l.r, 118, false, ++l.time_ns);
+	expect(&l, "abc_eA1|xyz");
+	assert_int_equal(l.got.gap_bytes, 1);
+	teardown(&l);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -495,6 +587,8 @@ int main(void)
 		cmocka_unit_test(test_beyond_4_gib),
 		cmocka_unit_test(test_memory_is_bounded),
 		cmocka_unit_test(test_random),
+		cmocka_unit_test(test_forwards_in_order),
+		cmocka_unit_test(test_forwards_behind_a_hole),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -63,6 +63,7 @@ enum capture_type {
 	CAPTURE_FRAME,		/* a DERP frame that was decrypted when the file was made; see @framed */
 	CAPTURE_COUNTING,	/* a direction's frames are counted in the kernel from here on, or no longer */
 	CAPTURE_COUNT,		/* what was counted there since the last such event */
+	CAPTURE_FORWARD,	/* a frame that was counted there and named */
 	CAPTURE_FACTS,		/* a socket was asked */
 	CAPTURE_CONN_CLOSE,
 	CAPTURE_SECRET,		/* TLS secret of a handshake, bound by client random */
@@ -181,6 +182,16 @@ struct capture_count {
 	uint32_t seq;		/* behind the last of them */
 };
 
+/* A ForwardPacket frame. Its event is told between those of the COUNTING that it belongs to, in order. */
+struct capture_forward {
+	enum capture_dir dir;
+	uint32_t seq;		/* behind it */
+	uint32_t len;		/* payload bytes: keys and packet */
+	uint64_t digest;	/* of the packet, bpf/digest.h */
+	uint32_t head_len;	/* bytes at @head, the payload's start: both keys at least */
+	const uint8_t *head;	/* valid during the call only */
+};
+
 struct capture_secret {
 	const char *label;	/* as in SSLKEYLOGFILE */
 	uint8_t random[32];	/* client random */
@@ -295,6 +306,7 @@ struct capture_event {
 		struct capture_frame frame;
 		struct capture_counting counting;
 		struct capture_count count;
+		struct capture_forward forward;
 		struct capture_conn_close close;
 		struct capture_secret secret;
 		struct capture_candidate candidate;
@@ -348,10 +360,11 @@ struct capture_ops {
 	/* Ask every socket, look for new and ended relays; call 10 times a second. Ends in TICK. */
 	int (*tick)(struct capture *c, const struct capture_sink *sink);
 	/*
-	 * The walk @epoch of a connection's direction is right: its frames may be counted in the kernel.
-	 * NULL where nothing is counted.
+	 * The walk @epoch of a connection's direction is right: its frames of @type may be counted in the
+	 * kernel (SendPacket in, RecvPacket out, ForwardPacket either way). NULL where nothing is counted.
 	 */
-	void (*agree)(struct capture *c, uint64_t conn, enum capture_dir dir, uint32_t epoch);
+	void (*agree)(struct capture *c, uint64_t conn, enum capture_dir dir, uint32_t epoch,
+		      uint8_t type);
 	/* Search the node's memory again: secrets and peers of connections that lack them. */
 	void (*search)(struct capture *c, uint32_t node, const struct capture_sink *sink);
 	/*

@@ -463,9 +463,10 @@ static void live_search(struct capture *capture, uint32_t node_id, const struct 
 	live->sink = NULL;
 }
 
-static void live_agree(struct capture *capture, uint64_t conn, enum capture_dir dir, uint32_t epoch)
+static void live_agree(struct capture *capture, uint64_t conn, enum capture_dir dir, uint32_t epoch,
+		       uint8_t type)
 {
-	live_count_agree(of(capture), conn, dir, epoch);
+	live_count_agree(of(capture), conn, dir, epoch, type);
 }
 
 static void close_fd(int fd)

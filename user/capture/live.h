@@ -93,6 +93,7 @@ struct live_conn {
 		bool on;		/* counted, as far as the ring tells */
 		uint32_t generation;	/* of the counts, now or last */
 		uint32_t agreed;	/* epoch; 0: none */
+		uint8_t type;		/* with agreed: of the frames that are counted */
 	} counts[2];			/* by enum abi_dir */
 
 	bool ask;			/* its facts may change without a packet */
@@ -377,10 +378,12 @@ void live_ask_tell(struct live *live);
 /* --- live_count.c ---------------------------------------------------------------------------- */
 
 /* capture_ops.agree */
-void live_count_agree(struct live *live, uint64_t conn, enum capture_dir dir, uint32_t epoch);
+void live_count_agree(struct live *live, uint64_t conn, enum capture_dir dir, uint32_t epoch,
+		      uint8_t type);
 /* A record, in the first and in the second reading. */
 void live_count_note(struct live *live, const struct abi_counting *r);
 void live_count_tell(struct live *live, const struct abi_counting *r);
+void live_count_forward(struct live *live, const struct abi_forward *r);
 /* Read the counts of what left; before the ring is read for the tick. */
 void live_count_read(struct live *live);
 /* Read those of what entered, behind the last record of the ring, and tell all. */

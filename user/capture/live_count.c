@@ -40,9 +40,11 @@ struct news {
 
 /* --- which walk is right --------------------------------------------------------------------- */
 
-void live_count_agree(struct live *live, uint64_t id, enum capture_dir dir, uint32_t epoch)
+void live_count_agree(struct live *live, uint64_t id, enum capture_dir dir, uint32_t epoch,
+		      uint8_t type)
 {
 	uint8_t which = dir == CAPTURE_IN ? ABI_IN : ABI_OUT;
+	const struct abi_agreed yes = { .epoch = epoch, .type = type };
 	struct abi_agreed_key key = { .dir = which };
 	struct live_conn *conn;
 
@@ -50,27 +52,28 @@ void live_count_agree(struct live *live, uint64_t id, enum capture_dir dir, uint
 	if (!conn || conn->closed || conn->counts[which].agreed == epoch)
 		return;
 	key.cookie = conn->cookie;
-	if (bpf_map__update_elem(live->skel->maps.agreed, &key, sizeof(key), &epoch, sizeof(epoch),
+	if (bpf_map__update_elem(live->skel->maps.agreed, &key, sizeof(key), &yes, sizeof(yes),
 				 BPF_ANY))
 		return;
 	if (!conn->counts[0].agreed && !conn->counts[1].agreed)
 		live->counting++;
 	conn->counts[which].agreed = epoch;
+	conn->counts[which].type = type;
 	__atomic_add_fetch(&live->skel->bss->agreements, 1, __ATOMIC_RELEASE);
 }
 
 /* --- records --------------------------------------------------------------------------------- */
 
-static struct live_conn *conn_of(struct live *live, const struct abi_counting *r)
+static struct live_conn *conn_of(struct live *live, uint64_t cookie, uint8_t dir)
 {
-	struct live_conn *conn = live_conn_find(live, r->cookie);
+	struct live_conn *conn = live_conn_find(live, cookie);
 
-	return conn && !conn->closed && r->dir <= ABI_OUT && r->have <= sizeof(r->head) ? conn : NULL;
+	return conn && !conn->closed && dir <= ABI_OUT ? conn : NULL;
 }
 
 void live_count_note(struct live *live, const struct abi_counting *r)
 {
-	struct live_conn *conn = conn_of(live, r);
+	struct live_conn *conn = conn_of(live, r->cookie, r->dir);
 
 	if (conn && r->dir == ABI_IN)
 		live_record_pending(live, conn, r->seq);
@@ -78,10 +81,10 @@ void live_count_note(struct live *live, const struct abi_counting *r)
 
 void live_count_tell(struct live *live, const struct abi_counting *r)
 {
-	struct live_conn *conn = conn_of(live, r);
+	struct live_conn *conn = conn_of(live, r->cookie, r->dir);
 	struct capture_event event;
 
-	if (!conn)
+	if (!conn || r->have > sizeof(r->head))
 		return;
 	conn->counts[r->dir].on = r->begins;
 	conn->counts[r->dir].generation = r->generation;
@@ -97,6 +100,30 @@ void live_count_tell(struct live *live, const struct abi_counting *r)
 	live_emit(live, &event);
 	if (r->dir == ABI_IN)
 		live_record_handed(conn, r->seq, r->seq);
+}
+
+void live_count_forward(struct live *live, const struct abi_forward *r)
+{
+	struct live_conn *conn = conn_of(live, r->cookie, r->dir);
+	struct capture_event event;
+
+	if (!conn || r->len > DERP_MAX_PACKET)
+		return;
+	event = live_conn_event(conn, CAPTURE_FORWARD, clock_from_monotonic_ns(r->time_ns));
+	event.facts = NULL;
+	event.forward = (struct capture_forward){
+		.dir = r->dir == ABI_IN ? CAPTURE_IN : CAPTURE_OUT, .seq = r->seq,
+		.len = 2 * DERP_KEY_LEN + r->len, .digest = r->digest, .head = r->head,
+		.head_len = sizeof(r->head),
+	};
+	if (event.forward.head_len > event.forward.len)
+		event.forward.head_len = event.forward.len;
+	if (conn->announced)
+		live_emit(live, &event);
+	if (r->dir == ABI_IN)
+		live_record_handed(conn, r->seq, r->seq);
+	/* What became of it its records do not say. */
+	conn->ask = true;
 }
 
 /* --- counts ---------------------------------------------------------------------------------- */

@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "capture/live.h"
+#include "derp.h"
 
 #include "derptrace.skel.h"
 
@@ -34,14 +35,19 @@ static bool is_chosen(struct live *live, struct live_conn *conn, unsigned int sh
 	return mix(conn->group ? conn->group : conn->cookie) % share == 0;
 }
 
+static bool is_counted(const struct live_conn *conn, enum abi_dir dir)
+{
+	return conn->counts[dir].generation && conn->counts[dir].type != DERP_FORWARD_PACKET;
+}
+
 static bool is_wanted(struct live *live, struct live_conn *conn, struct governor_rung rung,
 		      uint64_t now_ns)
 {
 	if (rung.level == CAPTURE_LEVEL_FULL || rung.level == CAPTURE_LEVEL_OFF)
 		return rung.level == CAPTURE_LEVEL_FULL;
-	/* What the kernel counts is not shipped. */
-	if (now_ns < conn->first_ns + YOUNG_NS || conn->counts[ABI_IN].generation ||
-	    conn->counts[ABI_OUT].generation)
+	/* What the kernel counts, and does not name, costs nobody anything. */
+	if (now_ns < conn->first_ns + YOUNG_NS || is_counted(conn, ABI_IN) ||
+	    is_counted(conn, ABI_OUT))
 		return true;
 	return rung.level == CAPTURE_LEVEL_SAMPLED && is_chosen(live, conn, rung.share);
 }

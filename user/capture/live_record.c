@@ -432,6 +432,8 @@ static struct live_node *provisional_of(struct live *live, const void *record, u
 		slot = ((const struct abi_drop *)record)->slot;
 	else if (*(const uint8_t *)record == ABI_COUNTING && len >= sizeof(struct abi_counting))
 		slot = ((const struct abi_counting *)record)->slot;
+	else if (*(const uint8_t *)record == ABI_FORWARD && len >= sizeof(struct abi_forward))
+		slot = ((const struct abi_forward *)record)->slot;
 	node = live_node_of_slot(live, slot);
 	return node && node->provisional ? node : NULL;
 }
@@ -465,6 +467,8 @@ static void record_tell(struct live *live, const void *record, uint32_t len)
 		live_told_drop(live, record);
 	else if (type == ABI_COUNTING && len >= sizeof(struct abi_counting))
 		live_count_tell(live, record);
+	else if (type == ABI_FORWARD && len >= sizeof(struct abi_forward))
+		live_count_forward(live, record);
 }
 
 void live_record_replay(struct live *live, struct live_node *node)

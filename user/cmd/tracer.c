@@ -51,8 +51,10 @@ static struct ledger *find_ledger(struct tracer *t, uint32_t node)
 
 static void on_frame(void *ctx, const struct stream_frame *f)
 {
-	struct ledger *l = find_ledger(ctx, f->node);
+	struct tracer *t = ctx;
+	struct ledger *l = find_ledger(t, f->node);
 
+	t->counted += f->named;
 	if (l)
 		ledger_frame(l, f);
 }
@@ -68,15 +70,17 @@ static void on_run(void *ctx, const struct stream_run *r)
 }
 
 /* Who is on it must be certain: what is counted shows nobody's name. */
-static bool on_agree(void *ctx, uint32_t node, uint64_t conn, enum capture_dir dir, uint32_t epoch)
+static uint8_t on_agree(void *ctx, uint32_t node, uint64_t conn, enum capture_dir dir,
+			uint32_t epoch)
 {
 	struct tracer *t = ctx;
 	struct ledger *l = find_ledger(t, node);
 
-	if (!l || !ledger_may_count(l, conn))
-		return false;
-	t->capture->ops->agree(t->capture, conn, dir, epoch);
-	return true;
+	uint8_t type = l ? ledger_may_count(l, conn, dir) : 0;
+
+	if (type)
+		t->capture->ops->agree(t->capture, conn, dir, epoch, type);
+	return type;
 }
 
 static void on_progress(void *ctx, const struct stream_progress *p)

@@ -221,12 +221,24 @@ static void note_frame(struct ledger *l, struct conn *c, const struct stream_fra
 	ledger_conn_clean(c);
 }
 
-bool ledger_may_count(struct ledger *l, uint64_t conn)
+uint8_t ledger_may_count(struct ledger *l, uint64_t conn, enum capture_dir dir)
 {
 	const struct conn *c = ledger_conn_get(l, conn, l->now_ns);
 
-	return c && !c->shared && c->kind == CONN_CLIENT && c->peer && !c->peer->unknown &&
-	       !c->claimed && !c->out_late;
+	if (!c || c->shared || c->out_late)
+		return 0;
+	switch (c->kind) {
+	case CONN_CLIENT:
+		if (!c->peer || c->peer->unknown || c->claimed)
+			return 0;
+		return dir == CAPTURE_IN ? DERP_SEND_PACKET : DERP_RECV_PACKET;
+	case CONN_MESH_IN:
+		return dir == CAPTURE_IN ? DERP_FORWARD_PACKET : 0;
+	case CONN_MESH_OUT:
+		return dir == CAPTURE_OUT ? DERP_FORWARD_PACKET : 0;
+	default:
+		return 0;
+	}
 }
 
 /* Packets that were counted: a client's, to it or from it. */

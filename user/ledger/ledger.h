@@ -79,10 +79,11 @@ void ledger_gap(struct ledger *l, const struct stream_gap *gap);
 void ledger_info(struct ledger *l, uint64_t conn, const struct stream_info *info);
 
 /*
- * May packets of a connection be counted and not be seen? Of a client whose key is certain: marks of
- * mesh connections, and what is learnt of others, need every packet.
+ * Which frames of a connection's direction may be counted and not be seen? Packets of a client whose key
+ * is certain; of a mesh connection forwards, which are named (stream_frame.named): marks need every one
+ * of them. 0: none, what is learnt of others needs every packet.
  */
-bool ledger_may_count(struct ledger *l, uint64_t conn);
+uint8_t ledger_may_count(struct ledger *l, uint64_t conn, enum capture_dir dir);
 
 /*
  * Every socket was asked, and all that was seen before @now_ns has been told: joins are settled,

@@ -398,7 +398,8 @@ static void leave_secrets(struct connection *c)
 struct connection *connection_new(struct connection_shared *shared,
 				  const struct capture_event *event)
 {
-	static const struct reassemble_sink sink = { on_bytes, on_gap, counted_resume };
+	static const struct reassemble_sink sink = { on_bytes, on_gap, counted_resume,
+						     counted_forward };
 	const struct capture_conn_open *open = &event->open;
 	struct connection *c = calloc(1, sizeof(*c));
 	int dir;
@@ -493,7 +494,8 @@ void connection_event(struct connection *c, const struct capture_event *event)
 	if (seg && !seg->counted) {
 		counted_claim(c, seg);
 		reassemble_segment(r, seg, event->time_ns, event->facts);
-	} else if (event->type == CAPTURE_COUNTING || event->type == CAPTURE_COUNT) {
+	} else if (event->type == CAPTURE_COUNTING || event->type == CAPTURE_COUNT ||
+		   event->type == CAPTURE_FORWARD) {
 		counted_event(c, event);
 	} else if (event->type == CAPTURE_CANDIDATE) {
 		take_candidate(c, event);

@@ -120,7 +120,10 @@ void counted_reach(struct connection *c, enum capture_dir dir, uint64_t pos);
 /* As reassemble_sink.counted. */
 void counted_resume(void *ctx, enum capture_dir dir, uint64_t pos, uint64_t time_ns,
 		    uint64_t bytes, const struct capture_counting *at);
-/* COUNTING; or COUNT, which is told to the sink. */
+/* As reassemble_sink.forward. */
+void counted_forward(void *ctx, enum capture_dir dir, uint64_t pos, uint64_t time_ns,
+		     uint64_t bytes, const struct capture_forward *f);
+/* COUNTING; COUNT and FORWARD, which are told to the sink. */
 void counted_event(struct connection *c, const struct capture_event *event);
 
 /* --- application.c: HTTP, WebSocket, DERP ------------------------------------------------- */

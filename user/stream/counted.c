@@ -63,10 +63,22 @@ static void tell(struct connection *c, const struct capture_event *event)
 		sink->run(sink->ctx, &run);
 }
 
+void counted_forward(void *ctx, enum capture_dir dir, uint64_t pos, uint64_t time_ns,
+		     uint64_t bytes, const struct capture_forward *f)
+{
+	struct connection *c = ctx;
+
+	c->info.bytes[dir] += bytes;
+	if (is_plain_derp(c, dir))
+		derp_named(&c->apps[dir].derp, time_ns, pos, f);
+}
+
 void counted_event(struct connection *c, const struct capture_event *event)
 {
 	if (event->type == CAPTURE_COUNT)
 		tell(c, event);
+	else if (event->type == CAPTURE_FORWARD)
+		reassemble_forward(&c->dirs[event->forward.dir], &event->forward, event->time_ns);
 	else
 		reassemble_counting(&c->dirs[event->counting.dir], &event->counting,
 				    event->time_ns);

@@ -369,3 +369,21 @@ void derp_resume(struct derp *d, uint64_t time_ns, uint64_t pos, const struct ca
 	d->damaged |= walked_of(at) > at->have && at->have < head_need(w);
 	w->left = at->left;
 }
+
+void derp_named(struct derp *d, uint64_t time_ns, uint64_t pos, const struct capture_forward *named)
+{
+	struct stream_frame f = {
+		.time_ns = time_ns, .dir = d->dir, .type = DERP_FORWARD_PACKET, .len = named->len,
+		.head_len = named->head_len, .head = named->head, .digest = named->digest,
+		.tcp_end = pos, .named = true,
+	};
+
+	if (d->base_pos == UINT64_MAX) {
+		d->base_pos = pos - WALK_HEADER_LEN - named->len;
+		d->from_start = false;
+	}
+	d->off = pos - d->base_pos;
+	f.derp_off = d->off - WALK_HEADER_LEN - named->len;
+	f.derp_from_start = d->from_start;
+	d->sink->frame(d->ctx, d->dir, &f, named->head, 0);
+}

@@ -93,6 +93,8 @@ void derp_gap(struct derp *d, uint64_t time_ns, uint64_t pos, uint64_t bytes, bo
  * is taken over.
  */
 void derp_resume(struct derp *d, uint64_t time_ns, uint64_t pos, const struct capture_counting *at);
+/* A frame that another walked, and named, ends at @pos. */
+void derp_named(struct derp *d, uint64_t time_ns, uint64_t pos, const struct capture_forward *f);
 /* Does a frame begin with what is fed next? */
 bool derp_at_boundary(const struct derp *d);
 void derp_clear(struct derp *d);

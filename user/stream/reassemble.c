@@ -26,6 +26,7 @@ struct reassemble_held {
 	struct arrival by;
 	size_t cost;
 	struct capture_counting *at; /* no bytes: it was counted, and goes on like this */
+	struct capture_forward *forward; /* no bytes: this frame, which was counted, ends it */
 	uint8_t data[];
 };
 
@@ -45,6 +46,7 @@ static void free_held(struct reassemble *r, struct reassemble_held *h)
 {
 	budget_give(r->budget, h->cost);
 	free(h->at);
+	free(h->forward);
 	free(h);
 }
 
@@ -81,6 +83,11 @@ uint64_t reassemble_position(const struct reassemble *r, uint32_t seq)
 	return (uint64_t)pos;
 }
 
+static bool is_counted(const struct reassemble_held *h)
+{
+	return h->at || h->forward;
+}
+
 static void skip(struct reassemble *r, uint64_t to, uint64_t time_ns)
 {
 	uint64_t from = r->next;
@@ -99,7 +106,10 @@ static bool pass_counted(struct reassemble *r, struct reassemble_held *h, uint64
 	if (h->end > r->next)
 		r->next = h->end;
 	unlink_held(r, h);
-	r->sink->counted(r->ctx, r->dir, r->next, h->by.time_ns, bytes, h->at);
+	if (h->at)
+		r->sink->counted(r->ctx, r->dir, r->next, h->by.time_ns, bytes, h->at);
+	else
+		r->sink->forward(r->ctx, r->dir, r->next, h->by.time_ns, bytes, h->forward);
 	free_held(r, h);
 	return true;
 }
@@ -122,7 +132,7 @@ static void deliver(struct reassemble *r, uint64_t data_end, uint64_t hole_end, 
 			skip(r, end, time_ns);
 			continue;
 		}
-		if (h->at) {
+		if (is_counted(h)) {
 			if (!pass_counted(r, h, data_end))
 				return;
 			continue;
@@ -174,6 +184,7 @@ static bool hold(struct reassemble *r, struct reassemble_held *before, uint64_t 
 	h->by = *by;
 	h->cost = cost;
 	h->at = NULL;
+	h->forward = NULL;
 	memcpy(h->data, data, end - pos);
 	h->next = before;
 	h->prev = before ? before->prev : r->tail;
@@ -189,7 +200,7 @@ static bool contradicts(const struct reassemble_held *h, uint64_t pos, uint64_t 
 	uint64_t from = h->pos > pos ? h->pos : pos;
 	uint64_t to = h->end < end ? h->end : end;
 
-	return !h->at && from < to && memcmp(h->data + (from - h->pos), data + (from - pos), to - from);
+	return !is_counted(h) && from < to && memcmp(h->data + (from - h->pos), data + (from - pos), to - from);
 }
 
 /* Forgets what is held of [pos, end). */
@@ -199,7 +210,7 @@ static void forget(struct reassemble *r, uint64_t pos, uint64_t end)
 
 	for (h = r->head; h && h->pos < end; h = next) {
 		next = h->next;
-		if (h->end <= pos || h->at)
+		if (h->end <= pos || is_counted(h))
 			continue;
 		/* No memory for its tail: the tail is a hole then, as if it had not been seen. */
 		if (h->end > end)
@@ -422,33 +433,62 @@ void reassemble_settle(struct reassemble *r, uint32_t seq, bool fin_counted, uin
 	advance(r, time_ns);
 }
 
+/* What was counted, without bytes: they were in [pos, end). NULL where there is no memory for it. */
 static struct reassemble_held *hold_counted(struct reassemble *r, uint64_t pos, uint64_t end,
-					    const struct capture_counting *at, uint64_t time_ns)
+					    uint64_t time_ns)
 {
 	const struct arrival by = { .time_ns = time_ns };
 	struct reassemble_held *before = r->head, *h;
-	struct capture_counting *copy;
-	uint8_t *head;
 
-	while (before && before->pos < pos)
+	/* Where nothing was counted the end stands behind what was counted before. */
+	while (before && (before->pos < pos || (before->pos == pos && is_counted(before))))
 		before = before->next;
 	if (!hold(r, before, pos, pos, end, &by, (const uint8_t *)""))
 		return NULL;
 	h = before ? before->prev : r->tail;
-	copy = malloc(sizeof(*copy) + at->have);
-	if (!copy) {
-		unlink_held(r, h);
-		free_held(r, h);
-		return NULL;
-	}
-	*copy = *at;
-	head = (uint8_t *)(copy + 1);
-	if (at->have)
-		memcpy(head, at->head, at->have);
-	copy->head = head;
 	h->end = end;
-	h->at = copy;
 	return h;
+}
+
+static void drop_held(struct reassemble *r, struct reassemble_held *h)
+{
+	unlink_held(r, h);
+	free_held(r, h);
+}
+
+static void hold_end(struct reassemble *r, uint64_t pos, uint64_t end,
+		     const struct capture_counting *at, uint64_t time_ns)
+{
+	struct reassemble_held *h = hold_counted(r, pos, end, time_ns);
+
+	if (!h)
+		return;
+	h->at = malloc(sizeof(*h->at) + at->have);
+	if (!h->at) {
+		drop_held(r, h);
+		return;
+	}
+	*h->at = *at;
+	h->at->head = (const uint8_t *)(h->at + 1);
+	if (at->have)
+		memcpy(h->at + 1, at->head, at->have);
+}
+
+static void hold_forward(struct reassemble *r, uint64_t pos, uint64_t end,
+			 const struct capture_forward *f, uint64_t time_ns)
+{
+	struct reassemble_held *h = hold_counted(r, pos, end, time_ns);
+
+	if (!h)
+		return;
+	h->forward = malloc(sizeof(*f) + f->head_len);
+	if (!h->forward) {
+		drop_held(r, h);
+		return;
+	}
+	*h->forward = *f;
+	h->forward->head = (const uint8_t *)(h->forward + 1);
+	memcpy(h->forward + 1, f->head, f->head_len);
 }
 
 void reassemble_counting(struct reassemble *r, const struct capture_counting *at, uint64_t time_ns)
@@ -466,9 +506,25 @@ void reassemble_counting(struct reassemble *r, const struct capture_counting *at
 	} else if (r->counting) {
 		r->counting = false;
 		if ((uint64_t)pos >= r->count_from)
-			hold_counted(r, r->count_from, (uint64_t)pos, at, time_ns);
+			hold_end(r, r->count_from, (uint64_t)pos, at, time_ns);
 	}
 	advance(r, time_ns);
+}
+
+void reassemble_forward(struct reassemble *r, const struct capture_forward *f, uint64_t time_ns)
+{
+	int64_t pos = r->started ? locate(r, f->seq) : 0;
+	uint64_t from = r->count_from;
+
+	if (!r->counting || pos <= (int64_t)from)
+		return;
+	r->count_from = (uint64_t)pos;
+	if (r->next != from) {
+		hold_forward(r, from, (uint64_t)pos, f, time_ns);
+		return;
+	}
+	r->next = (uint64_t)pos;
+	r->sink->forward(r->ctx, r->dir, r->next, time_ns, r->next - from, f);
 }
 
 void reassemble_counted(struct reassemble *r, uint32_t seq)

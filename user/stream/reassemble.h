@@ -22,6 +22,9 @@ struct reassemble_sink {
 	/* @bytes before @pos were counted; with @at the direction goes on as capture.h says. */
 	void (*counted)(void *ctx, enum capture_dir dir, uint64_t pos, uint64_t time_ns,
 			uint64_t bytes, const struct capture_counting *at);
+	/* The same of those up to the end of a frame that was named. */
+	void (*forward)(void *ctx, enum capture_dir dir, uint64_t pos, uint64_t time_ns,
+			uint64_t bytes, const struct capture_forward *f);
 };
 
 struct reassemble_held;
@@ -59,6 +62,8 @@ void reassemble_segment(struct reassemble *r, const struct capture_segment *seg,
 
 /* Counting begins, or ends. */
 void reassemble_counting(struct reassemble *r, const struct capture_counting *at, uint64_t time_ns);
+/* A frame that was counted was named: it is handed on when all before it was. */
+void reassemble_forward(struct reassemble *r, const struct capture_forward *f, uint64_t time_ns);
 /* It has come so far, at least. */
 void reassemble_counted(struct reassemble *r, uint32_t seq);
 /* Where it stands by @facts: position behind the last byte that passed. */

@@ -87,6 +87,7 @@ struct stream_frame {
 	uint64_t tcp_end;	/* position behind the last TCP byte that it needs (its record's end) */
 	uint64_t derp_off;	/* of its header in the DERP stream after the upgrade; see derp_from_start */
 	bool derp_from_start;	/* derp_off counts from the stream's first frame; else from synchronisation */
+	bool named;		/* the kernel counted it: of its packet, the class and @digest are known */
 };
 
 /*
@@ -145,11 +146,11 @@ struct stream_sink {
 	/* Frames that were counted, not seen. May be NULL where capture does not count. */
 	void (*run)(void *ctx, const struct stream_run *r);
 	/*
-	 * The kernel's walk @epoch of a plaintext connection is right (capture_ops.agree): false where
-	 * its frames are to be seen one by one; it is asked again. NULL: all are.
+	 * The kernel's walk @epoch of a plaintext connection is right: which frames are counted there
+	 * (capture_ops.agree)? 0: all are to be seen one by one; it is asked again. NULL: 0.
 	 */
-	bool (*agree)(void *ctx, uint32_t node, uint64_t conn, enum capture_dir dir,
-		      uint32_t epoch);
+	uint8_t (*agree)(void *ctx, uint32_t node, uint64_t conn, enum capture_dir dir,
+			 uint32_t epoch);
 	void (*progress)(void *ctx, const struct stream_progress *p);
 	void (*gap)(void *ctx, const struct stream_gap *g);
 	/* What is known has changed. May be NULL. */

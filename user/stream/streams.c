@@ -186,6 +186,7 @@ void streams_event(struct streams *s, const struct capture_event *event)
 	case CAPTURE_FRAME:
 	case CAPTURE_COUNTING:
 	case CAPTURE_COUNT:
+	case CAPTURE_FORWARD:
 	case CAPTURE_FACTS:
 	case CAPTURE_CANDIDATE:
 	case CAPTURE_QUIET:

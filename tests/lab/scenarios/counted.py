@@ -9,8 +9,8 @@ TRAFFIC = ("ring", "count=500", "size=1-1400", "kind=mixed", "rate=250", "burst=
 class Both:
     """Two tracers of one region at once: one counts in the kernel, the other sees every packet."""
 
-    def __init__(self, lab, relays, least=0.4):
-        self.least = least              # so many of all sightings are to be counted, mesh links are not
+    def __init__(self, lab, relays, least=0.9):
+        self.least = least              # so many of all sightings are to be counted
         self.relays, self.before = relays, counters(relays)
         self.kernel = lab.derptrace("report", "--json", "--count", "kernel")
         self.user = lab.derptrace("report", "--json", "--count", "user", "--xdp", "off")
