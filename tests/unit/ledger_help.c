@@ -241,7 +241,8 @@ void lh_forward(struct lh *t, int conn, enum capture_dir dir, uint32_t src, uint
 	lh_frame(t, conn, dir, DERP_FORWARD_PACKET, head, 2 * KEY_LEN + p.len);
 }
 
-void lh_drop(struct lh *t, const char *reason, uint32_t src, uint32_t dst, struct lh_packet p)
+static void tell_drop(struct lh *t, const char *reason, uint32_t src, bool has_src, uint32_t dst,
+		      struct lh_packet p)
 {
 	struct capture_event e = {
 		.type = CAPTURE_DROP,
@@ -251,7 +252,7 @@ void lh_drop(struct lh *t, const char *reason, uint32_t src, uint32_t dst, struc
 			.reason = reason,
 			.dst = lh_key(dst),
 			.src = lh_key(src),
-			.has_src = src,
+			.has_src = has_src,
 			.len = p.len,
 			.digest = lh_digest(p),
 			.disco = p.disco,
@@ -260,6 +261,16 @@ void lh_drop(struct lh *t, const char *reason, uint32_t src, uint32_t dst, struc
 
 	ledger_event(t->l, &e);
 	after(t);
+}
+
+void lh_drop(struct lh *t, const char *reason, uint32_t src, uint32_t dst, struct lh_packet p)
+{
+	tell_drop(t, reason, src, src, dst, p);
+}
+
+void lh_tail_drop(struct lh *t, const char *reason, uint32_t serving, uint32_t dst, struct lh_packet p)
+{
+	tell_drop(t, reason, serving, false, dst, p);
 }
 
 void lh_run(struct lh *t, int conn, enum capture_dir dir, uint32_t other, uint32_t packets)

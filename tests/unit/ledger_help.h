@@ -72,6 +72,8 @@ void lh_recv(struct lh *t, int conn, uint32_t src, struct lh_packet p);
 void lh_forward(struct lh *t, int conn, enum capture_dir dir, uint32_t src, uint32_t dst,
 		struct lh_packet p);
 void lh_drop(struct lh *t, const char *reason, uint32_t src, uint32_t dst, struct lh_packet p);
+/* The same with the key of whom the relay was serving, though the packet may be another's. */
+void lh_tail_drop(struct lh *t, const char *reason, uint32_t serving, uint32_t dst, struct lh_packet p);
 /* So many packets of 100 bytes were counted: from the connection's peer to @other, or the other way. */
 void lh_run(struct lh *t, int conn, enum capture_dir dir, uint32_t other, uint32_t packets);
 void lh_gap(struct lh *t, int conn, enum capture_dir dir, bool begins);

@@ -495,39 +495,7 @@ static void fin_answers_fin(void **state)
 	lh_free(t);
 }
 
-/* Two send the same two bytes to one: the relay drops the one's, and does not say whose. */
-static void drop_of_equal_bytes(void **state)
-{
-	const struct lh_packet p = { .no = 1, .len = 2 };
-	struct lh *t = region();
-
-	(void)state;
-	lh_client(t, 5, 5);
-	lh_send(t, 1, 2, p);
-	t->now += 1000000;
-	lh_send(t, 5, 2, p);
-	lh_drop(t, "queue_head", 0, 2, p);
-	lh_wait(t, 400);
-	lh_recv(t, 2, 1, p);
-	lh_wait(t, 400);
-	lh_check_books(t, 1, 2, BOOKS(1, 1, 0, 0, 0));
-	lh_check_books(t, 5, 2, BOOKS(1, 0, 0, 1, 0));
-	assert_int_equal(lh_lost(t, 5, 2, REASON_QUEUE_HEAD), 1);
-	/* Both are dropped: that shows when nothing can hold them any more. */
-	lh_send(t, 1, 2, p);
-	lh_send(t, 5, 2, p);
-	lh_drop(t, "queue_tail", 0, 2, p);
-	lh_drop(t, "queue_tail", 0, 2, p);
-	lh_wait(t, 3000);
-	lh_check_books(t, 1, 2, BOOKS(2, 1, 0, 1, 0));
-	lh_check_books(t, 5, 2, BOOKS(2, 0, 0, 2, 0));
-	assert_int_equal(lh_lost(t, 1, 2, REASON_QUEUE_TAIL), 1);
-	assert_int_equal(lh_lost(t, 5, 2, REASON_QUEUE_TAIL), 1);
-	lh_free(t);
-}
-
 static const struct CMUnitTest tests[] = {
-	cmocka_unit_test(drop_of_equal_bytes),
 	cmocka_unit_test(fin_answers_fin),
 	cmocka_unit_test(largest_forward_acked),
 	cmocka_unit_test(crosses_the_mesh),

@@ -25,7 +25,8 @@
 
 struct config {
 	const char *name;
-	bool reports, equal /* the bytes of all packets of a peer */, gaps, ends, duplicates, mesh, stalls;
+	bool equal /* the bytes of all packets of a peer */, alike /* of all peers */;
+	bool reports, gaps, ends, duplicates, mesh, stalls;
 };
 
 struct packet {
@@ -209,8 +210,8 @@ static void arrive(struct sim *s, struct rconn *c, uint32_t src, uint32_t dst)
 
 	if (c->arrived == FRAMES)
 		return;
-	p.p.no = s->cfg->equal ? src : ++s->no;
-	p.p.len = s->cfg->equal ? 80 : 70 + rnd(s, 60);
+	p.p.no = s->cfg->alike ? 1 : s->cfg->equal ? src : ++s->no;
+	p.p.len = s->cfg->equal || s->cfg->alike ? 80 : 70 + rnd(s, 60);
 	p.p.disco = !rnd(s, 4);
 	c->in[c->arrived] = p;
 	c->at[c->arrived] = s->t->now;
@@ -548,12 +549,12 @@ static uint64_t run(const struct config *cfg, unsigned int seed, uint64_t *untra
 }
 
 static const struct config configs[] = {
-	{ "plain, reports", .reports = true },
-	{ .name = "plain, no reports" },
-	{ "equal payloads, reports", .reports = true, .equal = true },
-	{ "equal payloads", .equal = true },
-	{ "stalls, reports", .reports = true, .stalls = true },
-	{ "stalls", .stalls = true },
+	{ "plain, reports", .reports = true }, { .name = "plain, no reports" },
+	{ "equal payloads, reports", .reports = true, .equal = true }, { "equal payloads", .equal = true },
+	{ "alike, reports", .reports = true, .alike = true },
+	{ "alike, stalls, reports", .reports = true, .alike = true, .stalls = true },
+	{ "alike, ends, reports", .reports = true, .alike = true, .stalls = true, .ends = true },
+	{ "stalls, reports", .reports = true, .stalls = true }, { "stalls", .stalls = true },
 	{ "ends, reports", .reports = true, .ends = true, .stalls = true },
 	{ "ends", .ends = true, .stalls = true },
 	{ "duplicates, reports", .reports = true, .ends = true, .duplicates = true, .stalls = true },
@@ -564,8 +565,7 @@ static const struct config configs[] = {
 	  .duplicates = true },
 	{ "all", .mesh = true, .stalls = true, .ends = true, .duplicates = true },
 	{ "all, equal", .mesh = true, .stalls = true, .ends = true, .duplicates = true, .equal = true },
-	{ "gaps, reports", .reports = true, .gaps = true, .stalls = true },
-	{ "gaps", .gaps = true, .stalls = true },
+	{ "gaps, reports", .reports = true, .gaps = true, .stalls = true }, { "gaps", .gaps = true, .stalls = true },
 	{ "gaps and all", .gaps = true, .mesh = true, .stalls = true, .ends = true,
 	  .duplicates = true },
 	{ "gaps and all, reports", .reports = true, .gaps = true, .mesh = true, .stalls = true,

@@ -79,12 +79,12 @@ void ledger_passed_tick(struct ledger *l, bool all)
 		out = passed_at(l, e);
 		if (!out)
 			ledger_item_unpass(l, i);
-		else if (ledger_item_dropped(l, i))
+		else if (ledger_item_dropped(l, i, e->unclean))
 			continue;
 		else if (is_nameless(e) && !all && e->time_ns + LATE_NS >= l->now_ns)
 			continue;
 		else if (e->unclean || is_nameless(e))
-			ledger_item_untrace(l, i);
+			ledger_item_give_up(l, i);
 		else
 			ledger_item_lose(l, i, REASON_QUEUE, BASIS_INFERRED, out);
 	}
@@ -277,12 +277,12 @@ static void judge(struct ledger *l, uint32_t i, bool all)
 		weigh_anywhere(l, e, &o);
 	o.late |= is_nameless(e);
 	o.unclean |= is_nameless(e);
-	if ((o.busy && !all) || ledger_item_dropped(l, i))
+	if ((o.busy && !all) || ledger_item_dropped(l, i, o.unclean))
 		return;
 	if (!o.unclean)
 		lose(l, i, &o);
 	else if (all || !o.late || e->time_ns + LATE_NS < l->now_ns)
-		ledger_item_untrace(l, i);
+		ledger_item_give_up(l, i);
 }
 
 void ledger_fate_tick(struct ledger *l, bool all)

@@ -9,6 +9,7 @@
  *	peers.c		peers, where they are, and the one exit that leads to each
  *	items.c		packets in flight, and sightings that wait for their entry: lists and indexes
  *	joins.c		entry, exit and drop of one packet find each other
+ *	loose.c		drops that do not say whose packet it was
  *	runs.c		the same for packets that were counted: by order and number
  *	ghosts.c	what was booked without its entry, and entries that are told later still
  *	still.c		when the relay itself stands still
@@ -24,6 +25,7 @@
 #include "base/buckets.h"
 #include "base/shared.h"
 #include "ledger/ledger.h"
+#include "ledger/loose.h"
 #include "ledger/table.h"
 
 #define SECOND_NS	1000000000ull
@@ -236,7 +238,8 @@ struct item {
 	struct conn *conn;	/* of the entry, or of the exit; NULL: a drop */
 	uint64_t digest;	/* a run's: bytes of its packets */
 	uint64_t time_ns;	/* a run's: of its last packet */
-	uint64_t pos;		/* entry: TCP position behind it, or when it was handled; passed: when */
+	uint64_t pos;		/* entry: TCP position behind it, or when it was handled; passed: when;
+				 * a drop that names no source: so many more of the same */
 	struct {
 		uint32_t next, prev;
 	} link[LINKS];
@@ -322,6 +325,7 @@ struct ledger {
 	uint32_t bucket_mask;
 	struct list entries, waiting, ghosts, passed;
 	uint32_t loose;		/* drops without a source that wait */
+	uint32_t loose_steps;	/* taken for them since the last tick */
 };
 
 #define RUN_MAX		((1u << 19) - 1)	/* packets of one */
@@ -494,6 +498,8 @@ uint32_t ledger_item_same(const struct ledger *l, const struct pair *p, uint32_t
 uint32_t ledger_item_run(const struct ledger *l, const struct pair *p, bool disco, enum side side);
 /* The oldest of this length and digest, whatever its pair; the next ones hang on LINK_DIGEST. */
 uint32_t ledger_item_digest(const struct ledger *l, uint32_t len, uint64_t digest);
+/* The newest; the ones before it hang on LINK_DIGEST backwards. */
+uint32_t ledger_item_digest_last(const struct ledger *l, uint32_t len, uint64_t digest);
 /* The same for runs in flight to @dst. */
 uint32_t ledger_item_runs_to(const struct ledger *l, const struct peer *dst);
 
@@ -503,8 +509,6 @@ void ledger_exit(struct ledger *l, struct peer *src, struct peer *dst, const str
 void ledger_drop(struct ledger *l, const struct capture_event *e);
 /* Does a waiting one find its entry now? Then it is gone. */
 bool ledger_wait_retry(struct ledger *l, uint32_t i);
-/* Does a drop that names no source, and waits, speak of this packet in flight? Then both are gone. */
-bool ledger_item_dropped(struct ledger *l, uint32_t i);
 /* It gets none: it is in the books from here on, and a ghost. */
 void ledger_wait_settle(struct ledger *l, uint32_t i);
 /* Those that wait too long get no entry; @all: at once. */

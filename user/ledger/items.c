@@ -6,8 +6,9 @@
  *	LINK_ALL	all of its kind, in the order in which they were told
  *	LINK_QUEUE	entries: of one pair and class; passed ones: of the ledger
  *	LINK_SAME	same pair, length and digest, first in first out; its first one is in a bucket
- *	LINK_DIGEST	same bucket by length and digest alone, oldest first: for drops that name no
- *			source, and for connections whose peer is not known (ghosts too)
+ *	LINK_DIGEST	same bucket by length and digest alone, oldest first: for connections whose
+ *			peer is not known (ghosts too), and for drops that name no source, which
+ *			stand before all others
  *
  * Packets may all be equal: those that are the same cost one step in their bucket together.
  */
@@ -29,6 +30,19 @@ static void list_add(struct ledger *l, struct list *list, int which, uint32_t i)
 	else
 		list->head = i;
 	list->tail = i;
+}
+
+static void list_add_first(struct ledger *l, struct list *list, int which, uint32_t i)
+{
+	struct item *it = &l->items[i];
+
+	it->link[which].prev = 0;
+	it->link[which].next = list->head;
+	if (list->head)
+		l->items[list->head].link[which].prev = i;
+	else
+		list->tail = i;
+	list->head = i;
 }
 
 static void list_del(struct ledger *l, struct list *list, int which, uint32_t i)
@@ -118,6 +132,11 @@ uint32_t ledger_item_digest(const struct ledger *l, uint32_t len, uint64_t diges
 	return digest_bucket(l, len, digest)->head;
 }
 
+uint32_t ledger_item_digest_last(const struct ledger *l, uint32_t len, uint64_t digest)
+{
+	return digest_bucket(l, len, digest)->tail;
+}
+
 uint32_t ledger_item_runs_to(const struct ledger *l, const struct peer *dst)
 {
 	return ledger_item_digest(l, RUN_LEN, run_name(dst));
@@ -189,7 +208,9 @@ static void index_add(struct ledger *l, uint32_t i)
 
 	if (it->pair)
 		same_add(l, i);
-	if (in_digests(it))
+	if (it->kind == ITEM_DROP && !it->pair)
+		list_add_first(l, bucket_of(l, it), LINK_DIGEST, i);
+	else if (in_digests(it))
 		list_add(l, bucket_of(l, it), LINK_DIGEST, i);
 }
 
@@ -247,7 +268,7 @@ static void make_room(struct ledger *l)
 	if (l->ghosts.head)
 		ledger_item_del(l, l->ghosts.head);
 	else if (l->entries.head)
-		ledger_item_untrace(l, l->entries.head);
+		ledger_item_give_up(l, l->entries.head);
 	else
 		ledger_wait_settle(l, l->waiting.head);
 }

@@ -5,9 +5,7 @@
  */
 #include "ledger/internal.h"
 
-#define SEARCH_NEAR	64u	/* the same, once one was found */
-#define DROP_SEARCH_MAX	4096u	/* the same for a drop that names no source: there are few drops */
-#define AMBIGUOUS_MAX	256u	/* drops that wait; of more each would be searched for at every tick */
+#define SEARCH_NEAR	64u	/* equal packets that are looked at for the one that left */
 #define CONTRADICTIONS	3	/* joins that take a claim from memory down */
 
 static struct item *item_at(struct ledger *l, uint32_t i)
@@ -144,66 +142,6 @@ static void join_waiting(struct ledger *l, uint32_t entry, uint32_t wait)
 	ledger_item_del(l, wait);
 }
 
-/*
- * A drop that names no source: the oldest packet of that name for its destination, whoever sent it.
- * Packets of equal bytes would be mistaken before all that entered earlier has been told; only one
- * that was passed meanwhile (@passed) is lost in any case. Whose a short one was, of several senders',
- * shows when the others leave, or when the queue has drained: until then it waits, but for @all. True:
- * nothing else is to be done about it now.
- */
-static bool join_loose(struct ledger *l, uint32_t wait, bool passed, bool all)
-{
-	const struct item *w = item_at(l, wait);
-	uint32_t i = ledger_item_digest(l, w->len, w->digest), n, oldest = 0, newest = 0;
-	uint32_t max = passed ? SEARCH_MAX : DROP_SEARCH_MAX;
-	bool several = false;
-
-	for (n = 0; i && n < max; n++, i = item_at(l, i)->link[LINK_DIGEST].next) {
-		const struct item *it = item_at(l, i);
-
-		if (item_side(it) != SIDE_IN || it->digest != w->digest || it->len != w->len ||
-		    it->dst != w->dst)
-			continue;
-		if (passed && (it->kind != ITEM_PASSED || it->pos < w->time_ns))
-			continue;
-		/* They stand nearly in order: the oldest is not far behind the first. */
-		if (!oldest && n + SEARCH_NEAR < max)
-			max = n + SEARCH_NEAR;
-		if (!oldest || it->time_ns < item_at(l, oldest)->time_ns)
-			oldest = i;
-		several |= newest && it->pair != item_at(l, newest)->pair;
-		newest = i;
-	}
-	if (several && w->len < NAMED_LEN && !passed && !all && l->loose <= AMBIGUOUS_MAX)
-		return true;
-	/* Which of equal packets it was is not known: the others' order proves nothing from here on. */
-	if (oldest != newest)
-		item_at(l, oldest)->pair->doubtful = item_at(l, newest)->pair->doubtful = true;
-	if (oldest)
-		join_waiting(l, oldest, wait);
-	return oldest;
-}
-
-bool ledger_item_dropped(struct ledger *l, uint32_t i)
-{
-	const struct item *e = item_at(l, i);
-	uint32_t w, n;
-
-	if (e->run)
-		return ledger_run_dropped(l, i);
-	w = l->loose ? ledger_item_digest(l, e->len, e->digest) : 0;
-	for (n = 0; w && n < SEARCH_MAX; n++, w = item_at(l, w)->link[LINK_DIGEST].next) {
-		const struct item *it = item_at(l, w);
-
-		if (it->kind != ITEM_DROP || it->digest != e->digest || it->len != e->len ||
-		    it->dst != e->dst)
-			continue;
-		join_waiting(l, i, w);
-		return true;
-	}
-	return false;
-}
-
 bool ledger_wait_retry(struct ledger *l, uint32_t i)
 {
 	struct item *w = item_at(l, i);
@@ -308,11 +246,36 @@ static enum record_reason reason_of(const char *word)
 	return REASON_OTHER;
 }
 
+/*
+ * The key that the relay passes with the others is that of whose frame it was serving. Of a queue's head
+ * that says nothing; of its tail, and of one whose receiver has gone, it is the packet's own sender,
+ * unless another node forwarded it.
+ */
+static struct peer *drop_source(struct ledger *l, const struct capture_drop *d,
+				enum record_reason reason)
+{
+	const struct conn *c;
+	struct peer *src;
+
+	if (!d->has_src && ((reason != REASON_QUEUE_TAIL && reason != REASON_GONE_DISCONNECTED) ||
+			    key_is_zero(&d->src)))
+		return NULL;
+	src = ledger_peer_get(l, &d->src);
+	for (c = src->conns; !d->has_src && c; c = c->next_of_peer) {
+		if (c->kind == CONN_CLIENT)
+			return src;
+	}
+	if (d->has_src)
+		return src;
+	ledger_peer_put(l, src);
+	return NULL;
+}
+
 void ledger_drop(struct ledger *l, const struct capture_event *e)
 {
 	const struct capture_drop *d = &e->drop;
 	enum record_reason reason = reason_of(d->reason);
-	struct peer *dst = ledger_peer_get(l, &d->dst), *src = NULL;
+	struct peer *dst = ledger_peer_get(l, &d->dst), *src = drop_source(l, d, reason);
 	struct item x = {
 		.dst = dst,
 		.digest = d->digest,
@@ -326,8 +289,7 @@ void ledger_drop(struct ledger *l, const struct capture_event *e)
 
 	if (d->len > DERP_MAX_PACKET)
 		goto cleanup;
-	if (d->has_src) {
-		src = ledger_peer_get(l, &d->src);
+	if (src) {
 		x.pair = ledger_pair_get(l, src, dst);
 		i = ledger_item_same(l, x.pair, d->len, d->digest, SIDE_IN);
 		if (!i && x.pair->counted)
@@ -338,7 +300,7 @@ void ledger_drop(struct ledger *l, const struct capture_event *e)
 		goto cleanup;
 	}
 	i = ledger_item_add(l, &x);
-	if (!x.pair && !join_loose(l, i, true, false))
+	if (!x.pair && !ledger_loose_passed(l, i))
 		ledger_run_named(l, i);
 cleanup:
 	ledger_peer_put(l, src);
@@ -433,35 +395,41 @@ static bool learn(struct ledger *l, uint32_t wait)
 	return learnt;
 }
 
-/* A drop whose sender nobody named is nobody's. */
-static uint32_t adopt(struct ledger *l, uint32_t i)
+static void settle(struct ledger *l, uint32_t i)
 {
-	struct item x = *item_at(l, i);
-	uint32_t adopted;
+	struct item *w = item_at(l, i);
+	struct sight s = ledger_sight(w);
 
-	x.pair = ledger_pair_get(l, l->nobody, x.dst);
-	peer_ref(x.dst);
-	ledger_item_del(l, i);
-	adopted = ledger_item_add(l, &x);
-	ledger_peer_put(l, x.dst);
-	return adopted;
-}
-
-void ledger_wait_settle(struct ledger *l, uint32_t i)
-{
-	struct item *w;
-	struct sight s;
-
-	if (!item_at(l, i)->pair)
-		i = adopt(l, i);
-	w = item_at(l, i);
-	s = ledger_sight(w);
 	ledger_book_first_seen(l, w->pair, w);
 	if (w->kind == ITEM_EXIT)
 		ledger_book_left(l, w->pair, &s, 0);
 	else
 		ledger_book_lost(l, w, w->no, BASIS_RELAY, drop_place(w->dst, w->no));
 	ledger_item_bury(l, i);
+}
+
+/* A drop whose sender nobody named is nobody's. */
+static void adopt(struct ledger *l, uint32_t i)
+{
+	struct item x = *item_at(l, i);
+	uint64_t more = x.pos;
+
+	x.pair = ledger_pair_get(l, l->nobody, x.dst);
+	x.pos = 0;
+	peer_ref(x.dst);
+	ledger_item_del(l, i);
+	do {
+		settle(l, ledger_item_add(l, &x));
+	} while (more--);
+	ledger_peer_put(l, x.dst);
+}
+
+void ledger_wait_settle(struct ledger *l, uint32_t i)
+{
+	if (item_at(l, i)->pair)
+		settle(l, i);
+	else
+		adopt(l, i);
 }
 
 /*
@@ -472,6 +440,7 @@ void ledger_waiting_tick(struct ledger *l, bool all)
 {
 	uint32_t i, next;
 
+	l->loose_steps = 0;
 	for (i = l->waiting.head; i; i = next) {
 		struct item *w = item_at(l, i);
 
@@ -484,7 +453,7 @@ void ledger_waiting_tick(struct ledger *l, bool all)
 		}
 		if (!all && (!w->stamp || w->stamp == l->tick))
 			continue;
-		if (!w->pair && (join_loose(l, i, false, all) || ledger_run_loose(l, i, all)))
+		if (!w->pair && (ledger_loose_join(l, i, all) || ledger_run_loose(l, i, all)))
 			continue;
 		if (!ledger_wait_retry(l, i) && learn(l, i)) {
 			/* Any of them may be gone. */

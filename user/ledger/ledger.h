@@ -20,7 +20,8 @@
  *		One told later still (its connection's secret was found late) finds its exit in the books
  *		for five seconds, under its sender's name, and is no new packet.
  *  lost	- the relay said so (ledger_drop), joined in the same way; where it names no source, and
- *		  several senders' equal packets of few bytes are inside, when it shows whose it was;
+ *		  several senders' equal packets are inside, as soon as their number, or what leaves,
+ *		  shows whose it was; if the end comes first, each that may have been it is untraced;
  *		- passed: a later packet of the same entry connection, pair, class and exit left, and the
  *		  exit was the only one all the while (no second connection of the destination, no change
  *		  of route), and no observation was missed at the exit meanwhile;

@@ -159,7 +159,7 @@ void ledger_run_named(struct ledger *l, uint32_t wait)
 		    it->len != w->len || it->dst != w->dst || !it->pair->counted)
 			continue;
 		ledger_join_drop(l, i, w->no);
-		ledger_item_del(l, wait);
+		ledger_loose_done(l, wait);
 		return;
 	}
 }
@@ -230,9 +230,9 @@ static uint32_t oldest_to(struct ledger *l, const struct item *w)
 	return 0;
 }
 
-bool ledger_run_loose(struct ledger *l, uint32_t wait, bool all)
+/* One in flight that it may speak of; 0: none, or (*waits) of several senders'. */
+static uint32_t loose_one(struct ledger *l, const struct item *w, bool all, bool *waits)
 {
-	struct item *w = item_at(l, wait);
 	uint32_t i = ledger_item_runs_to(l, w->dst), n, first = 0, named;
 
 	for (n = 0; i && n < RUN_SEARCH; n++, i = item_at(l, i)->link[LINK_DIGEST].next) {
@@ -242,21 +242,30 @@ bool ledger_run_loose(struct ledger *l, uint32_t wait, bool all)
 		    it->disco != w->disco)
 			continue;
 		/* Of several senders': whose it was shows when the queue has drained. */
-		if (first && it->pair != item_at(l, first)->pair && !all)
-			return true;
+		*waits = first && it->pair != item_at(l, first)->pair && !all;
+		if (*waits)
+			return 0;
 		if (!first)
 			first = i;
 	}
 	named = oldest_to(l, w);
 	if (!first)
-		first = named;
-	if (!first)
-		return false;
-	if (named && item_at(l, named)->pair != item_at(l, first)->pair && !all)
-		return true;
-	ledger_join_drop(l, first, w->no);
-	ledger_item_del(l, wait);
-	return true;
+		return named;
+	*waits = named && item_at(l, named)->pair != item_at(l, first)->pair && !all;
+	return *waits ? 0 : first;
+}
+
+bool ledger_run_loose(struct ledger *l, uint32_t wait, bool all)
+{
+	bool waits = false;
+	uint32_t i;
+
+	while ((i = loose_one(l, item_at(l, wait), all, &waits))) {
+		ledger_join_drop(l, i, item_at(l, wait)->no);
+		if (ledger_loose_done(l, wait))
+			return true;
+	}
+	return waits;
 }
 
 bool ledger_run_dropped(struct ledger *l, uint32_t i)
@@ -271,7 +280,7 @@ bool ledger_run_dropped(struct ledger *l, uint32_t i)
 		if (it->kind != ITEM_DROP || it->pair || it->dst != e->dst || it->disco != e->disco)
 			continue;
 		ledger_join_drop(l, i, it->no);
-		ledger_item_del(l, w);
+		ledger_loose_done(l, w);
 		if (last)
 			return true;
 	}
