@@ -156,6 +156,15 @@ struct abi_count {
 	__u32 zero;
 };
 
+#define ABI_COUNT_ROWS	(1 << 16)
+
+/* Written by the kernel alone while the key's cookie is set, zeroed by user space when it is free again. */
+struct abi_count_row {
+	struct abi_count_key key;
+	struct abi_count count;
+};
+_Static_assert(sizeof(struct abi_count_row) == 88, "abi_count_row");
+
 /* User space agrees with a walk: a frame does begin there. */
 struct abi_agreed_key {
 	__u64 cookie;

@@ -58,11 +58,36 @@ static __noinline int count_end(struct count_dir *d, __u32 seq)
 	return 0;
 }
 
+/* A new row for @d's key; NULL: none is free. */
+static __always_inline struct abi_count_row *count_row_new(struct count_dir *d)
+{
+	struct abi_count_row *row;
+	__u32 no;
+
+	if (bpf_map_pop_elem(&free_rows, &no))
+		return NULL;
+	row = bpf_map_lookup_elem(&rows, &no);
+	if (!row || bpf_map_update_elem(&counts, &d->key, &no, BPF_NOEXIST)) {
+		bpf_map_push_elem(&free_rows, &no, 0);
+		return NULL;
+	}
+	row->count.first_ns = d->seen.time_ns;
+	row->key.generation = d->key.generation;
+	row->key.dir = d->key.dir;
+	row->key.class = d->key.class;
+	__builtin_memcpy(row->key.key, d->key.key, DERP_KEY_LEN);
+	barrier();
+	row->key.cookie = d->key.cookie;
+	return row;
+}
+
 /* The frame in @d's head has ended at @seq. Without room for its row it does not fit. */
 static __noinline int count_frame(struct count_dir *d, __u32 seq)
 {
 	__u32 len = walk_derp_len(d->walk.head) - DERP_KEY_LEN;
+	struct abi_count_row *row;
 	struct abi_count *c;
+	__u32 *no;
 
 	/* Not on the stack: it is deep here. */
 	d->key.cookie = d->seen.cookie;
@@ -70,17 +95,14 @@ static __noinline int count_frame(struct count_dir *d, __u32 seq)
 	d->key.dir = d->seen.dir;
 	d->key.class = count_class(d->walk.head + DERP_HEADER_LEN + DERP_KEY_LEN, len);
 	__builtin_memcpy(d->key.key, d->walk.head + DERP_HEADER_LEN, DERP_KEY_LEN);
-	c = bpf_map_lookup_elem(&counts, &d->key);
-	if (!c) {
-		d->first.first_ns = d->seen.time_ns;
-		bpf_map_update_elem(&counts, &d->key, &d->first, BPF_NOEXIST);
-		c = bpf_map_lookup_elem(&counts, &d->key);
-		if (!c) {
-			__sync_fetch_and_add(&lost.uncounted, 1);
-			d->fits = 0;
-			return 0;
-		}
+	no = bpf_map_lookup_elem(&counts, &d->key);
+	row = no ? bpf_map_lookup_elem(&rows, no) : count_row_new(d);
+	if (!row) {
+		__sync_fetch_and_add(&lost.uncounted, 1);
+		d->fits = 0;
+		return 0;
 	}
+	c = &row->count;
 	c->bytes += len;
 	c->last_ns = d->seen.time_ns;
 	c->seq = seq;

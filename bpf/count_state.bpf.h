@@ -52,7 +52,6 @@ struct count_dir {
 	__u32 zero;
 	struct count_seen seen;
 	struct abi_count_key key;
-	struct abi_count first;	/* a new row */
 	struct count_before before, after;
 	struct count_walk walk;
 };

@@ -63,13 +63,30 @@ struct {
 	__type(value, struct count_state);
 } walks __weak SEC(".maps");
 
+/* To the number of its row. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 1 << 17);
+	__uint(max_entries, ABI_COUNT_ROWS);
 	__type(key, struct abi_count_key);
-	__type(value, struct abi_count);
+	__type(value, __u32);
 } counts __weak SEC(".maps");
+
+/* The counts, by number. User space reads them where they are. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, ABI_COUNT_ROWS);
+	__type(key, __u32);
+	__type(value, struct abi_count_row);
+} rows __weak SEC(".maps");
+
+/* Numbers of rows that are free: user space puts them here, before they are needed. */
+struct {
+	__uint(type, BPF_MAP_TYPE_STACK);
+	__uint(max_entries, ABI_COUNT_ROWS);
+	__type(value, __u32);
+} free_rows __weak SEC(".maps");
 
 /* Written by user space. */
 struct {

@@ -138,6 +138,8 @@ static int load_programs(struct live *live, struct capture_error *err)
 	live->skel->rodata->wake_bytes = size / 4;
 	live->skel->rodata->count_frames = live->options.count;
 	code = bpf_map__set_max_entries(live->skel->maps.ring, (uint32_t)size);
+	if (!code && !live->options.count)
+		code = live_count_none(live);
 	if (!code)
 		code = derptrace_bpf__load(live->skel);
 	if (code == -EPERM || code == -EACCES)
@@ -150,7 +152,10 @@ static int load_programs(struct live *live, struct capture_error *err)
 	if (code)
 		return fail(err, code, "the kernel does not take the programs", fix);
 	code = live_ring_open(&live->ring, bpf_map__fd(live->skel->maps.ring), size);
-	return code ? fail(err, code, "the ring cannot be mapped", "") : 0;
+	if (code)
+		return fail(err, code, "the ring cannot be mapped", "");
+	code = live->options.count ? live_count_open(live) : 0;
+	return code ? fail(err, code, "the kernel's counts cannot be mapped", "") : 0;
 }
 
 static int attach_programs(struct live *live, struct capture_error *err)

@@ -199,7 +199,7 @@ struct live {
 	struct live_conn *conns, *conns_by_id;
 	struct live_conn *recent[LIVE_RECENT]; /* found last, by cookie; or NULL */
 	uint64_t last_conn;
-	struct live_row *rows;		/* of the kernel's counts, as read last */
+	struct live_rows *rows;		/* the kernel's counts; NULL: nothing is counted */
 	struct live_news *news;		/* read of them, and not told yet */
 	size_t counting;		/* connections that were ever counted, and are open */
 	struct live_early *early;
@@ -377,6 +377,10 @@ void live_ask_tell(struct live *live);
 
 /* --- live_count.c ---------------------------------------------------------------------------- */
 
+/* Before they are loaded: nothing is counted, and nothing is to be kept for it. 0 or -errno. */
+int live_count_none(struct live *live);
+/* Once the programs are loaded, where frames are to be counted. 0 or -errno. */
+int live_count_open(struct live *live);
 /* capture_ops.agree */
 void live_count_agree(struct live *live, uint64_t conn, enum capture_dir dir, uint32_t epoch,
 		      uint8_t type);

@@ -11,6 +11,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
@@ -22,13 +24,16 @@
 
 #include "derptrace.skel.h"
 
-#define BATCH	1024u
+#define FREE_ROWS	4096u	/* so many are ready before they are needed */
+#define SWEEP		16u	/* reading by which a row that did not grow is looked at */
 
-/* As it was read last. */
-struct live_row {
-	UT_hash_handle hh;
-	struct abi_count_key key;
-	uint64_t frames, bytes;
+/* The kernel's rows, of which the first @high were ever given to it, and what was read of them last. */
+struct live_rows {
+	volatile struct abi_count_row *row;
+	struct live_row {
+		uint64_t frames, bytes;
+	} *read;
+	uint32_t high, used, readings;
 };
 
 /* What is new in a row. */
@@ -36,6 +41,11 @@ struct news {
 	struct live_conn *conn;
 	struct abi_count_key key;
 	struct abi_count count;
+};
+
+struct live_news {
+	struct news *news;
+	size_t count, room;
 };
 
 /* --- which walk is right --------------------------------------------------------------------- */
@@ -128,31 +138,64 @@ void live_count_forward(struct live *live, const struct abi_forward *r)
 
 /* --- counts ---------------------------------------------------------------------------------- */
 
-static struct live_row *row_get(struct live *live, const struct abi_count_key *key)
+static void row_give(struct live *live, uint32_t no)
 {
-	struct live_row *row;
-
-	HASH_FIND(hh, live->rows, key, sizeof(*key), row);
-	if (row)
-		return row;
-	row = calloc(1, sizeof(*row));
-	if (!row)
-		return NULL;
-	row->key = *key;
-	HASH_ADD(hh, live->rows, key, sizeof(row->key), row);
-	return row;
+	bpf_map__update_elem(live->skel->maps.free_rows, NULL, 0, &no, sizeof(no), BPF_ANY);
 }
 
-static void row_free(struct live *live, struct live_row *row)
+/* Rows for those who may come before the next reading. */
+static void rows_give(struct live *live)
 {
-	HASH_DEL(live->rows, row);
-	free(row);
+	struct live_rows *r = live->rows;
+	uint32_t upto = r->used + FREE_ROWS;
+
+	for (; r->high < upto && r->high < ABI_COUNT_ROWS; r->high++)
+		row_give(live, r->high);
 }
 
-static void row_delete(struct live *live, struct live_row *row)
+static void row_delete(struct live *live, uint32_t no, const struct abi_count_key *key)
 {
-	bpf_map__delete_elem(live->skel->maps.counts, &row->key, sizeof(row->key), 0);
-	row_free(live, row);
+	bpf_map__delete_elem(live->skel->maps.counts, key, sizeof(*key), 0);
+	memset((void *)&live->rows->row[no], 0, sizeof(live->rows->row[no]));
+	memset(&live->rows->read[no], 0, sizeof(live->rows->read[no]));
+	row_give(live, no);
+}
+
+static size_t rows_size(void)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+
+	return (ABI_COUNT_ROWS * sizeof(struct abi_count_row) + page - 1) / page * page;
+}
+
+int live_count_none(struct live *live)
+{
+	int err = bpf_map__set_max_entries(live->skel->maps.rows, 1);
+
+	return err ? err : bpf_map__set_max_entries(live->skel->maps.free_rows, 1);
+}
+
+int live_count_open(struct live *live)
+{
+	struct live_rows *r = calloc(1, sizeof(*r));
+	void *at;
+
+	if (!r)
+		return -ENOMEM;
+	at = mmap(NULL, rows_size(), PROT_READ | PROT_WRITE, MAP_SHARED,
+		  bpf_map__fd(live->skel->maps.rows), 0);
+	if (at == MAP_FAILED) {
+		free(r);
+		return -errno;
+	}
+	r->row = at;
+	live->rows = r;
+	r->read = calloc(ABI_COUNT_ROWS, sizeof(*r->read));
+	live->news = calloc(1, sizeof(*live->news));
+	if (!r->read || !live->news)
+		return -ENOMEM;
+	rows_give(live);
+	return 0;
 }
 
 /* Nothing is added to it any more. */
@@ -165,11 +208,6 @@ static bool is_over(const struct live_conn *conn, const struct abi_count_key *ke
 	age = (int32_t)(conn->counts[key->dir].generation - key->generation);
 	return age > 0 || (!age && !conn->counts[key->dir].on);
 }
-
-struct live_news {
-	struct news *news;
-	size_t count, room;
-};
 
 static void news_add(struct live_news *r, const struct news *n)
 {
@@ -187,30 +225,37 @@ static void news_add(struct live_news *r, const struct news *n)
 	r->news[r->count++] = *n;
 }
 
-static void read_row(struct live *live, struct live_news *r, const struct abi_count_key *key,
-		     const struct abi_count *count)
+static void read_row(struct live *live, uint32_t no, bool grew)
 {
-	struct live_conn *conn = live_conn_find(live, key->cookie);
-	struct live_row *row = row_get(live, key);
-	struct news n = { .conn = conn, .key = *key, .count = *count };
-	size_t before = r->count;
+	volatile const struct abi_count_row *row = &live->rows->row[no];
+	struct live_row *read = &live->rows->read[no];
+	struct abi_count_key key = row->key;
+	struct live_conn *conn = live_conn_find(live, key.cookie);
+	/* Nothing is added behind this, or it is read once more. */
+	bool over = is_over(conn, &key);
+	struct news n = { .conn = conn, .key = key };
+	const uint64_t frames = row->count.frames;
+	size_t before = live->news->count;
 
-	if (!row)
-		return;
+	__atomic_thread_fence(__ATOMIC_ACQUIRE);
+	n.count = row->count;
 	/* Bytes are counted before frames are: those of a frame may show one reading early. */
-	n.count.frames = count->frames - row->frames;
-	n.count.bytes = count->bytes - row->bytes;
-	if (n.count.frames && conn && !conn->closed) {
-		if (row->frames)
-			n.count.first_ns = count->last_ns;
-		news_add(r, &n);
-		if (r->count == before)
+	n.count.frames = frames - read->frames;
+	n.count.bytes -= read->bytes;
+	if (grew && conn && !conn->closed) {
+		if (read->frames)
+			n.count.first_ns = n.count.last_ns;
+		read->frames += n.count.frames;
+		read->bytes += n.count.bytes;
+		news_add(live->news, &n);
+		if (live->news->count == before) {
+			read->frames -= n.count.frames;
+			read->bytes -= n.count.bytes;
 			return;
-		row->frames = count->frames;
-		row->bytes = count->bytes;
+		}
 	}
-	if (is_over(conn, key))
-		row_delete(live, row);
+	if (over)
+		row_delete(live, no, &key);
 }
 
 static int compare(const void *a, const void *b)
@@ -244,53 +289,36 @@ static void tell(struct live *live, const struct news *n)
 	conn->ask = true;
 }
 
-static int read_batch(struct live *live, uint8_t dir, void *from, void *to, bool *more)
-{
-	static struct abi_count_key keys[BATCH];
-	static struct abi_count values[BATCH];
-	uint32_t n = BATCH, i;
-	int err = bpf_map_lookup_batch(bpf_map__fd(live->skel->maps.counts), from, to, keys, values,
-				       &n, NULL);
-
-	*more = !err;
-	if (err && err != -ENOENT)
-		return err;
-	for (i = 0; i < n; i++) {
-		if (keys[i].dir == dir)
-			read_row(live, live->news, &keys[i], &values[i]);
-	}
-	return 0;
-}
-
 static void read_all(struct live *live, uint8_t dir)
 {
-	bool more = true, first = true;
-	uint32_t at[2];
+	struct live_rows *r = live->rows;
+	bool all = !(r->readings++ / 2 % SWEEP), grew;
+	uint32_t i;
 
-	if (!live->news)
-		live->news = calloc(1, sizeof(*live->news));
-	for (; live->news && more; first = false, at[0] = at[1]) {
-		if (read_batch(live, dir, first ? NULL : &at[0], &at[1], &more))
-			break;
+	for (r->used = 0, i = 0; i < r->high; i++) {
+		r->used += r->row[i].key.cookie != 0;
+		grew = r->row[i].count.frames != r->read[i].frames;
+		if ((grew || all) && r->row[i].key.cookie && r->row[i].key.dir == dir)
+			read_row(live, i, grew);
 	}
+	rows_give(live);
 }
 
 void live_count_read(struct live *live)
 {
-	if (live->counting)
+	if (live->rows && live->counting)
 		read_all(live, ABI_OUT);
 }
 
 void live_count_flush(struct live *live)
 {
-	struct live_news *r;
+	struct live_news *r = live->news;
 	size_t i;
 
+	if (!live->rows)
+		return;
 	if (live->counting)
 		read_all(live, ABI_IN);
-	r = live->news;
-	if (!r || !r->count)
-		return;
 	qsort(r->news, r->count, sizeof(*r->news), compare);
 	for (i = 0; i < r->count; i++)
 		tell(live, &r->news[i]);
@@ -310,10 +338,11 @@ void live_count_forget(struct live *live, struct live_conn *conn)
 
 void live_count_free(struct live *live)
 {
-	struct live_row *row, *next;
-
-	HASH_ITER(hh, live->rows, row, next)
-		row_free(live, row);
+	if (live->rows) {
+		munmap((void *)live->rows->row, rows_size());
+		free(live->rows->read);
+	}
+	free(live->rows);
 	if (live->news)
 		free(live->news->news);
 	free(live->news);
