@@ -31,7 +31,7 @@ static void add_flight(struct dialog *d, enum capture_dir dir, const uint8_t *p,
 	bytes_add(&d->wire[dir], p, len);
 }
 
-static void seal(EVP_CIPHER_CTX *ctx, const struct cipher *c, uint64_t seq, const uint8_t *plain,
+static void seal(EVP_CIPHER_CTX *ctx, const struct cipher_keys *k, uint64_t seq, const uint8_t *plain,
 		 size_t len, struct dialog *to, enum capture_dir dir)
 {
 	size_t body = len + 1 + 16;
@@ -42,10 +42,10 @@ static void seal(EVP_CIPHER_CTX *ctx, const struct cipher *c, uint64_t seq, cons
 		abort();
 	memcpy(record, (uint8_t[]){ TLS_APPLICATION, 3, 3, (uint8_t)(body >> 8), (uint8_t)body },
 	       WALK_HEADER_LEN);
-	memcpy(nonce, c->iv, sizeof(nonce));
+	memcpy(nonce, k->iv, sizeof(nonce));
 	for (i = 0; i < 8; i++)
 		nonce[4 + i] ^= (uint8_t)(seq >> (56 - 8 * i));
-	EVP_EncryptInit_ex(ctx, EVP_aes_128_gcm(), NULL, c->key, nonce);
+	EVP_EncryptInit_ex(ctx, EVP_aes_128_gcm(), NULL, k->key, nonce);
 	EVP_EncryptUpdate(ctx, NULL, &n, record, WALK_HEADER_LEN);
 	EVP_EncryptUpdate(ctx, record + WALK_HEADER_LEN, &n, plain, (int)len);
 	EVP_EncryptUpdate(ctx, record + WALK_HEADER_LEN + len, &n, &type, 1);
@@ -55,8 +55,9 @@ static void seal(EVP_CIPHER_CTX *ctx, const struct cipher *c, uint64_t seq, cons
 	free(record);
 }
 
-static void own_secrets(struct dialog *d, struct chance *chance, struct cipher keys[2])
+static void own_secrets(struct dialog *d, struct chance *chance, struct cipher_keys keys[2])
 {
+	struct cipher_pool *pool = cipher_pool_new();
 	uint8_t random[32];
 	size_t i, n;
 
@@ -66,15 +67,18 @@ static void own_secrets(struct dialog *d, struct chance *chance, struct cipher k
 	for (i = 0; i < d->secret_count; i++) {
 		struct capture_secret *s = &d->secrets[i];
 		int side = !strcmp(s->label, "SERVER_TRAFFIC_SECRET_0");
+		struct cipher cipher = { 0 };
 
 		memcpy(s->random, random, sizeof(random));
 		if (!side && strcmp(s->label, "CLIENT_TRAFFIC_SECRET_0"))
 			continue;
 		for (n = 0; n < s->len; n++)
 			s->secret[n] = (uint8_t)chance_next(chance);
-		if (cipher_set_traffic(&keys[side], cipher_suite_find(SUITE), s->secret))
+		cipher_set_traffic(&cipher, cipher_suite_find(SUITE), s->secret);
+		if (!pool || cipher_make_keys(pool, &cipher, &keys[side]))
 			abort();
 	}
+	cipher_pool_free(pool);
 }
 
 void template_make(struct dialog *to, const struct dialog *handshake, const struct dialog *talk,
@@ -82,7 +86,7 @@ void template_make(struct dialog *to, const struct dialog *handshake, const stru
 {
 	EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
 	struct chance chance = { seed };
-	struct cipher keys[2] = { 0 };
+	struct cipher_keys keys[2];
 	uint64_t seq[2] = { 0 };
 	size_t i;
 

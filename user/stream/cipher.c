@@ -3,9 +3,11 @@
 
 #include <endian.h>
 #include <errno.h>
+#include <openssl/core_names.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
+#include <openssl/params.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -59,29 +61,6 @@ static bool explicit_nonce(const struct cipher_suite *suite)
 	return suite->version == 0x0303 && suite->aead != CIPHER_CHACHA20;
 }
 
-/* HKDF-Expand-Label with an empty context. One block of HMAC is as much as is ever asked for. */
-static int expand_label(const struct cipher_suite *suite, const uint8_t *secret, const char *label,
-			uint8_t *out, size_t len)
-{
-	uint8_t info[2 + 1 + 6 + 16 + 1 + 1], block[EVP_MAX_MD_SIZE];
-	size_t n = 0, label_len = strlen(label);
-
-	info[n++] = (uint8_t)(len >> 8);
-	info[n++] = (uint8_t)len;
-	info[n++] = (uint8_t)(6 + label_len);
-	memcpy(info + n, "tls13 ", 6);
-	n += 6;
-	memcpy(info + n, label, label_len);
-	n += label_len;
-	info[n++] = 0;
-	info[n++] = 1;
-	if (!HMAC(suite_md(suite), secret, (int)cipher_secret_len(suite), info, n, block, NULL))
-		return -ENOMEM;
-	memcpy(out, block, len);
-	OPENSSL_cleanse(block, sizeof(block));
-	return 0;
-}
-
 /* P_hash of TLS 1.2 with the label "key expansion". */
 static int expand_master(const struct cipher_suite *suite, const uint8_t *master,
 			 const uint8_t *client_random, const uint8_t *server_random, uint8_t *out,
@@ -116,56 +95,32 @@ static int expand_master(const struct cipher_suite *suite, const uint8_t *master
 	return err;
 }
 
-int cipher_set_traffic(struct cipher *c, const struct cipher_suite *suite, const uint8_t *secret)
+void cipher_set_traffic(struct cipher *c, const struct cipher_suite *suite, const uint8_t *secret)
 {
-	int err;
-
-	err = expand_label(suite, secret, "key", c->key, key_len(suite));
-	if (!err)
-		err = expand_label(suite, secret, "iv", c->iv, sizeof(c->iv));
-	if (err) {
-		OPENSSL_cleanse(c, sizeof(*c));
-		return err;
-	}
 	c->suite = suite;
 	memcpy(c->secret, secret, cipher_secret_len(suite));
-	return 0;
-}
-
-int cipher_set_next(struct cipher_pool *pool, struct cipher *c)
-{
-	const struct cipher_suite *suite = c->suite;
-	uint8_t next[CIPHER_MAX_SECRET];
-	int err;
-
-	err = expand_label(suite, c->secret, "traffic upd", next, cipher_secret_len(suite));
-	cipher_clear(pool, c);
-	if (!err)
-		err = cipher_set_traffic(c, suite, next);
-	OPENSSL_cleanse(next, sizeof(next));
-	return err;
 }
 
 int cipher_set_master(struct cipher *c, const struct cipher_suite *suite, const uint8_t *master,
 		      const uint8_t *client_random, const uint8_t *server_random, bool server)
 {
-	size_t key = key_len(suite), iv = suite->aead == CIPHER_CHACHA20 ? 12 : 4;
+	size_t key = key_len(suite), iv = explicit_nonce(suite) ? 4 : 12;
 	uint8_t block[2 * 32 + 2 * 12];
 	int err;
 
 	err = expand_master(suite, master, client_random, server_random, block, 2 * (key + iv));
 	if (!err) {
 		c->suite = suite;
-		memcpy(c->key, block + (server ? key : 0), key);
-		memcpy(c->iv, block + 2 * key + (server ? iv : 0), iv);
+		memcpy(c->secret, block + (server ? key : 0), key);
+		memcpy(c->secret + key, block + 2 * key + (server ? iv : 0), iv);
 	}
 	OPENSSL_cleanse(block, sizeof(block));
 	return err;
 }
 
-/* --- contexts ----------------------------------------------------------------------------- */
+/* --- the pool ----------------------------------------------------------------------------- */
 
-/* 200 busy connections have 400 keys, in up to two uses; what does not fit is set up anew. */
+/* 500 busy connections have twice as many keys; what does not fit is made anew, in a microsecond. */
 #define POOL_SETS	256
 #define POOL_WAYS	4
 
@@ -176,18 +131,35 @@ enum use {
 };
 
 struct slot {
-	EVP_CIPHER_CTX *ctx;
-	uint8_t key[32];
-	uint8_t aead, use;
-	bool valid;
+	struct cipher of;	/* suite NULL: it is free */
+	struct cipher_keys keys;
+	bool ready[USES];	/* the context has the key */
 	uint32_t stamp;		/* of its last use */
+	EVP_CIPHER_CTX *ctx[USES];
 };
 
 struct cipher_pool {
 	EVP_CIPHER *ciphers[USES][3]; /* by use and enum cipher_aead */
+	EVP_MAC_CTX *hmac[2];	/* SHA-256, SHA-384 */
 	struct slot slots[POOL_SETS][POOL_WAYS];
 	uint32_t stamp;
 };
+
+static EVP_MAC_CTX *new_hmac(const char *digest)
+{
+	const OSSL_PARAM params[] = {
+		OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, (char *)digest, 0),
+		OSSL_PARAM_construct_end(),
+	};
+	EVP_MAC *mac = EVP_MAC_fetch(NULL, "HMAC", NULL);
+	EVP_MAC_CTX *ctx = mac ? EVP_MAC_CTX_new(mac) : NULL;
+
+	EVP_MAC_free(mac);
+	if (ctx && EVP_MAC_CTX_set_params(ctx, params) == 1)
+		return ctx;
+	EVP_MAC_CTX_free(ctx);
+	return NULL;
+}
 
 struct cipher_pool *cipher_pool_new(void)
 {
@@ -196,18 +168,33 @@ struct cipher_pool *cipher_pool_new(void)
 		{ "AES-128-ECB", "AES-256-ECB", "ChaCha20" },
 	};
 	struct cipher_pool *pool = calloc(1, sizeof(*pool));
+	bool whole = pool;
 	int use, aead;
 
 	for (use = 0; pool && use < USES; use++) {
 		for (aead = 0; aead < 3; aead++) {
 			pool->ciphers[use][aead] = EVP_CIPHER_fetch(NULL, names[use][aead], NULL);
-			if (!pool->ciphers[use][aead]) {
-				cipher_pool_free(pool);
-				return NULL;
-			}
+			whole = whole && pool->ciphers[use][aead];
 		}
 	}
-	return pool;
+	if (pool) {
+		pool->hmac[0] = new_hmac("SHA256");
+		pool->hmac[1] = new_hmac("SHA384");
+		whole = whole && pool->hmac[0] && pool->hmac[1];
+	}
+	if (whole)
+		return pool;
+	cipher_pool_free(pool);
+	return NULL;
+}
+
+static void clear_slot(struct slot *s)
+{
+	int use;
+
+	for (use = 0; use < USES; use++)
+		EVP_CIPHER_CTX_free(s->ctx[use]);
+	OPENSSL_cleanse(s, sizeof(*s));
 }
 
 void cipher_pool_free(struct cipher_pool *pool)
@@ -218,91 +205,146 @@ void cipher_pool_free(struct cipher_pool *pool)
 		return;
 	for (i = 0; i < POOL_SETS; i++)
 		for (n = 0; n < POOL_WAYS; n++)
-			EVP_CIPHER_CTX_free(pool->slots[i][n].ctx);
+			clear_slot(&pool->slots[i][n]);
 	for (i = 0; i < USES; i++)
 		for (n = 0; n < 3; n++)
 			EVP_CIPHER_free(pool->ciphers[i][n]);
-	OPENSSL_cleanse(pool, sizeof(*pool));
+	EVP_MAC_CTX_free(pool->hmac[0]);
+	EVP_MAC_CTX_free(pool->hmac[1]);
 	free(pool);
 }
 
-/* A key is as good as chance: any byte of it tells where it goes. */
-static struct slot *set_of(struct cipher_pool *pool, const struct cipher *c, enum use use)
+/* HKDF-Expand-Label with an empty context. One block of HMAC is as much as is ever asked for. */
+static int expand_label(struct cipher_pool *pool, const struct cipher *c, const char *label,
+			uint8_t *out, size_t len)
 {
-	return pool->slots[(c->key[0] + use * (POOL_SETS / 2)) % POOL_SETS];
+	uint8_t info[2 + 1 + 6 + 16 + 1 + 1], block[EVP_MAX_MD_SIZE];
+	EVP_MAC_CTX *hmac = pool->hmac[c->suite->sha384];
+	size_t n = 0, label_len = strlen(label), made;
+	int err = 0;
+
+	info[n++] = (uint8_t)(len >> 8);
+	info[n++] = (uint8_t)len;
+	info[n++] = (uint8_t)(6 + label_len);
+	memcpy(info + n, "tls13 ", 6);
+	n += 6;
+	memcpy(info + n, label, label_len);
+	n += label_len;
+	info[n++] = 0;
+	info[n++] = 1;
+	if (EVP_MAC_init(hmac, c->secret, cipher_secret_len(c->suite), NULL) != 1 ||
+	    EVP_MAC_update(hmac, info, n) != 1 ||
+	    EVP_MAC_final(hmac, block, &made, sizeof(block)) != 1)
+		err = -ENOMEM;
+	else
+		memcpy(out, block, len);
+	OPENSSL_cleanse(block, sizeof(block));
+	return err;
 }
 
-static bool holds(const struct slot *s, const struct cipher *c, enum use use)
+int cipher_make_keys(struct cipher_pool *pool, const struct cipher *c, struct cipher_keys *keys)
 {
-	return s->valid && s->use == use && s->aead == c->suite->aead &&
-	       !memcmp(s->key, c->key, sizeof(s->key));
+	size_t len = key_len(c->suite);
+	int err;
+
+	if (c->suite->version == 0x0303) {
+		memcpy(keys->key, c->secret, len);
+		memcpy(keys->iv, c->secret + len, sizeof(keys->iv));
+		return 0;
+	}
+	err = expand_label(pool, c, "key", keys->key, len);
+	return err ? err : expand_label(pool, c, "iv", keys->iv, sizeof(keys->iv));
 }
 
-static bool set_up(struct cipher_pool *pool, struct slot *s, const struct cipher *c, enum use use)
+int cipher_set_next(struct cipher_pool *pool, struct cipher *c)
 {
-	const EVP_CIPHER *cipher = pool->ciphers[use][c->suite->aead];
+	struct cipher next = { .suite = c->suite };
+	int err;
+
+	err = expand_label(pool, c, "traffic upd", next.secret, cipher_secret_len(c->suite));
+	cipher_clear(pool, c);
+	if (!err)
+		*c = next;
+	OPENSSL_cleanse(&next, sizeof(next));
+	return err;
+}
+
+/* A secret is as good as chance: any byte of it tells where it goes. */
+static struct slot *set_of(struct cipher_pool *pool, const struct cipher *c)
+{
+	return pool->slots[c->secret[0] % POOL_SETS];
+}
+
+static bool holds(const struct slot *s, const struct cipher *c)
+{
+	return s->of.suite == c->suite && !memcmp(s->of.secret, c->secret, sizeof(c->secret));
+}
+
+static bool set_up(struct cipher_pool *pool, struct slot *s, const struct cipher *c)
+{
+	memset(s->ready, 0, sizeof(s->ready));
+	s->of = *c;
+	if (!cipher_make_keys(pool, c, &s->keys))
+		return true;
+	clear_slot(s);
+	return false;
+}
+
+static bool make_ready(struct cipher_pool *pool, struct slot *s, enum use use)
+{
+	enum cipher_aead aead = s->of.suite->aead;
 	/* AES makes the stream of counter mode, which is encrypted for either way. */
-	bool aes_alone = use == USE_PARTS && c->suite->aead != CIPHER_CHACHA20;
+	bool aes_alone = use == USE_PARTS && aead != CIPHER_CHACHA20;
 
-	s->valid = false;
-	if (!s->ctx)
-		s->ctx = EVP_CIPHER_CTX_new();
-	if (!s->ctx || EVP_CipherInit_ex2(s->ctx, cipher, c->key, NULL, aes_alone, NULL) != 1 ||
-	    EVP_CIPHER_CTX_set_padding(s->ctx, 0) != 1)
-		return false;
-	memcpy(s->key, c->key, sizeof(s->key));
-	s->aead = (uint8_t)c->suite->aead;
-	s->use = (uint8_t)use;
-	s->valid = true;
-	return true;
+	if (!s->ctx[use])
+		s->ctx[use] = EVP_CIPHER_CTX_new();
+	s->ready[use] = s->ctx[use] &&
+			EVP_CipherInit_ex2(s->ctx[use], pool->ciphers[use][aead], s->keys.key, NULL,
+					   aes_alone, NULL) == 1 &&
+			EVP_CIPHER_CTX_set_padding(s->ctx[use], 0) == 1;
+	return s->ready[use];
 }
 
-/* NULL without memory. */
-static EVP_CIPHER_CTX *context(struct cipher_pool *pool, const struct cipher *c, enum use use)
+/* Where its keys and the context for @use are. NULL without memory. */
+static struct slot *slot_of(struct cipher_pool *pool, const struct cipher *c, enum use use)
 {
-	struct slot *set = set_of(pool, c, use), *oldest = set;
+	struct slot *set = set_of(pool, c), *s = set;
 	int i;
 
-	pool->stamp++;
 	for (i = 0; i < POOL_WAYS; i++) {
-		if (holds(&set[i], c, use)) {
-			set[i].stamp = pool->stamp;
-			return set[i].ctx;
+		if (holds(&set[i], c)) {
+			s = &set[i];
+			break;
 		}
-		if (oldest->valid &&
-		    (!set[i].valid || (int32_t)(set[i].stamp - oldest->stamp) < 0))
-			oldest = &set[i];
+		/* Else the one that was not used for longest. */
+		if (s->of.suite &&
+		    (!set[i].of.suite || (int32_t)(set[i].stamp - s->stamp) < 0))
+			s = &set[i];
 	}
-	if (!set_up(pool, oldest, c, use))
+	if (i == POOL_WAYS && !set_up(pool, s, c))
 		return NULL;
-	oldest->stamp = pool->stamp;
-	return oldest->ctx;
+	s->stamp = ++pool->stamp;
+	return s->ready[use] || make_ready(pool, s, use) ? s : NULL;
 }
 
 void cipher_clear(struct cipher_pool *pool, struct cipher *c)
 {
-	int use, i;
+	struct slot *set = set_of(pool, c);
+	int i;
 
-	for (use = 0; c->suite && use < USES; use++) {
-		struct slot *set = set_of(pool, c, use);
-
-		for (i = 0; i < POOL_WAYS; i++) {
-			if (!holds(&set[i], c, use))
-				continue;
-			EVP_CIPHER_CTX_free(set[i].ctx);
-			OPENSSL_cleanse(&set[i], sizeof(set[i]));
-		}
-	}
+	for (i = 0; c->suite && i < POOL_WAYS; i++)
+		if (holds(&set[i], c))
+			clear_slot(&set[i]);
 	OPENSSL_cleanse(c, sizeof(*c));
 }
 
 /* --- records ------------------------------------------------------------------------------ */
 
-static void xor_nonce(const struct cipher *c, uint64_t seq, uint8_t nonce[static 12])
+static void xor_nonce(const uint8_t iv[static 12], uint64_t seq, uint8_t nonce[static 12])
 {
 	int i;
 
-	memcpy(nonce, c->iv, 12);
+	memcpy(nonce, iv, 12);
 	for (i = 0; i < 8; i++)
 		nonce[11 - i] ^= (uint8_t)(seq >> (8 * i));
 }
@@ -319,14 +361,14 @@ static void data_12(uint64_t seq, const uint8_t *header, size_t plain, uint8_t a
 	aad[12] = (uint8_t)plain;
 }
 
-static void make_nonce(const struct cipher *c, uint64_t seq, const uint8_t *body,
+static void make_nonce(const struct slot *s, uint64_t seq, const uint8_t *body,
 		       uint8_t nonce[static 12])
 {
-	if (explicit_nonce(c->suite)) {
-		memcpy(nonce, c->iv, 4);
+	if (explicit_nonce(s->of.suite)) {
+		memcpy(nonce, s->keys.iv, 4);
 		memcpy(nonce + 4, body, EXPLICIT_LEN);
 	} else {
-		xor_nonce(c, seq, nonce);
+		xor_nonce(s->keys.iv, seq, nonce);
 	}
 }
 
@@ -345,19 +387,23 @@ int cipher_open(struct cipher_pool *pool, const struct cipher *c, uint64_t seq,
 	bool old = c->suite->version == 0x0303;
 	uint8_t nonce[12], aad[13];
 	EVP_CIPHER_CTX *ctx;
+	struct slot *s;
 	int n, rest;
 
 	if (len < skip + TAG_LEN + (old ? 0 : 1))
 		return -EBADMSG;
+	s = slot_of(pool, c, USE_WHOLE);
+	if (!s)
+		return -EBADMSG;
+	ctx = s->ctx[USE_WHOLE];
 	plain = len - skip - TAG_LEN;
-	make_nonce(c, seq, body, nonce);
+	make_nonce(s, seq, body, nonce);
 	if (old)
 		data_12(seq, header, plain, aad);
 	else
 		memcpy(aad, header, CIPHER_HEADER_LEN);
 	body += skip;
-	ctx = context(pool, c, USE_WHOLE);
-	if (!ctx || EVP_DecryptInit_ex2(ctx, NULL, NULL, nonce, NULL) != 1 ||
+	if (EVP_DecryptInit_ex2(ctx, NULL, NULL, nonce, NULL) != 1 ||
 	    EVP_DecryptUpdate(ctx, NULL, &n, aad, old ? 13 : CIPHER_HEADER_LEN) != 1 ||
 	    EVP_DecryptUpdate(ctx, out, &n, body, (int)plain) != 1 ||
 	    EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_SET_TAG, TAG_LEN, (void *)(body + plain)) != 1 ||
@@ -478,15 +524,15 @@ int cipher_peek(struct cipher_pool *pool, const struct cipher *c, uint64_t seq,
 		const uint8_t *body, const struct cipher_range *ranges, size_t count,
 		uint8_t *out)
 {
-	EVP_CIPHER_CTX *ctx = context(pool, c, USE_PARTS);
+	struct slot *s = slot_of(pool, c, USE_PARTS);
 	uint8_t nonce[12];
 
-	if (!ctx)
+	if (!s)
 		return -ENOMEM;
-	make_nonce(c, seq, body, nonce);
+	make_nonce(s, seq, body, nonce);
 	if (explicit_nonce(c->suite))
 		body += EXPLICIT_LEN;
 	if (c->suite->aead == CIPHER_CHACHA20)
-		return peek_chacha(ctx, nonce, body, ranges, count, out);
-	return peek_aes(ctx, nonce, body, ranges, count, out);
+		return peek_chacha(s->ctx[USE_PARTS], nonce, body, ranges, count, out);
+	return peek_aes(s->ctx[USE_PARTS], nonce, body, ranges, count, out);
 }

@@ -29,17 +29,15 @@ struct cipher_suite {
 };
 
 /*
- * Keys of one direction, at rest: a silent connection holds no more than these. What OpenSSL makes of
- * them, many times as much, is in the pool while they are in use.
+ * What keys of one direction are made of: a silent connection holds no more than that. The keys, and
+ * what OpenSSL makes of them, many times as much, are in the pool while they are in use.
  */
 struct cipher {
-	const struct cipher_suite *suite; /* NULL: no keys */
-	uint8_t key[32];
-	uint8_t iv[12];		/* TLS 1.2 with GCM: 4 */
-	uint8_t secret[CIPHER_MAX_SECRET]; /* TLS 1.3 */
+	const struct cipher_suite *suite; /* NULL: none */
+	uint8_t secret[CIPHER_MAX_SECRET]; /* TLS 1.3: its traffic secret; 1.2: key and nonce */
 };
 
-/* OpenSSL's contexts of the keys that were used last, over all connections. */
+/* The keys that were used last, over all connections, a bounded number of them. */
 struct cipher_pool;
 struct cipher_pool *cipher_pool_new(void);
 /* Wipes and frees. */
@@ -49,16 +47,21 @@ void cipher_pool_free(struct cipher_pool *pool);
 const struct cipher_suite *cipher_suite_find(uint16_t id);
 size_t cipher_secret_len(const struct cipher_suite *suite);
 
-/*
- * From a TLS 1.3 traffic secret of cipher_secret_len() bytes. *c is all zero before, and where this
- * fails after it, too. 0 or -errno.
- */
-int cipher_set_traffic(struct cipher *c, const struct cipher_suite *suite, const uint8_t *secret);
+/* From a TLS 1.3 traffic secret of cipher_secret_len() bytes. *c is all zero before. */
+void cipher_set_traffic(struct cipher *c, const struct cipher_suite *suite, const uint8_t *secret);
 /* The same after a KeyUpdate. 0 or -errno; *c is all zero then. */
 int cipher_set_next(struct cipher_pool *pool, struct cipher *c);
 /* From a TLS 1.2 master secret of 48 bytes; @server: the server's writing keys. */
 int cipher_set_master(struct cipher *c, const struct cipher_suite *suite, const uint8_t *master,
 		      const uint8_t *client_random, const uint8_t *server_random, bool server);
+
+struct cipher_keys {
+	uint8_t key[32];
+	uint8_t iv[12];		/* TLS 1.2 with GCM: 4 */
+};
+
+/* 0 or -errno. */
+int cipher_make_keys(struct cipher_pool *pool, const struct cipher *c, struct cipher_keys *keys);
 
 /*
  * Opens record number @seq into @out, which has room for @len bytes. Its plain length, -EBADMSG

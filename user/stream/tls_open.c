@@ -219,9 +219,9 @@ static struct cipher *step_keys(struct tls *t, struct tls_side *s, uint64_t span
 	*number = s->step % span;
 	if (!s->later) {
 		s->later = calloc(1, sizeof(*s->later));
-		if (!s->later ||
-		    cipher_set_traffic(s->later, s->traffic.suite, s->traffic.secret))
+		if (!s->later)
 			return NULL;
+		*s->later = s->traffic;
 	}
 	if (!*number && cipher_set_next(t->shared->pool, s->later))
 		return NULL;
@@ -275,14 +275,11 @@ static const struct secret *bound_secret(const struct tls *t, enum secret_kind k
 static void set_handshake(struct tls_side *s, const struct cipher_suite *suite,
 			  const struct secret *secret)
 {
-	if (!secret || s->handshake)
+	if (!secret || s->handshake || secret->len != cipher_secret_len(suite))
 		return;
 	s->handshake = calloc(1, sizeof(*s->handshake));
-	if (s->handshake && (secret->len != cipher_secret_len(suite) ||
-			     cipher_set_traffic(s->handshake, suite, secret->b))) {
-		free(s->handshake);
-		s->handshake = NULL;
-	}
+	if (s->handshake)
+		cipher_set_traffic(s->handshake, suite, secret->b);
 }
 
 static void set_from(struct cipher *c, const struct cipher_suite *suite, const struct secret *s)

@@ -27,7 +27,7 @@ static void remove_variant(struct trial *t, unsigned int i)
 	cipher_clear(t->pool, &t->variants[i].cipher[1]);
 	t->count--;
 	memmove(&t->variants[i], &t->variants[i + 1], (t->count - i) * sizeof(*t->variants));
-	memset(&t->variants[t->count], 0, sizeof(*t->variants));
+	OPENSSL_cleanse(&t->variants[t->count], sizeof(*t->variants));
 	t->generation++;
 }
 
@@ -38,7 +38,7 @@ static void make_room(struct trial *t, const struct capture_candidate *c)
 
 	for (i = t->count; i--;)
 		if (t->variants[i].from_memory &&
-		    !CRYPTO_memcmp(t->variants[i].cipher[0].secret, c->secret, c->len))
+		    !CRYPTO_memcmp(t->variants[i].secret, c->secret, c->len))
 			remove_variant(t, i);
 	while (t->count + sizeof(suites_13) / sizeof(suites_13[0]) > TRIAL_VARIANTS)
 		remove_variant(t, 0);
@@ -71,7 +71,7 @@ static int add_master(struct trial *t, const struct capture_candidate *c,
 		cipher_clear(t->pool, &v->cipher[0]);
 		return err;
 	}
-	memcpy(v->cipher[0].secret, c->secret, 48);
+	memcpy(v->secret, c->secret, 48);
 	v->either = true;
 	v->from_memory = true;
 	v->window = TRIAL_ABOVE;
@@ -83,15 +83,14 @@ static int add_traffic(struct trial *t, const uint8_t *secret, const struct ciph
 		       const struct trial_variant *from)
 {
 	struct trial_variant *v = new_variant(t);
-	int err;
 
 	if (!v)
 		return -ENOSPC;
 	*v = *from;
-	err = cipher_set_traffic(&v->cipher[0], suite, secret);
-	if (!err)
-		t->count++;
-	return err;
+	cipher_set_traffic(&v->cipher[0], suite, secret);
+	memcpy(v->secret, secret, cipher_secret_len(suite));
+	t->count++;
+	return 0;
 }
 
 int trial_add(struct trial *t, const struct capture_candidate *c, const uint64_t counted[2])
@@ -180,7 +179,7 @@ static void take_variant(struct trial *t, unsigned int i, int side, struct trial
 	if (master)
 		found->other = v->cipher[!side];
 	found->other_base = v->base[!side];
-	memset(v->cipher, 0, sizeof(v->cipher));
+	OPENSSL_cleanse(v, sizeof(*v));
 	remove_variant(t, i);
 }
 
@@ -216,6 +215,7 @@ void trial_clear(struct trial *t)
 	for (i = 0; i < t->count; i++) {
 		cipher_clear(t->pool, &t->variants[i].cipher[0]);
 		cipher_clear(t->pool, &t->variants[i].cipher[1]);
+		OPENSSL_cleanse(&t->variants[i], sizeof(t->variants[i]));
 	}
 	free(t->variants);
 	t->variants = NULL;

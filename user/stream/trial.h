@@ -28,6 +28,7 @@ struct trial_record {
 /* A suite under a candidate's secret. */
 struct trial_variant {
 	struct cipher cipher[2]; /* by side (client, server); TLS 1.3: the first serves for both */
+	uint8_t secret[CIPHER_MAX_SECRET]; /* they are made of */
 	int64_t base[2];	/* hint of the record's number less its index */
 	uint64_t window;	/* so far beyond the hint is looked */
 	bool either;		/* TLS 1.3 from memory: it may be either side's */
