@@ -33,12 +33,11 @@ static void on_lost(void *ctx, int side, uint64_t time_ns, uint64_t bytes)
 	(void)bytes;
 }
 
-static void on_hello(void *ctx)
+static const struct secret_set *on_hello(void *ctx, const uint8_t random[static 32])
 {
 	struct ctx *c = ctx;
 
-	if (!secrets_join(&c->secrets, c->info.client_random, &c->user))
-		c->tls->secrets = c->user.set;
+	return secrets_join(&c->secrets, random, &c->user) ? NULL : c->user.set;
 }
 
 static void tell_secret(struct ctx *c, const struct op *op, uint64_t time_ns)
@@ -99,7 +98,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	c.tls = tls_new(data[0] & 1, true, &c.info, &budget, &shared, &sink, &c);
 	must(c.tls);
 	/* Trials are what takes time, and more of the same find nothing new. */
-	c.tls->allowance = 2000;
+	c.tls->search->allowance = 2000;
 	data++;
 	size--;
 	while (op_next(&data, &size, &op)) {
@@ -129,6 +128,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			budget.limit = budget.used + op_number(&op, 3);
 		}
 		must(budget.used <= budget.limit);
+		tls_rest(c.tls);
 		op_free(&op);
 	}
 	tls_end(c.tls, time_ns);

@@ -174,7 +174,7 @@ static void test_facts_of_a_connection(void **state)
 	s = seen_streams(&got, NULL);
 	replay_open(s, &o, &dialog);
 	replay(s, &dialog, &o, false);
-	assert_true(got.info.tls && got.info.decrypted && got.info.has_client_random);
+	assert_true(got.info.tls && got.info.decrypted && got.info.tag);
 	assert_int_equal(got.info.tls_version, 0x0304);
 	assert_int_equal(got.info.tls_cipher, 0x1302);
 	assert_int_equal(got.info.http_status, 101);

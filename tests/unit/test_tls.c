@@ -41,12 +41,12 @@ static void on_lost(void *ctx, int side, uint64_t time_ns, uint64_t bytes)
 	((struct lab *)ctx)->lost[side] += bytes;
 }
 
-static void on_hello(void *ctx)
+static const struct secret_set *on_hello(void *ctx, const uint8_t random[static 32])
 {
 	struct lab *l = ctx;
 
-	assert_int_equal(secrets_join(&l->secrets, l->info.client_random, &l->user), 0);
-	l->tls->secrets = l->user.set;
+	assert_int_equal(secrets_join(&l->secrets, random, &l->user), 0);
+	return l->user.set;
 }
 
 static struct lab *setup(bool midstream)
@@ -218,16 +218,16 @@ static void test_wrong_candidates(void **state)
 		for (i = 0; i < 32; i++)
 			c.secret[i] = (uint8_t)chance_next(&chance);
 		tls_candidate(l->tls, &c, l->time_ns);
-		assert_true(l->tls->trial.count <= TRIAL_VARIANTS);
+		assert_true(l->tls->search->trial.count <= TRIAL_VARIANTS);
 	}
 	/* The same secrets again are the same candidates. */
-	before = l->tls->trial.count;
+	before = l->tls->search->trial.count;
 	tls_candidate(l->tls, &c, l->time_ns);
-	assert_int_equal(l->tls->trial.count, before);
+	assert_int_equal(l->tls->search->trial.count, before);
 	for (n = 0; n < 20; n++) {
-		before = l->tls->allowance;
+		before = l->tls->search->allowance;
 		tls_drain(l->tls, l->time_ns += 1000000000);
-		assert_true(l->tls->allowance < 40000);
+		assert_true(l->tls->search->allowance < 40000);
 	}
 	assert_int_equal(l->plain[0] + l->plain[1], 0);
 	for (i = 0; i < d.secret_count; i++) {
@@ -241,7 +241,7 @@ static void test_wrong_candidates(void **state)
 	feed(l, &d, 60, d.count);
 	tls_drain(l->tls, l->time_ns += 1000000000);
 	assert_true(l->plain[0] > 1000 && l->plain[1] > 1000);
-	assert_null(l->tls->trial.variants);
+	assert_null(l->tls->search->trial.variants);
 	teardown(l);
 	dialog_free(&d);
 }
@@ -341,7 +341,7 @@ static void test_senseless_candidates(void **state)
 	c.is_master = false;
 	c.seq = UINT64_MAX;
 	tls_candidate(l->tls, &c, 1);
-	assert_int_equal(l->tls->trial.count, 0);
+	assert_int_equal(l->tls->search->trial.count, 0);
 	teardown(l);
 }
 

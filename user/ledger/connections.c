@@ -260,16 +260,6 @@ static bool is_late(const struct conn *c, const struct stream_info *info)
 	return info->stage >= STREAM_TLS_DONE || (info->stage == STREAM_TLS && !c->from_start);
 }
 
-static uint64_t random_tag(const uint8_t random[static 32])
-{
-	uint64_t w[4], tag;
-
-	memcpy(w, random, sizeof(w));
-	tag = hash_mix(w[0] ^ 0x9fb21c651e98df25ULL, w[1] ^ 0x165667b19e3779f9ULL) ^
-	      hash_mix(w[2] ^ 0x165667b19e3779f9ULL, w[3] ^ 0x9fb21c651e98df25ULL);
-	return tag ? tag : 1;
-}
-
 static void note_names(struct ledger *l, struct conn *c, const struct stream_info *info)
 {
 	const struct stream_names *names = info->names ? shared_keep(&l->names, info->names) : NULL;
@@ -322,8 +312,8 @@ void ledger_info(struct ledger *l, uint64_t conn, const struct stream_info *info
 	c->tls_alert_hidden = info->tls_alert_hidden;
 	c->tls_alert_hidden_out = info->tls_alert_hidden &&
 				  info->tls_alert_hidden_dir == CAPTURE_OUT;
-	if (info->has_client_random)
-		c->tag = random_tag(info->client_random);
+	if (info->tag)
+		c->tag = info->tag;
 	if (info->stage == STREAM_OTHER && c->kind == CONN_UNKNOWN)
 		ledger_conn_kind(l, c, CONN_OTHER);
 	if (is_late(c, info))

@@ -57,12 +57,11 @@ static void on_records_lost(void *ctx, int side, uint64_t time_ns, uint64_t byte
 		application_gap(c, dir_of(c, side), time_ns, 0, bytes, false);
 }
 
-static void on_hello(void *ctx)
+static const struct secret_set *on_hello(void *ctx, const uint8_t random[static 32])
 {
 	struct connection *c = ctx;
 
-	if (!secrets_join(&c->shared->secrets, c->info.client_random, &c->user))
-		c->tls->secrets = c->user.set;
+	return secrets_join(&c->shared->secrets, random, &c->user) ? NULL : c->user.set;
 }
 
 static bool start_tls(struct connection *c)
@@ -318,7 +317,7 @@ static void note_stage(struct connection *c)
 /* Changes whenever something does that is worth telling. */
 static uint64_t sign(const struct stream_info *i)
 {
-	const uint64_t bits = i->tls | i->tls_alert_hidden << 1 | i->has_client_random << 2 |
+	const uint64_t bits = i->tls | i->tls_alert_hidden << 1 | (i->tag != 0) << 2 |
 			      i->secret_missing << 3 | i->decrypted << 4 | i->unsynchronised << 5 |
 			      i->websocket << 6 | i->fast_start << 7 | i->stage << 8;
 	const uint64_t codes = (uint64_t)i->tls_version << 48 | (uint64_t)i->tls_cipher << 32 |
@@ -366,11 +365,6 @@ static void note_waiting(struct connection *c)
 static void stop_reading(struct connection *c, enum connection_layer layer)
 {
 	c->layer = layer;
-	if (c->tls) {
-		c->shared->gone.records += c->tls->opened;
-		c->shared->gone.records_failed += c->tls->failed;
-		c->shared->gone.records_by_heads += c->tls->by_heads;
-	}
 	tls_free(c->tls);
 	c->tls = NULL;
 	secrets_leave(&c->shared->secrets, &c->user);
@@ -385,12 +379,10 @@ static void let_go(struct connection *c)
 }
 
 /* Its set has done what it was for. Of a file another end may come for it yet. */
-static void leave_secrets(struct connection *c)
+static void rest(struct connection *c)
 {
-	if (!c->tls || !c->user.set || !c->shared->patience_ns || !tls_settled(c->tls))
-		return;
-	c->tls->secrets = NULL;
-	secrets_leave(&c->shared->secrets, &c->user);
+	if (c->tls && tls_rest(c->tls) && c->shared->patience_ns)
+		secrets_leave(&c->shared->secrets, &c->user);
 }
 
 /* --- the door ----------------------------------------------------------------------------- */
@@ -464,7 +456,7 @@ static void take_frame(struct connection *c, const struct capture_frame *f)
 static void finish(struct connection *c, const struct capture_event *event)
 {
 	let_go(c);
-	leave_secrets(c);
+	rest(c);
 	note_waiting(c);
 	if (event->facts)
 		tell_progress(c, event->facts, event->time_ns);
@@ -592,7 +584,4 @@ void connection_stats(const struct connection *c, uint64_t time_ns, struct strea
 	stats->without_secret += c->info.secret_missing && waited;
 	stats->unsynchronised += c->info.unsynchronised && !c->info.secret_missing;
 	stats->waiting += is_waiting(c);
-	stats->records += c->tls ? c->tls->opened : 0;
-	stats->records_failed += c->tls ? c->tls->failed : 0;
-	stats->records_by_heads += c->tls ? c->tls->by_heads : 0;
 }

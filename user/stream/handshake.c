@@ -89,7 +89,24 @@ static void read_alpn(struct cursor ext, struct stream_info *info)
 	names_store(info, &names);
 }
 
-static void client_hello(struct cursor c, struct stream_info *info)
+static uint64_t mix(uint64_t a, uint64_t b)
+{
+	__uint128_t r = (__uint128_t)a * b;
+
+	return (uint64_t)r ^ (uint64_t)(r >> 64);
+}
+
+uint64_t handshake_tag(const uint8_t random[static 32])
+{
+	uint64_t w[4], tag;
+
+	memcpy(w, random, sizeof(w));
+	tag = mix(w[0] ^ 0x9fb21c651e98df25ULL, w[1] ^ 0x165667b19e3779f9ULL) ^
+	      mix(w[2] ^ 0x165667b19e3779f9ULL, w[3] ^ 0x9fb21c651e98df25ULL);
+	return tag ? tag : 1;
+}
+
+static void client_hello(struct cursor c, struct handshake_facts *facts, struct stream_info *info)
 {
 	struct cursor exts;
 	const uint8_t *random;
@@ -99,8 +116,8 @@ static void client_hello(struct cursor c, struct stream_info *info)
 	if (!random)
 		return;
 	/* The second hello of a retry has the same. */
-	memcpy(info->client_random, random, 32);
-	info->has_client_random = true;
+	memcpy(facts->client_random, random, 32);
+	info->tag = handshake_tag(random);
 	take_vector(&c, 1);	/* session */
 	take_vector(&c, 2);	/* suites */
 	take_vector(&c, 1);	/* compression */
@@ -235,7 +252,7 @@ static void read_message(int side, const uint8_t *msg, size_t len, struct handsh
 	struct cursor c = { .p = msg + HEADER_LEN, .end = msg + len };
 
 	if (!side && msg[0] == HANDSHAKE_CLIENT_HELLO)
-		client_hello(c, info);
+		client_hello(c, facts, info);
 	else if (side && msg[0] == HANDSHAKE_SERVER_HELLO)
 		server_hello(c, facts, info);
 	else if (side && msg[0] == HANDSHAKE_ENCRYPTED_EXTENSIONS)

@@ -29,7 +29,7 @@ struct handshake_messages {
 struct handshake_facts {
 	uint16_t version, cipher; /* 0: no ServerHello yet */
 	bool has_server_random;
-	uint8_t server_random[32];
+	uint8_t client_random[32], server_random[32];
 };
 
 struct handshake_sink {
@@ -42,6 +42,8 @@ struct handshake_sink {
 void handshake_feed(struct handshake_messages *m, int side, const uint8_t *data, size_t len,
 		    struct budget *budget, struct handshake_facts *facts, struct stream_info *info,
 		    const struct handshake_sink *sink);
+/* The name of a client random; never 0. */
+uint64_t handshake_tag(const uint8_t random[static 32]);
 void handshake_clear(struct handshake_messages *m, struct budget *budget);
 
 #endif

@@ -13,111 +13,146 @@
 #define HELLO_CLIENT	1
 #define HELLO_SERVER	2
 
-void records_init(struct records *r, int side, bool scanning, struct budget *budget,
-		  const struct records_sink *sink, void *ctx)
+struct records_part {
+	struct walk walk;
+	bool broken;		/* some of the record is missing: none of it is kept */
+	size_t len, cap;	/* of bytes[] */
+	uint64_t pos;		/* scanning: of bytes[0] */
+	uint8_t bytes[];
+};
+
+static void free_part(struct records_part *part, struct budget *budget)
 {
-	*r = (struct records){ .side = side, .scanning = scanning, .budget = budget,
-			       .sink = sink, .ctx = ctx };
-	walk_init(&r->walk, WALK_TLS);
+	if (part)
+		budget_give(budget, part->cap);
+	free(part);
 }
 
-void records_clear(struct records *r)
+void records_clear(struct records *r, struct budget *budget)
 {
-	budget_give(r->budget, r->cap);
-	free(r->buf);
-	r->buf = NULL;
-	r->len = r->cap = 0;
+	free_part(r->part, budget);
+	r->part = NULL;
 }
 
-static bool reserve(struct records *r, size_t need)
+/* A part with room for @need bytes. False, with nothing changed, where that cannot be. */
+static bool reserve(struct records *r, const struct records_host *h, size_t need)
 {
-	uint8_t *buf;
+	size_t cap = r->part ? r->part->cap : 0;
+	struct records_part *part;
 
-	if (need <= r->cap)
+	if (r->part && need <= cap)
 		return true;
-	if (!budget_take(r->budget, need - r->cap))
+	if (!budget_take(h->budget, need - cap))
 		return false;
-	buf = realloc(r->buf, need);
-	if (!buf) {
-		budget_give(r->budget, need - r->cap);
+	part = realloc(r->part, sizeof(*part) + need);
+	if (!part) {
+		budget_give(h->budget, need - cap);
 		return false;
 	}
-	r->buf = buf;
-	r->cap = need;
+	if (!r->part) {
+		memset(part, 0, sizeof(*part));
+		walk_init(&part->walk, WALK_TLS);
+	}
+	part->cap = need;
+	r->part = part;
 	return true;
 }
 
-static void lose_boundary(struct records *r, uint64_t time_ns, uint64_t bytes)
+static void lose_boundary(struct records *r, const struct records_host *h, uint64_t time_ns,
+			  uint64_t bytes)
 {
-	bytes += r->broken ? WALK_HEADER_LEN + r->walk.len - r->walk.left : r->len;
-	if (!r->buf)
-		bytes += r->walk.have;
-	records_clear(r);
-	walk_init(&r->walk, WALK_TLS);
+	const struct records_part *part = r->part;
+
+	if (part && part->broken)
+		bytes += WALK_HEADER_LEN + part->walk.len - part->walk.left;
+	else if (part)
+		bytes += part->cap ? part->len : part->walk.have;
+	records_clear(r, h->budget);
 	r->scanning = true;
-	r->broken = false;
-	r->sink->unknown(r->ctx, r->side, time_ns, bytes);
+	h->sink->unknown(h->ctx, h->side, time_ns, bytes);
 }
 
-/* A record's body has begun: room for all of it, or it is lost. */
-static void begin(struct records *r)
+/* A record's body has begun: room for all of it, or it is lost. False without any memory. */
+static bool begin(struct records *r, const struct records_host *h, const struct walk *w)
 {
-	if (!reserve(r, WALK_HEADER_LEN + r->walk.len)) {
-		records_clear(r);
-		r->broken = true;
-		return;
+	struct walk walk = *w;
+	bool whole = reserve(r, h, WALK_HEADER_LEN + walk.len);
+
+	if (!whole && !reserve(r, h, 0))
+		return false;
+	r->part->walk = walk;
+	r->part->broken = !whole;
+	if (whole) {
+		memcpy(r->part->bytes, walk.head, WALK_HEADER_LEN);
+		r->part->len = WALK_HEADER_LEN;
 	}
-	memcpy(r->buf, r->walk.head, WALK_HEADER_LEN);
-	r->len = WALK_HEADER_LEN;
+	return true;
 }
 
-static void finish(struct records *r, uint64_t time_ns, uint64_t tcp_end)
+static void finish(struct records *r, const struct records_host *h, uint64_t time_ns,
+		   uint64_t tcp_end)
 {
-	struct records whole = *r;
+	struct records_part *part = r->part;
 
 	/* Detached first: what is handed on may come to need the room. */
-	r->buf = NULL;
-	r->len = r->cap = 0;
-	r->broken = false;
-	if (whole.broken)
-		r->sink->lost(r->ctx, r->side, time_ns, r->walk.type,
-			      WALK_HEADER_LEN + r->walk.len);
+	r->part = NULL;
+	if (part->broken)
+		h->sink->lost(h->ctx, h->side, time_ns, part->walk.type,
+			      WALK_HEADER_LEN + part->walk.len);
 	else
-		r->sink->record(r->ctx, r->side, time_ns, tcp_end, whole.buf, whole.len);
-	records_clear(&whole);
+		h->sink->record(h->ctx, h->side, time_ns, tcp_end, part->bytes, part->len);
+	free_part(part, h->budget);
+}
+
+/* Header bytes. How many; 0: it is no header, or there is no memory. */
+static size_t step_head(struct records *r, const struct records_host *h, const uint8_t *data,
+			unsigned int avail)
+{
+	struct walk fresh, *w = r->part ? &r->part->walk : &fresh;
+	size_t n;
+
+	if (!r->part)
+		walk_init(&fresh, WALK_TLS);
+	n = walk_head(w, data, avail);
+	if (w->have == WALK_HEADER_LEN)
+		return walk_read(w) && begin(r, h, w) ? n : 0;
+	if (!r->part) {
+		if (!reserve(r, h, 0))
+			return 0;
+		r->part->walk = fresh;
+	}
+	return n;
 }
 
 /* Takes what it can of one record; how many bytes. 0: the boundary is lost at @data. */
-static size_t step(struct records *r, uint64_t pos, uint64_t time_ns, const uint8_t *data,
-		   size_t len)
+static size_t step(struct records *r, const struct records_host *h, uint64_t pos,
+		   uint64_t time_ns, const uint8_t *data, size_t len)
 {
-	unsigned int n, avail = len < RECORD_CAP ? (unsigned int)len : RECORD_CAP;
-	struct walk *w = &r->walk;
+	unsigned int avail = len < RECORD_CAP ? (unsigned int)len : RECORD_CAP;
+	struct records_part *part = r->part;
+	size_t n;
 
-	if (!w->left && !w->have && len >= WALK_HEADER_LEN && walk_tls_valid(data)) {
+	if (!part && len >= WALK_HEADER_LEN && walk_tls_valid(data)) {
 		size_t whole = WALK_HEADER_LEN + ((size_t)data[3] << 8 | data[4]);
 
 		if (whole <= len) {
-			r->sink->record(r->ctx, r->side, time_ns, pos + whole, data, whole);
+			h->sink->record(h->ctx, h->side, time_ns, pos + whole, data, whole);
 			return whole;
 		}
 	}
-	if (!w->left) {
-		n = walk_head(w, data, avail);
-		if (w->have < WALK_HEADER_LEN)
+	if (!part || !part->walk.left) {
+		n = step_head(r, h, data, avail);
+		if (!n || r->part->walk.have)
 			return n;
-		if (!walk_read(w))
-			return 0;
-		begin(r);
 	} else {
-		n = walk_body(w, avail);
-		if (!r->broken) {
-			memcpy(r->buf + r->len, data, n);
-			r->len += n;
+		n = walk_body(&part->walk, avail);
+		if (!part->broken) {
+			memcpy(part->bytes + part->len, data, n);
+			part->len += n;
 		}
 	}
-	if (!w->left)
-		finish(r, time_ns, pos + n);
+	if (!r->part->walk.left)
+		finish(r, h, time_ns, pos + n);
 	return n;
 }
 
@@ -182,58 +217,64 @@ static bool plausible(const uint8_t *p, size_t len, bool *more)
 	       (rest < 4 || next[3] <= TLS_MAX_RECORD >> 8);
 }
 
-static void feed(struct records *r, uint64_t pos, uint64_t time_ns, const uint8_t *data,
-		 size_t len);
-
-static void scan(struct records *r, uint64_t time_ns)
+static void scan(struct records *r, const struct records_host *h, uint64_t time_ns)
 {
+	struct records_part *part = r->part;
 	bool more = false, found = false;
-	struct records old;
 	size_t p;
 
-	for (p = 0; p + WALK_HEADER_LEN <= r->len; p++) {
-		found = plausible(r->buf + p, r->len - p, &more);
+	for (p = 0; p + WALK_HEADER_LEN <= part->len; p++) {
+		found = plausible(part->bytes + p, part->len - p, &more);
 		if (found)
 			break;
 	}
 	if (p)
-		r->sink->unknown(r->ctx, r->side, time_ns, p);
+		h->sink->unknown(h->ctx, h->side, time_ns, p);
 	if (!found || more) {
-		memmove(r->buf, r->buf + p, r->len - p);
-		r->len -= p;
-		r->pos += p;
+		memmove(part->bytes, part->bytes + p, part->len - p);
+		part->len -= p;
+		part->pos += p;
 		return;
 	}
-	old = *r;
-	r->buf = NULL;
-	r->len = r->cap = 0;
+	r->part = NULL;
 	r->scanning = false;
-	feed(r, old.pos + p, time_ns, old.buf + p, old.len - p);
-	records_clear(&old);
+	records_feed(r, h, part->pos + p, time_ns, part->bytes + p, part->len - p);
+	free_part(part, h->budget);
 }
 
-static void feed(struct records *r, uint64_t pos, uint64_t time_ns, const uint8_t *data,
-		 size_t len)
+/* Keeps a slice of what is scanned; how many bytes. */
+static size_t keep(struct records *r, const struct records_host *h, uint64_t pos,
+		   uint64_t time_ns, const uint8_t *data, size_t len)
+{
+	size_t n = len < SCAN_SLICE ? len : SCAN_SLICE, have = r->part ? r->part->len : 0;
+
+	if (!reserve(r, h, have + n)) {
+		lose_boundary(r, h, time_ns, n);
+		return n;
+	}
+	if (!have)
+		r->part->pos = pos;
+	memcpy(r->part->bytes + have, data, n);
+	r->part->len += n;
+	scan(r, h, time_ns);
+	return n;
+}
+
+void records_feed(struct records *r, const struct records_host *h, uint64_t pos,
+		  uint64_t time_ns, const uint8_t *data, size_t len)
 {
 	size_t n, had;
 
 	while (len) {
 		if (r->scanning) {
-			n = len < SCAN_SLICE ? len : SCAN_SLICE;
-			if (!reserve(r, r->len + n)) {
-				lose_boundary(r, time_ns, n);
-			} else {
-				if (!r->len)
-					r->pos = pos;
-				memcpy(r->buf + r->len, data, n);
-				r->len += n;
-				scan(r, time_ns);
-			}
+			n = keep(r, h, pos, time_ns, data, len);
 		} else {
-			had = r->walk.have;
-			n = step(r, pos, time_ns, data, len);
-			if (!n)
-				lose_boundary(r, time_ns, had);
+			had = r->part ? r->part->walk.have : 0;
+			n = step(r, h, pos, time_ns, data, len);
+			if (!n) {
+				records_clear(r, h->budget);
+				lose_boundary(r, h, time_ns, had);
+			}
 		}
 		pos += n;
 		data += n;
@@ -241,25 +282,19 @@ static void feed(struct records *r, uint64_t pos, uint64_t time_ns, const uint8_
 	}
 }
 
-void records_feed(struct records *r, uint64_t pos, uint64_t time_ns, const uint8_t *data,
-		  size_t len)
+void records_gap(struct records *r, const struct records_host *h, uint64_t time_ns, uint64_t bytes)
 {
-	feed(r, pos, time_ns, data, len);
-}
+	struct records_part *part = r->part;
 
-void records_gap(struct records *r, uint64_t time_ns, uint64_t bytes)
-{
-	struct walk *w = &r->walk;
-
-	if (r->scanning || !w->left || bytes > w->left) {
-		lose_boundary(r, time_ns, bytes);
+	if (r->scanning || !part || !part->walk.left || bytes > part->walk.left) {
+		lose_boundary(r, h, time_ns, bytes);
 		return;
 	}
 	/* It lies within one record, which ends where its header says. */
-	w->left -= (unsigned int)bytes;
-	if (!r->broken)
-		records_clear(r);
-	r->broken = true;
-	if (!w->left)
-		finish(r, time_ns, 0);
+	part->walk.left -= (unsigned int)bytes;
+	budget_give(h->budget, part->cap);
+	part->len = part->cap = 0;
+	part->broken = true;
+	if (!part->walk.left)
+		finish(r, h, time_ns, 0);
 }

@@ -21,25 +21,26 @@ struct records_sink {
 	void (*unknown)(void *ctx, int side, uint64_t time_ns, uint64_t bytes);
 };
 
+struct records_part;
+
 struct records {
-	struct walk walk;
+	struct records_part *part; /* the record under way, or what is scanned; NULL: nothing is */
 	bool scanning;		/* no boundary is known */
-	bool broken;		/* a part of the current record is missing */
+};
+
+/* Whose they are. */
+struct records_host {
 	int side;
-	uint8_t *buf;		/* the record under way, or what is scanned */
-	size_t len, cap;
-	uint64_t pos;		/* position of buf[0] */
 	struct budget *budget;
 	const struct records_sink *sink;
 	void *ctx;
 };
 
-void records_init(struct records *r, int side, bool scanning, struct budget *budget,
-		  const struct records_sink *sink, void *ctx);
-void records_feed(struct records *r, uint64_t pos, uint64_t time_ns, const uint8_t *data,
-		  size_t len);
+void records_feed(struct records *r, const struct records_host *host, uint64_t pos,
+		  uint64_t time_ns, const uint8_t *data, size_t len);
 /* So many bytes were not seen. */
-void records_gap(struct records *r, uint64_t time_ns, uint64_t bytes);
-void records_clear(struct records *r);
+void records_gap(struct records *r, const struct records_host *host, uint64_t time_ns,
+		 uint64_t bytes);
+void records_clear(struct records *r, struct budget *budget);
 
 #endif

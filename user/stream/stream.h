@@ -58,8 +58,7 @@ struct stream_info {
 	enum capture_dir tls_alert_dir;
 	bool tls_alert_hidden;	/* a record of an alert's size ended the handshake, encrypted */
 	enum capture_dir tls_alert_hidden_dir;
-	uint8_t client_random[32];
-	bool has_client_random;
+	uint64_t tag;		/* of the client random: equal at both ends; 0: not known */
 	bool secret_missing;	/* application data flowed and no record could be decrypted */
 	bool decrypted;		/* at least one record was */
 	bool unsynchronised;	/* bytes flow, no frame boundary was found yet */

@@ -265,6 +265,9 @@ void streams_stats(const struct streams *s, struct stream_stats *stats)
 	const struct connection *c;
 
 	*stats = s->shared.gone;
+	stats->records = s->shared.tls.opened;
+	stats->records_failed = s->shared.tls.failed;
+	stats->records_by_heads = s->shared.tls.by_heads;
 	for (c = s->connections; c; c = c->hh.next)
 		connection_stats(c, s->now_ns, stats);
 }

@@ -16,24 +16,25 @@
 /* Trials per second and connection, while guesses do not fail; one costs about a microsecond. */
 #define TRIAL_RATE	4096
 #define TRIAL_BURST	32768
-#define TRIAL_GRANT	TLS_GRANT
 /* Two records, two suites, every number up to TRIAL_ABOVE. */
 #define TRIAL_FAR	(4 * (TRIAL_ABOVE + TRIAL_BELOW + 1))
 
 /* --- items -------------------------------------------------------------------------------- */
 
-static bool is_sealed(const struct tls *t, const struct tls_side *s, uint8_t type)
+static bool is_sealed(const struct tls *t, int side, uint8_t type)
 {
+	const struct tls_side *s = &t->sides[side];
+
 	if (type == TLS_APPLICATION)
 		return true;
-	if (t->midstream && !t->facts.version && type != TLS_CHANGE_CIPHER && s->started)
-		return s->traffic.suite->version == TLS_1_2;
-	return t->facts.version == TLS_1_2 && s->changed && type != TLS_CHANGE_CIPHER;
+	return tls_version(t, side) == TLS_1_2 && (s->changed || s->started) &&
+	       type != TLS_CHANGE_CIPHER;
 }
 
 static void change_cipher(struct tls *t, int side)
 {
 	struct tls_side *s = &t->sides[side];
+	struct tls_side_search *q;
 
 	if (s->changed)
 		return;
@@ -41,10 +42,11 @@ static void change_cipher(struct tls *t, int side)
 	if (s->sealed)
 		return;
 	/* Whatever was missed, nothing sealed was: this is before the first. */
-	s->low = s->high = s->guess = s->number = 0;
+	q = &t->search->sides[side];
+	q->low = q->high = q->guess = s->number = 0;
 	s->handshake_done = false;
 	/* Of TLS 1.3 it is only for show: no keys change here. */
-	s->number_known = t->facts.version == TLS_1_2;
+	s->number_known = t->search->facts.version == TLS_1_2;
 }
 
 /* An alert that nobody can read ends a handshake all the same. */
@@ -53,11 +55,11 @@ static void note_hidden_alert(struct tls *t, int side, const struct tls_item *it
 	uint64_t body = item->bytes - WALK_HEADER_LEN;
 	bool alert = body == ALERT_13;
 
-	if (t->facts.version == TLS_1_2)
+	if (tls_version(t, side) == TLS_1_2)
 		alert = item->record[0] == TLS_ALERT &&
 			(body == ALERT_12_GCM || body == ALERT_12_CHACHA);
 	if (!alert || t->info->stage != STREAM_TLS || t->info->decrypted ||
-	    t->sides[side].handshake_number)
+	    (t->search && t->search->sides[side].handshake_number))
 		return;
 	t->info->tls_alert_hidden = true;
 	t->info->tls_alert_hidden_dir =
@@ -90,7 +92,8 @@ static void process_loss(struct tls *t, int side, const struct tls_item *item)
 	struct tls_side *s = &t->sides[side];
 	uint64_t mean = s->sealed ? s->sealed_bytes / s->sealed : 0;
 
-	handshake_clear(&s->messages, t->budget);
+	if (t->search)
+		handshake_clear(&t->search->sides[side].messages, t->budget);
 	s->proven = 0;
 	if (item->kind == TLS_UNKNOWN)
 		tls_forget_number(t, side, item->bytes / MIN_RECORD + 2, mean ? item->bytes / mean : 0);
@@ -118,28 +121,33 @@ static size_t item_cost(const struct tls_item *item)
 	return sizeof(*item) + (item->kind == TLS_RECORD ? item->bytes : 0);
 }
 
+static struct tls_item *first(const struct tls *t, int side)
+{
+	return t->search ? t->search->sides[side].head : NULL;
+}
+
 static struct tls_item *pop(struct tls *t, int side)
 {
-	struct tls_side *s = &t->sides[side];
-	struct tls_item *item = s->head;
+	struct tls_side_search *q = &t->search->sides[side];
+	struct tls_item *item = q->head;
 
-	s->head = item->next;
-	if (!s->head)
-		s->tail = NULL;
+	q->head = item->next;
+	if (!q->head)
+		q->tail = NULL;
 	budget_give(t->budget, item_cost(item));
 	return item;
 }
 
 /* The first of the waiting records is none any more. */
-static void probes_shift(struct tls_side *s)
+static void probes_shift(struct tls_side_search *q)
 {
 	int i;
 
 	for (i = 0; i < TLS_TIERS; i++) {
-		if (s->probes[i].record)
-			s->probes[i].record--;
+		if (q->probes[i].record)
+			q->probes[i].record--;
 		else
-			s->probes[i].step = 0;
+			q->probes[i].step = 0;
 	}
 }
 
@@ -148,12 +156,12 @@ static bool shed(struct tls *t, int side)
 {
 	struct tls_item *item;
 
-	if (!t->sides[side].head)
+	if (!first(t, side))
 		return false;
 	item = pop(t, side);
 	if (item->kind == TLS_RECORD) {
 		item->kind = TLS_LOST;
-		probes_shift(&t->sides[side]);
+		probes_shift(&t->search->sides[side]);
 	}
 	process_loss(t, side, item);
 	free(item);
@@ -162,10 +170,14 @@ static bool shed(struct tls *t, int side)
 
 static void enqueue(struct tls *t, int side, const struct tls_item *item)
 {
-	struct tls_side *s = &t->sides[side];
+	struct tls_search *search = tls_search(t);
 	size_t cost = item_cost(item);
 	struct tls_item *copy = NULL;
+	struct tls_side_search *q;
 
+	if (!search)
+		goto lost;
+	q = &search->sides[side];
 	while (!budget_take(t->budget, cost))
 		if (!shed(t, side))
 			goto lost;
@@ -180,11 +192,11 @@ static void enqueue(struct tls *t, int side, const struct tls_item *item)
 		memcpy(copy->copy, item->record, item->bytes);
 		copy->record = copy->copy;
 	}
-	if (s->tail)
-		s->tail->next = copy;
+	if (q->tail)
+		q->tail->next = copy;
 	else
-		s->head = copy;
-	s->tail = copy;
+		q->head = copy;
+	q->tail = copy;
 	return;
 lost:
 	process_loss(t, side, &(struct tls_item){
@@ -192,32 +204,36 @@ lost:
 		.sealed = item->sealed, .time_ns = item->time_ns, .bytes = item->bytes });
 }
 
-static void refill(struct tls *t, uint64_t time_ns)
+static void refill(struct tls_search *s, uint64_t time_ns)
 {
-	uint64_t rate = TRIAL_RATE >> t->slow, ns = time_ns - t->allowance_time_ns;
+	uint64_t rate, ns;
 
-	if (time_ns <= t->allowance_time_ns || ns < 1000000)
+	if (!s || time_ns <= s->allowance_time_ns)
+		return;
+	rate = TRIAL_RATE >> s->slow;
+	ns = time_ns - s->allowance_time_ns;
+	if (ns < 1000000)
 		return;
 	if (ns > 10000000000ULL)
 		ns = 10000000000ULL;
-	t->allowance_time_ns = time_ns;
-	t->allowance += rate * (ns / 1000000) / 1000 + 1;
-	if (t->allowance > TRIAL_BURST)
-		t->allowance = TRIAL_BURST;
+	s->allowance_time_ns = time_ns;
+	s->allowance += rate * (ns / 1000000) / 1000 + 1;
+	if (s->allowance > TRIAL_BURST)
+		s->allowance = TRIAL_BURST;
 }
 
 void tls_drain(struct tls *t, uint64_t time_ns)
 {
 	bool waits[2] = { false, false };
 
-	if (t->draining)
+	if (t->draining || !t->search)
 		return;
 	t->draining = true;
-	refill(t, time_ns);
+	refill(t->search, time_ns);
 	/* In the order in which both sides spoke: an answer is read after its question. */
 	for (;;) {
-		struct tls_item *a = waits[0] ? NULL : t->sides[0].head;
-		struct tls_item *b = waits[1] ? NULL : t->sides[1].head;
+		struct tls_item *a = waits[0] ? NULL : first(t, 0);
+		struct tls_item *b = waits[1] ? NULL : first(t, 1);
 		int side = !a || (b && b->time_ns < a->time_ns);
 		struct tls_item *item = side ? b : a;
 
@@ -236,14 +252,14 @@ static void handle(struct tls *t, int side, uint8_t type, struct tls_item *item)
 {
 	struct tls_side *s = &t->sides[side];
 
-	item->sealed = item->kind != TLS_UNKNOWN && is_sealed(t, s, type);
+	item->sealed = item->kind != TLS_UNKNOWN && is_sealed(t, side, type);
 	if (item->sealed) {
 		item->index = s->sealed++;
 		s->sealed_bytes += item->bytes;
 	}
-	if (s->head)
+	if (first(t, side))
 		tls_drain(t, item->time_ns);
-	if (s->head || t->draining || process(t, side, item) == TLS_WAITS)
+	if (first(t, side) || t->draining || process(t, side, item) == TLS_WAITS)
 		enqueue(t, side, item);
 	if (item->sealed && item->kind == TLS_RECORD)
 		note_hidden_alert(t, side, item);
@@ -274,13 +290,45 @@ static void on_unknown(void *ctx, int side, uint64_t time_ns, uint64_t bytes)
 
 /* --- the door ----------------------------------------------------------------------------- */
 
+struct tls_search *tls_search(struct tls *t)
+{
+	if (!t->search) {
+		t->search = calloc(1, sizeof(*t->search));
+		if (!t->search)
+			return NULL;
+		t->search->trial.pool = t->shared->pool;
+		t->search->allowance = TRIAL_BURST;
+	}
+	return t->search;
+}
+
+static void end_search(struct tls *t)
+{
+	struct tls_search *search = t->search;
+	int side;
+
+	for (side = 0; search && side < 2; side++) {
+		struct tls_side_search *q = &search->sides[side];
+
+		while (q->head)
+			free(pop(t, side));
+		handshake_clear(&q->messages, t->budget);
+		cipher_clear(t->shared->pool, &q->handshake);
+		cipher_clear(t->shared->pool, &q->later);
+	}
+	if (search) {
+		trial_clear(&search->trial);
+		OPENSSL_cleanse(search, sizeof(*search));
+	}
+	free(search);
+	t->search = NULL;
+}
+
 struct tls *tls_new(bool midstream, bool client_in, struct stream_info *info,
 		    struct budget *budget, struct tls_shared *shared, const struct tls_sink *sink,
 		    void *ctx)
 {
-	static const struct records_sink records_sink = { on_record, on_lost, on_unknown };
 	struct tls *t = calloc(1, sizeof(*t));
-	int side;
 
 	if (!t)
 		return NULL;
@@ -289,13 +337,13 @@ struct tls *tls_new(bool midstream, bool client_in, struct stream_info *info,
 	t->info = info;
 	t->budget = budget;
 	t->shared = shared;
-	t->trial.pool = shared->pool;
 	t->sink = sink;
 	t->ctx = ctx;
-	t->allowance = TRIAL_BURST;
-	for (side = 0; side < 2; side++)
-		records_init(&t->sides[side].records, side, midstream, budget, &records_sink, t);
-	return t;
+	t->sides[0].records.scanning = t->sides[1].records.scanning = midstream;
+	if (tls_search(t))
+		return t;
+	free(t);
+	return NULL;
 }
 
 void tls_free(struct tls *t)
@@ -304,47 +352,52 @@ void tls_free(struct tls *t)
 
 	if (!t)
 		return;
+	end_search(t);
 	for (side = 0; side < 2; side++) {
-		struct tls_side *s = &t->sides[side];
-
-		while (s->head)
-			free(pop(t, side));
-		records_clear(&s->records);
-		handshake_clear(&s->messages, t->budget);
-		tls_drop_keys(t, &s->handshake);
-		cipher_clear(t->shared->pool, &s->traffic);
-		tls_drop_keys(t, &s->later);
+		records_clear(&t->sides[side].records, t->budget);
+		cipher_clear(t->shared->pool, &t->sides[side].traffic);
 	}
-	trial_clear(&t->trial);
 	OPENSSL_cleanse(t, sizeof(*t));
 	free(t);
+}
+
+static struct records_host records_of(struct tls *t, int side)
+{
+	static const struct records_sink sink = { on_record, on_lost, on_unknown };
+
+	return (struct records_host){ .side = side, .budget = t->budget, .sink = &sink, .ctx = t };
 }
 
 void tls_feed(struct tls *t, int side, uint64_t pos, uint64_t time_ns, const uint8_t *data,
 	      size_t len)
 {
-	refill(t, time_ns);
-	records_feed(&t->sides[side].records, pos, time_ns, data, len);
+	const struct records_host host = records_of(t, side);
+
+	refill(t->search, time_ns);
+	records_feed(&t->sides[side].records, &host, pos, time_ns, data, len);
 }
 
 void tls_gap(struct tls *t, int side, uint64_t time_ns, uint64_t bytes)
 {
-	records_gap(&t->sides[side].records, time_ns, bytes);
+	const struct records_host host = records_of(t, side);
+
+	records_gap(&t->sides[side].records, &host, time_ns, bytes);
 }
 
 void tls_secrets(struct tls *t, const struct secret_set *secrets, uint64_t time_ns)
 {
-	t->secrets = secrets;
+	if (t->search)
+		t->search->secrets = secrets;
 	tls_drain(t, time_ns);
 }
 
 void tls_bind(struct tls *t, const struct secret_set *secrets, uint64_t time_ns)
 {
 	/* What memory showed is not needed any more, and in the way of these. */
-	trial_clear(&t->trial);
-	t->slow = 0;
-	if (t->allowance < TRIAL_GRANT)
-		t->allowance = TRIAL_GRANT;
+	if (t->search) {
+		trial_clear(&t->search->trial);
+		tls_grant(t->search);
+	}
 	tls_secrets(t, secrets, time_ns);
 }
 
@@ -356,20 +409,21 @@ static bool wants_keys(const struct tls *t)
 void tls_candidate(struct tls *t, const struct capture_candidate *c, uint64_t time_ns)
 {
 	const uint64_t counted[2] = { t->sides[0].sealed, t->sides[1].sealed };
+	struct tls_search *s = t->search;
 
+	if (!s)
+		return;
 	tls_hint_number(t, c);
 	if (!wants_keys(t)) {
 		tls_drain(t, time_ns);
 		return;
 	}
-	t->slow = 0;
-	if (t->allowance < TRIAL_GRANT)
-		t->allowance = TRIAL_GRANT;
-	trial_add(&t->trial, c, counted);
+	tls_grant(s);
+	trial_add(&s->trial, c, counted);
 	/* Others come right behind it, and one of them may be the right one. */
-	t->near_only = true;
+	s->near_only = true;
 	tls_drain(t, time_ns);
-	t->near_only = false;
+	s->near_only = false;
 }
 
 static void try_secrets(struct tls *t, const struct secret_set *secrets, uint64_t time_ns,
@@ -380,9 +434,9 @@ static void try_secrets(struct tls *t, const struct secret_set *secrets, uint64_
 
 	if (!wants_keys(t) || !client->len || !server->len)
 		return;
-	trial_clear(&t->trial);
-	trial_add_traffic(&t->trial, TLS_CLIENT, client->b, client->len, window);
-	trial_add_traffic(&t->trial, TLS_SERVER, server->b, server->len, window);
+	trial_clear(&t->search->trial);
+	trial_add_traffic(&t->search->trial, TLS_CLIENT, client->b, client->len, window);
+	trial_add_traffic(&t->search->trial, TLS_SERVER, server->b, server->len, window);
 	tls_drain(t, time_ns);
 }
 
@@ -395,13 +449,16 @@ void tls_try_secrets_far(struct tls *t, const struct secret_set *secrets, uint64
 			 uint64_t *trials)
 {
 	uint64_t grant = *trials < TRIAL_FAR ? *trials : TRIAL_FAR;
+	struct tls_search *s = t->search;
 
+	if (!s)
+		return;
 	/* The rate is for what goes on and on; this ends with the secrets. */
-	t->slow = 0;
-	t->allowance_time_ns = time_ns;
-	t->allowance = grant;
+	s->slow = 0;
+	s->allowance_time_ns = time_ns;
+	s->allowance = grant;
 	try_secrets(t, secrets, time_ns, TRIAL_ABOVE);
-	*trials -= grant - (t->allowance < grant ? t->allowance : grant);
+	*trials -= grant - (s->allowance < grant ? s->allowance : grant);
 }
 
 void tls_end(struct tls *t, uint64_t time_ns)
@@ -414,22 +471,28 @@ void tls_end(struct tls *t, uint64_t time_ns)
 			;
 }
 
-bool tls_settled(const struct tls *t)
+static bool is_settled(const struct tls *t, int side)
 {
-	int side;
+	const struct tls_side_search *q = &t->search->sides[side];
+	const struct tls_side *s = &t->sides[side];
 
-	for (side = 0; side < 2; side++) {
-		const struct tls_side *s = &t->sides[side];
+	return s->started && s->number_known && s->proven && !q->hinted && !q->head &&
+	       !q->messages.buf && !q->messages.skip;
+}
 
-		if (!s->started || !s->number_known || !s->proven || s->head)
-			return false;
-	}
+bool tls_rest(struct tls *t)
+{
+	if (!t->search)
+		return true;
+	if (!is_settled(t, TLS_CLIENT) || !is_settled(t, TLS_SERVER))
+		return false;
+	end_search(t);
 	return true;
 }
 
 uint64_t tls_waiting_since(const struct tls *t, int side)
 {
-	return t->sides[side].head ? t->sides[side].head->time_ns : 0;
+	return first(t, side) ? first(t, side)->time_ns : 0;
 }
 
 bool tls_lacks_keys(const struct tls *t)
@@ -437,18 +500,19 @@ bool tls_lacks_keys(const struct tls *t)
 	int side;
 
 	for (side = 0; side < 2; side++)
-		if (t->sides[side].head && !t->sides[side].traffic.suite)
+		if (first(t, side) && !t->sides[side].traffic.suite)
 			return true;
 	return false;
 }
 
 bool tls_stuck(const struct tls *t)
 {
+	const struct tls_search *s = t->search;
 	int side;
 
 	for (side = 0; side < 2; side++)
-		if (t->sides[side].head && t->allowance && t->trial.count &&
-		    t->sides[side].probes[TLS_TIERS - 1].record < TLS_MAX_PROBES)
+		if (first(t, side) && s->allowance && s->trial.count &&
+		    s->sides[side].probes[TLS_TIERS - 1].record < TLS_MAX_PROBES)
 			return false;
 	return true;
 }

@@ -41,8 +41,8 @@ struct tls_sink {
 		      struct derp_parts *parts);
 	/* Records that may have held application data were not read: so many bytes of TCP. */
 	void (*lost)(void *ctx, int side, uint64_t time_ns, uint64_t bytes);
-	/* A ClientHello was read: info->client_random names the secrets. */
-	void (*hello)(void *ctx);
+	/* A ClientHello was read, whose random names the secrets. NULL: there are none. */
+	const struct secret_set *(*hello)(void *ctx, const uint8_t random[static 32]);
 };
 
 struct tls_item;
@@ -56,48 +56,62 @@ struct tls_probe {
 /* What all connections share. */
 struct tls_shared {
 	struct cipher_pool *pool;
+	uint64_t opened, failed; /* records */
+	uint64_t by_heads;	/* of those that were opened */
 	uint8_t scratch[TLS_MAX_RECORD]; /* room for a record */
 };
 
-struct tls_side {
-	struct records records;
+/* One side as long as its keys, or its record number, are not known. */
+struct tls_side_search {
 	struct handshake_messages messages;
 	struct tls_item *head, *tail; /* what waits */
+	struct cipher handshake;
+	struct cipher later;	/* after a KeyUpdate that nobody saw */
+	uint64_t handshake_number;
+	uint64_t low, high;	/* the number lies between */
+	uint64_t guess;		/* and probably here */
+	uint64_t hint;		/* as memory told it last; 0: it did not */
+	bool hinted;		/* it will be told, or was, and no record was opened since */
+	uint64_t step;		/* how many of them were tried with the current record */
+	struct tls_probe probes[TLS_TIERS];
+	uint64_t probed;	/* generation of the candidates that they are about */
+	unsigned int early_failures;
+	uint64_t foreign;	/* waiting records that are not under the traffic keys */
+};
+
+/* What is needed for a handshake, and wherever keys or numbers are in doubt. */
+struct tls_search {
+	struct tls_side_search sides[2];
+	struct handshake_facts facts;
+	struct trial trial;
+	const struct secret_set *secrets; /* NULL: not bound */
+	uint64_t allowance;	/* trials left */
+	uint64_t allowance_time_ns;
+	unsigned int slow;	/* halvings of what is allowed, as guesses fail */
+	bool near_only;		/* the last tier is for later */
+};
+
+/* One side, all that there is of it at rest. */
+struct tls_side {
+	struct records records;
 	struct cipher traffic;
-	struct cipher *handshake, *later; /* while needed; @later: after a KeyUpdate nobody saw */
+	uint64_t number;	/* of the next record, where it is known */
+	uint64_t sealed;	/* sealed records so far */
+	uint64_t sealed_bytes;
+	unsigned int proven;	/* records read since there was doubt of the keys, or the number */
 	bool handshake_done;	/* its Finished was read, or cannot be any more */
 	bool changed;		/* ChangeCipherSpec was seen */
 	bool started;		/* @traffic opened a record */
 	bool number_known;
-	uint64_t handshake_number, number;
-	uint64_t low, high;	/* where the number is not known: it lies between */
-	uint64_t guess;		/* and probably here */
-	uint64_t hint;		/* as memory told it last; 0: it did not */
-	uint64_t step;		/* how many of them were tried with the current record */
-	uint64_t sealed;	/* sealed records so far */
-	uint64_t sealed_bytes;
-	struct tls_probe probes[TLS_TIERS];
-	uint64_t probed;	/* generation of the candidates that they are about */
-	unsigned int early_failures;
-	unsigned int proven;	/* records read since there was doubt of the keys, or the number */
-	uint64_t foreign;	/* waiting records that are not under @traffic */
 };
 
 struct tls {
 	struct tls_side sides[2];
-	struct handshake_facts facts;
-	struct trial trial;
-	struct stream_info *info;
-	const struct secret_set *secrets; /* NULL: not bound */
+	struct tls_search *search; /* NULL: at rest */
 	bool midstream;
 	bool client_in;		/* the client's bytes come in: the node is the server */
 	bool draining;
-	uint64_t allowance;	/* trials left */
-	uint64_t allowance_time_ns;
-	bool near_only;		/* the last tier is for later */
-	unsigned int slow;	/* halvings of what is allowed, as guesses fail */
-	uint64_t opened, failed; /* records */
-	uint64_t by_heads;	/* of those that were opened */
+	struct stream_info *info;
 	struct budget *budget;
 	struct tls_shared *shared;
 	const struct tls_sink *sink;
@@ -139,8 +153,11 @@ void tls_drain(struct tls *t, uint64_t time_ns);
 /* Nothing comes any more: what waits is lost. */
 void tls_end(struct tls *t, uint64_t time_ns);
 
-/* Keys and numbers of both sides are known, and nothing waits: the secrets are of no more use. */
-bool tls_settled(const struct tls *t);
+/*
+ * Where keys and numbers of both sides are known and nothing waits, lets go of all that was needed to
+ * find them; true: the secrets are of no more use.
+ */
+bool tls_rest(struct tls *t);
 
 /* Since when the oldest record of @side waits; 0: none does. */
 uint64_t tls_waiting_since(const struct tls *t, int side);

@@ -17,8 +17,8 @@ static bool opens(struct tls *t, struct cipher *c, uint64_t count, const struct 
 	uint64_t n;
 	uint8_t type;
 
-	for (n = 0; c->suite && n < count && !fits && t->allowance; n++) {
-		t->allowance--;
+	for (n = 0; c->suite && n < count && !fits && t->search->allowance; n++) {
+		t->search->allowance--;
 		fits = cipher_open(t->shared->pool, c, n, item->record,
 				   item->record + WALK_HEADER_LEN, item->bytes - WALK_HEADER_LEN,
 				   t->shared->scratch, &type) >= 0;
@@ -40,7 +40,7 @@ static bool opens_traffic(struct tls *t, const struct cipher_suite *suite, const
 
 static const struct tls_item *first_record(const struct tls *t, int side)
 {
-	const struct tls_item *item = t->sides[side].head;
+	const struct tls_item *item = t->search->sides[side].head;
 
 	while (item && item->kind != TLS_RECORD)
 		item = item->next;
@@ -52,9 +52,9 @@ static bool is_number_0(const struct tls *t, int side, const struct tls_item *it
 {
 	const struct tls_side *s = &t->sides[side];
 
-	if (item != s->head || item->index || s->handshake_done)
+	if (item != t->search->sides[side].head || item->index || s->handshake_done)
 		return false;
-	if (t->facts.version == TLS_1_2)
+	if (t->search->facts.version == TLS_1_2)
 		return s->changed;
 	return side == TLS_SERVER || s->changed || !t->midstream;
 }
@@ -69,8 +69,8 @@ static bool fits_number_0(struct tls *t, int side, const struct secret_set *set,
 		return opens_traffic(t, suite, &set->secrets[side ? SECRET_SERVER_HANDSHAKE :
 								    SECRET_CLIENT_HANDSHAKE],
 				     1, item);
-	if (!master->len || !t->facts.has_server_random ||
-	    cipher_set_master(&c, suite, master->b, set->random, t->facts.server_random,
+	if (!master->len || !t->search->facts.has_server_random ||
+	    cipher_set_master(&c, suite, master->b, set->random, t->search->facts.server_random,
 			      side == TLS_SERVER))
 		return false;
 	return opens(t, &c, 1, item);
@@ -88,7 +88,7 @@ static bool fits_somehow(struct tls *t, int side, const struct secret_set *set,
 	size_t i, k;
 
 	for (i = 0; i < sizeof(ids) / sizeof(ids[0]); i++) {
-		if (t->facts.version && t->facts.cipher != ids[i])
+		if (t->search->facts.version && t->search->facts.cipher != ids[i])
 			continue;
 		for (k = 0; k < 2; k++)
 			if (opens_traffic(t, cipher_suite_find(ids[i]), &set->secrets[kinds[side][k]],
@@ -100,14 +100,17 @@ static bool fits_somehow(struct tls *t, int side, const struct secret_set *set,
 
 bool tls_fits(struct tls *t, const struct secret_set *set)
 {
-	const struct cipher_suite *suite = cipher_suite_find(t->facts.cipher);
-	const struct tls_item *items[2] = { first_record(t, 0), first_record(t, 1) };
+	const struct cipher_suite *suite;
+	const struct tls_item *items[2];
 	int side;
 
-	if (t->sides[0].traffic.suite || t->sides[1].traffic.suite)
+	if (!t->search || t->sides[0].traffic.suite || t->sides[1].traffic.suite)
 		return false;
+	suite = cipher_suite_find(t->search->facts.cipher);
+	for (side = 0; side < 2; side++)
+		items[side] = first_record(t, side);
 	for (side = 1; side >= 0; side--)
-		if (suite && suite->version == t->facts.version && items[side] &&
+		if (suite && suite->version == t->search->facts.version && items[side] &&
 		    is_number_0(t, side, items[side]))
 			return fits_number_0(t, side, set, suite, items[side]);
 	for (side = 1; side >= 0; side--)

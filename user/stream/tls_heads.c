@@ -82,8 +82,10 @@ bool tls_open_heads(struct tls *t, int side, const struct tls_item *item)
 	r.parts.len = sealed - (suite->version == TLS_1_3);
 	if (!t->sink->heads(t->ctx, side, item->time_ns, item->tcp_end, &r.parts))
 		return false;
-	t->opened++;
-	t->by_heads++;
+	t->shared->opened++;
+	t->shared->by_heads++;
+	if (t->search)
+		t->search->sides[side].hinted = false;
 	s->number++;
 	s->proven++;
 	return true;

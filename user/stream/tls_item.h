@@ -39,8 +39,18 @@ enum tls_outcome tls_open(struct tls *t, int side, const struct tls_item *item);
  */
 bool tls_open_heads(struct tls *t, int side, const struct tls_item *item);
 
-/* Wipes and frees. */
-void tls_drop_keys(struct tls *t, struct cipher **keys);
+/* Of a connection that was at rest, if need be. NULL without memory. */
+struct tls_search *tls_search(struct tls *t);
+/* There is a new guess. */
+static inline void tls_grant(struct tls_search *s)
+{
+	s->slow = 0;
+	if (s->allowance < TLS_GRANT)
+		s->allowance = TLS_GRANT;
+}
+
+/* 0: not known. */
+uint16_t tls_version(const struct tls *t, int side);
 
 /* Between here and the next record @more may have passed, about @likely of them. */
 void tls_forget_number(struct tls *t, int side, uint64_t more, uint64_t likely);

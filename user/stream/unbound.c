@@ -14,10 +14,8 @@ static void bind_set(struct connection *c, struct secret_set *set, uint64_t time
 {
 	if (secrets_join(&c->shared->secrets, set->random, &c->user))
 		return;
-	if (!c->info.has_client_random) {
-		memcpy(c->info.client_random, set->random, sizeof(c->info.client_random));
-		c->info.has_client_random = true;
-	}
+	if (!c->info.tag)
+		c->info.tag = handshake_tag(set->random);
 	tls_bind(c->tls, set, time_ns);
 }
 
