@@ -41,6 +41,10 @@ struct lh *lh_new(const struct ledger_limits *limits)
 
 void lh_free(struct lh *t)
 {
+	int i;
+
+	for (i = 0; i < t->pair_count; i++)
+		free(t->latencies[i]);
 	ledger_free(t->l);
 	free(t);
 }
@@ -335,6 +339,8 @@ static void keep_pair(struct lh *t, const struct record_pair *p)
 	}
 	assert_true(i < LH_PAIRS);
 	t->pairs[i] = *p;
+	assert_true(buckets_set(&t->latencies[i], p->latency));
+	t->pairs[i].latency = t->latencies[i];
 	t->pair_count += i == t->pair_count;
 }
 

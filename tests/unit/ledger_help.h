@@ -32,6 +32,7 @@ struct lh {
 	struct lh_conn conns[LH_CONNS];	/* by number */
 	struct record_node node;
 	struct record_pair pairs[LH_PAIRS];
+	struct buckets *latencies[LH_PAIRS]; /* theirs */
 	int pair_count;
 	struct record_loss losses[LH_LOSSES];
 	int loss_count;

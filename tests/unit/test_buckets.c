@@ -31,9 +31,36 @@ static void test_buckets(void **state)
 	free(b);
 }
 
+static void test_sums(void **state)
+{
+	struct buckets *a = NULL, *b = NULL;
+
+	(void)state;
+	assert_true(buckets_add(&a, 7, 2) && buckets_add(&a, 9, 5));
+	assert_true(buckets_sum(&b, NULL));
+	assert_null(b);
+	assert_true(buckets_sum(&b, a) && buckets_add(&b, 200, 1) && buckets_sum(&b, a));
+	assert_int_equal(buckets_get(b, 7), 4);
+	assert_int_equal(buckets_get(b, 9), 10);
+	assert_int_equal(buckets_get(b, 200), 1);
+	assert_true(buckets_set(&b, a));
+	assert_int_equal(buckets_size(b), buckets_size(a));
+	assert_memory_equal(a, b, buckets_size(a));
+	assert_true(buckets_set(&b, NULL));
+	assert_null(b);
+	/* One that is full keeps its shape. */
+	assert_true(buckets_add(&a, 7, UINT32_MAX));
+	assert_int_equal(buckets_get(a, 7), 1u + UINT32_MAX / 2);
+	assert_int_equal(buckets_get(a, 9), 2);
+	free(a);
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(test_buckets) };
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_buckets),
+		cmocka_unit_test(test_sums),
+	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -522,15 +522,17 @@ static void test_slow_and_deaf(void **state)
 	struct record_pair *p;
 	struct record *nic;
 	struct report r;
+	struct buckets *slow = NULL;
 	int i;
 
 	(void)state;
+	assert_true(buckets_add(&slow, latency_bucket(100000000), 900));
+	assert_true(buckets_add(&slow, latency_bucket(200000000), 100));
 	begin(&s);
 	for (i = 3; i < 7; i++) {
 		script_client(&s, i, i, "10.1.0.3", 1);
 		p = script_pair(&s, 1, i, 1000, 0, 0, 1000);
-		p->latency[19] = 900;	/* 65 to 131 ms */
-		p->latency[20] = 100;	/* 131 to 262 ms */
+		p->latency = slow;
 	}
 	nic = script_add(&s, RECORD_NIC);
 	nic->nic.stun_in = 40;
@@ -539,10 +541,12 @@ static void test_slow_and_deaf(void **state)
 	assert_int_equal(r.verdict_count, 2);
 	assert_non_null(verdict_of(&r, VERDICT_NODE_SLOW, NULL));
 	assert_non_null(verdict_of(&r, VERDICT_STUN_UNANSWERED, NULL));
-	assert_true(pair_of(&r, 1, 3)->has_latency);
-	assert_true(pair_of(&r, 1, 3)->latency_p50_us > 65000 &&
-		    pair_of(&r, 1, 3)->latency_p50_us < 131100);
-	assert_true(pair_of(&r, 1, 3)->latency_p99_us > 131000);
+	assert_int_equal(pair_of(&r, 1, 3)->latency.samples, 1000);
+	assert_true(pair_of(&r, 1, 3)->latency.p50_us > 80000 &&
+		    pair_of(&r, 1, 3)->latency.p50_us < 120000);
+	assert_true(pair_of(&r, 1, 3)->latency.p99_us > 160000 &&
+		    pair_of(&r, 1, 3)->latency.p99_us < 240000);
+	free(slow);
 	report_free(&r);
 	script_free(&s);
 }

@@ -223,7 +223,7 @@ static void peers_are_learnt(void **state)
 	lh_wait(t, 300);
 	lh_check_books(t, 1, 2, BOOKS(9, 8, 0, 1, 0));
 	lh_check_books(t, 2, 1, BOOKS(1, 1, 0, 0, 0));
-	assert_int_equal(lh_pair(t, 1, 2)->latency[0], 8);
+	assert_int_equal(buckets_get(lh_pair(t, 1, 2)->latency, 0), 8);
 	lh_free(t);
 }
 

@@ -12,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include "latency.h"
 #include "record/record.h"
 
 #define MAX_RECORDS 64
@@ -69,6 +70,18 @@ static struct record make_agent(uint64_t agent, bool final)
 	return r;
 }
 
+/* One sample at each end, and a hostile count. */
+static const struct buckets *make_latency(void)
+{
+	static struct buckets *b;
+
+	if (!b) {
+		assert_true(buckets_add(&b, 2, 7));
+		assert_true(buckets_add(&b, LATENCY_BUCKETS - 1, UINT32_MAX));
+	}
+	return b;
+}
+
 static struct record make_pair(void)
 {
 	struct record r = { .type = RECORD_PAIR, .agent = 9, .node = 2, .time_ns = 76 };
@@ -80,7 +93,7 @@ static struct record make_pair(void)
 		r.pair.frames[i] = i + 1;
 		r.pair.bytes[i] = 1ULL << (40 + i);
 	}
-	r.pair.latency[RECORD_LATENCY_BUCKETS - 1] = UINT32_MAX;
+	r.pair.latency = make_latency();
 	return r;
 }
 
@@ -104,6 +117,9 @@ static void test_each_kind_comes_back(void **state)
 	(void)state;
 	r = make_pair();
 	round_trip(&r, &back, &scratch);
+	assert_non_null(back.pair.latency);
+	assert_memory_equal(r.pair.latency, back.pair.latency, buckets_size(r.pair.latency));
+	back.pair.latency = r.pair.latency;
 	assert_memory_equal(&r.pair, &back.pair, sizeof(r.pair));
 	assert_int_equal(back.node, 2);
 

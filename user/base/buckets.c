@@ -21,6 +21,14 @@ static bool widen(struct buckets **b, unsigned int first, unsigned int last)
 	return true;
 }
 
+static void halve(struct buckets *b)
+{
+	unsigned int i;
+
+	for (i = 0; i < b->count; i++)
+		b->v[i] >>= 1;
+}
+
 bool buckets_add(struct buckets **b, unsigned int i, uint32_t n)
 {
 	unsigned int first = i, last = i;
@@ -35,6 +43,36 @@ bool buckets_add(struct buckets **b, unsigned int i, uint32_t n)
 	}
 	if ((!*b || last - first + 1 != (*b)->count) && !widen(b, first, last))
 		return false;
+	if (n > UINT32_MAX - (*b)->v[i - first]) {
+		halve(*b);
+		n >>= 1;
+	}
 	(*b)->v[i - first] += n;
+	return true;
+}
+
+bool buckets_sum(struct buckets **b, const struct buckets *from)
+{
+	unsigned int i;
+
+	for (i = 0; from && i < from->count; i++) {
+		if (!buckets_add(b, from->first + i, from->v[i]))
+			return false;
+	}
+	return true;
+}
+
+bool buckets_set(struct buckets **b, const struct buckets *from)
+{
+	struct buckets *to = *b;
+
+	if (from && (!to || to->count != from->count)) {
+		to = malloc(buckets_size(from));
+		if (!to)
+			return false;
+	}
+	if (to != *b || !from)
+		free(*b);
+	*b = from ? memcpy(to, from, buckets_size(from)) : NULL;
 	return true;
 }

@@ -4,6 +4,7 @@
 #define DT_BASE_BUCKETS_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct buckets {
@@ -18,7 +19,22 @@ static inline uint32_t buckets_get(const struct buckets *b, unsigned int i)
 	return b && i >= b->first && i - b->first < b->count ? b->v[i - b->first] : 0;
 }
 
-/* Adds @n to bucket @i, which is below 256. False without memory; nothing has changed then. */
+/* What one takes in memory. */
+static inline size_t buckets_size(const struct buckets *b)
+{
+	return b ? sizeof(*b) + b->count * sizeof(b->v[0]) : 0;
+}
+
+/*
+ * Adds @n to bucket @i, which is below 256. Where that is more than a bucket holds, all are halved: what is
+ * kept is their shape. False without memory; nothing has changed then.
+ */
 bool buckets_add(struct buckets **b, unsigned int i, uint32_t n);
+
+/* Adds each of @from. False without memory; what was added by then stays. */
+bool buckets_sum(struct buckets **b, const struct buckets *from);
+
+/* Makes *b what @from is. False without memory; nothing has changed then. */
+bool buckets_set(struct buckets **b, const struct buckets *from);
 
 #endif

@@ -25,6 +25,7 @@
 #define CORRELATE_ANALYSIS_H
 
 #include "correlate/internal.h"
+#include "latency.h"
 
 #define FOREVER		UINT64_MAX
 #define NOTICE_NS	(3 * NSEC_PER_SEC)	/* so late may the end of a process be told */
@@ -235,6 +236,9 @@ int nic_find_drops(struct analysis *a, uint32_t node);
 
 /* --- clock.c --- */
 int clock_offsets(struct analysis *a);
+/* Calls @each for all marks of which both ends of @e tell when they saw them. 0 or -ENOMEM. */
+int clock_each_mark(const struct edge *e, void (*each)(void *ctx, const struct mark *sent,
+						       const struct mark *arrived), void *ctx);
 
 /* --- stream.c --- */
 int stream_books(struct analysis *a);
@@ -287,8 +291,15 @@ uint32_t still_behind(const struct analysis *a, uint32_t node, uint64_t from_ns,
 uint64_t still_length(const struct analysis *a, uint32_t node, const struct still *s);
 
 /* --- latency.c --- */
-/* Where the part @part of @total samples lies, in microseconds. */
-double latency_quantile(const uint64_t *latency, uint64_t total, double part);
+struct histogram {
+	uint64_t v[LATENCY_BUCKETS], total;
+};
+
+void histogram_add(struct histogram *h, const struct buckets *b);
+struct report_latency histogram_told(const struct histogram *h);
+struct report_latency latency_told(const struct buckets *b);	/* of one pair at one node */
+/* How long marks of it were on their way, the newest of each connection. 0 or -ENOMEM. */
+int latency_of_link(const struct analysis *a, const struct link *link, struct report_latency *told);
 
 /* --- verdict.c --- */
 struct charge {

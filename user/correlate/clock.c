@@ -46,52 +46,65 @@ static struct measure *measure_get(struct measure **list, size_t *count, size_t 
 	return &(*list)[(*count)++];
 }
 
-/* The smallest difference over all packets that both ends of @e marked. */
-static bool smallest(const struct edge *e, int64_t *least)
+int clock_each_mark(const struct edge *e, void (*each)(void *ctx, const struct mark *sent,
+						       const struct mark *arrived), void *ctx)
 {
 	const struct marks *out = &e->out->marks, *in = &e->in->marks;
 	struct table table = { 0 };
-	bool found = false;
 	uint32_t *at;
+	int err = 0;
 	size_t i;
 
-	for (i = 0; i < out->count; i++) {
-		if (out->v[i].seen_ns && table_put(&table, out->v[i].digest >> 1, i) < 0)
-			goto cleanup;
+	for (i = 0; i < out->count && !err; i++) {
+		if (out->v[i].seen_ns)
+			err = table_put(&table, out->v[i].digest >> 1, i);
 	}
-	for (i = 0; i < in->count; i++) {
+	for (i = 0; i < in->count && !err; i++) {
 		const struct mark *y = &in->v[i], *x;
-		int64_t d = 0;
 
 		at = y->seen_ns ? table_find(&table, y->digest >> 1) : NULL;
 		x = at ? &out->v[*at] : NULL;
-		if (!x || x->digest != y->digest || x->len != y->len || x->pair != y->pair)
-			continue;
-		d = (int64_t)(y->seen_ns - x->seen_ns);
-		if (!found || d < *least)
-			*least = d;
-		found = true;
+		if (x && x->digest == y->digest && x->len == y->len && x->pair == y->pair)
+			each(ctx, x, y);
 	}
-cleanup:
 	table_free(&table);
-	return found;
+	return err;
+}
+
+struct least {
+	bool found;
+	int64_t ns;
+};
+
+static void least_add(void *ctx, const struct mark *sent, const struct mark *arrived)
+{
+	int64_t d = (int64_t)(arrived->seen_ns - sent->seen_ns);
+	struct least *least = ctx;
+
+	if (!least->found || d < least->ns)
+		least->ns = d;
+	least->found = true;
 }
 
 static int measure_edges(const struct analysis *a, struct measure **list, size_t *count)
 {
 	struct measure *m;
 	size_t i, cap = 0;
-	int64_t d = 0;
 
 	for (i = 0; i < a->edge_count; i++) {
 		const struct edge *e = &a->edges[i];
+		struct least least = { 0 };
 		uint32_t x, y;
 
 		if (!e->out || !e->in)
 			continue;
 		x = a->c->lives[e->out->life]->agent;
 		y = a->c->lives[e->in->life]->agent;
-		if (x == y || !smallest(e, &d))
+		if (x == y)
+			continue;
+		if (clock_each_mark(e, least_add, &least) < 0)
+			return -ENOMEM;
+		if (!least.found)
 			continue;
 		m = measure_get(list, count, &cap, x < y ? x : y, x < y ? y : x);
 		if (!m)
@@ -99,10 +112,11 @@ static int measure_edges(const struct analysis *a, struct measure **list, size_t
 		if (e->out->rec.rtt_us && (!m->rtt_ns || e->out->rec.rtt_us * 1000ll < m->rtt_ns))
 			m->rtt_ns = e->out->rec.rtt_us * 1000ll;
 		if (x < y) {
-			m->forth_ns = m->forth && m->forth_ns < d ? m->forth_ns : d;
+			m->forth_ns = m->forth && m->forth_ns < least.ns ? m->forth_ns :
+							       least.ns;
 			m->forth = true;
 		} else {
-			m->back_ns = m->back && m->back_ns < d ? m->back_ns : d;
+			m->back_ns = m->back && m->back_ns < least.ns ? m->back_ns : least.ns;
 			m->back = true;
 		}
 	}

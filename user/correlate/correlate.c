@@ -112,20 +112,49 @@ static size_t record_size(const struct record *r)
 	}
 }
 
-static size_t mark_bytes(const struct record *r)
-{
-	return r->type == RECORD_MARK ? r->mark.pair_count * sizeof(*r->mark.pairs) : 0;
-}
-
 /* Every record starts on 8 bytes. */
 static size_t padded(size_t bytes)
 {
 	return (bytes + 7) & ~(size_t)7;
 }
 
+/* What a record points to stands behind it. */
+static size_t tail_bytes(const struct record *r, const void **tail)
+{
+	if (r->type == RECORD_MARK) {
+		*tail = r->mark.pairs;
+		return r->mark.pair_count * sizeof(*r->mark.pairs);
+	}
+	*tail = r->type == RECORD_PAIR ? r->pair.latency : NULL;
+	return buckets_size(*tail);
+}
+
+/* The record at @at, and how far the next one is from it. */
+static size_t stage_get(const uint8_t *at, struct record *r)
+{
+	const struct buckets *latency;
+	size_t size;
+
+	/* The type stands first; the rest is copied once its size is known. */
+	memcpy(r, at, offsetof(struct record, node_info));
+	size = record_size(r);
+	memcpy(r, at, size);
+	if (r->type == RECORD_MARK) {
+		r->mark.pairs = (const void *)(at + padded(size));
+		return padded(size) + padded(r->mark.pair_count * sizeof(*r->mark.pairs));
+	}
+	if (r->type != RECORD_PAIR || !r->pair.latency)
+		return padded(size);
+	latency = (const void *)(at + padded(size));
+	r->pair.latency = latency;
+	return padded(size) + padded(buckets_size(latency));
+}
+
 static int stage_put(struct agent *a, const struct record *r)
 {
-	size_t size = record_size(r), tail = mark_bytes(r), need = padded(size) + padded(tail), cap;
+	const void *behind;
+	size_t size = record_size(r), tail = tail_bytes(r, &behind), cap;
+	size_t need = padded(size) + padded(tail);
 	uint8_t *p;
 
 	if (!size)
@@ -146,7 +175,7 @@ static int stage_put(struct agent *a, const struct record *r)
 	}
 	memcpy(a->stage + a->stage_len, r, size);
 	if (tail)
-		memcpy(a->stage + a->stage_len + padded(size), r->mark.pairs, tail);
+		memcpy(a->stage + a->stage_len + padded(size), behind, tail);
 	a->stage_len += need;
 	return 0;
 }
@@ -155,18 +184,11 @@ static int stage_apply(struct correlate *c, uint32_t agent)
 {
 	struct agent *a = &c->agents[agent];
 	struct record r;
-	size_t at = 0, size, tail;
+	size_t at = 0;
 	int err;
 
 	while (at < a->stage_len) {
-		/* The type stands first; the rest is copied once its size is known. */
-		memcpy(&r, a->stage + at, offsetof(struct record, node_info));
-		size = record_size(&r);
-		memcpy(&r, a->stage + at, size);
-		tail = mark_bytes(&r);
-		if (r.type == RECORD_MARK)
-			r.mark.pairs = (const void *)(a->stage + at + padded(size));
-		at += padded(size) + padded(tail);
+		at += stage_get(a->stage + at, &r);
 		err = state_apply(c, agent, &r);
 		if (err < 0)
 			return err;

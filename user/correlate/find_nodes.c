@@ -77,25 +77,19 @@ static int find_refused(struct analysis *a, uint32_t node)
 }
 
 struct slow {
-	uint64_t all[RECORD_LATENCY_BUCKETS], total;
+	struct histogram all;
 	uint64_t pairs, slow_pairs;
 };
 
 static void slow_add(struct slow *s, const struct buckets *latency)
 {
-	uint64_t one[RECORD_LATENCY_BUCKETS], total = 0;
-	int b;
+	struct report_latency one = latency_told(latency);
 
-	for (b = 0; b < RECORD_LATENCY_BUCKETS; b++) {
-		one[b] = buckets_get(latency, (unsigned int)b);
-		s->all[b] += one[b];
-		total += one[b];
-	}
-	s->total += total;
-	if (total < 100)
+	histogram_add(&s->all, latency);
+	if (one.samples < 100)
 		return;
 	s->pairs++;
-	s->slow_pairs += latency_quantile(one, total, 0.99) > SLOW_P99_US;
+	s->slow_pairs += one.p99_us > SLOW_P99_US;
 }
 
 /* Sockets that do not drain explain long waits; so does a mesh link that stood still. */
@@ -119,28 +113,27 @@ static bool is_backed_up(const struct life *life)
 static int find_slow(struct analysis *a, uint32_t node)
 {
 	const struct life *life = a->nodes[node].life;
-	struct slow s = { { 0 }, 0, 0, 0 };
+	struct slow s = { .pairs = 0 };
+	struct report_latency all;
 	struct finding *f;
-	double p50, p99;
 	size_t i;
 
 	for (i = 0; i < life->pair_count; i++) {
 		if (life->pairs[i].latency)
 			slow_add(&s, life->pairs[i].latency);
 	}
-	if (s.total < SLOW_SAMPLES || s.slow_pairs < 3 || s.slow_pairs * 2 <= s.pairs ||
+	if (s.all.total < SLOW_SAMPLES || s.slow_pairs < 3 || s.slow_pairs * 2 <= s.pairs ||
 	    is_backed_up(life))
 		return 0;
-	p50 = latency_quantile(s.all, s.total, 0.5);
-	p99 = latency_quantile(s.all, s.total, 0.99);
-	if (p50 < SLOW_P50_US || p99 < SLOW_P99_US)
+	all = histogram_told(&s.all);
+	if (all.p50_us < SLOW_P50_US || all.p99_us < SLOW_P99_US)
 		return 0;
 	f = finding_get(a, VERDICT_NODE_SLOW, node, NONE, NONE, LINK_REASON_NONE);
 	if (!f)
 		return -ENOMEM;
 	finding_seen(f, a->nodes[node].from_ns, a->nodes[node].to_ns);
-	f->number[0] = p50;
-	f->number[1] = p99;
+	f->number[0] = all.p50_us;
+	f->number[1] = all.p99_us;
 	f->number[2] = s.slow_pairs;
 	f->number[3] = s.pairs;
 	return 0;

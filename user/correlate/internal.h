@@ -112,7 +112,7 @@ struct pair_row {
 	uint64_t last_hop, last_hop_first_ns, last_hop_last_ns;
 	uint64_t wg_initiations, wg_responses;
 	uint64_t wg_initiation_first_ns, wg_initiation_last_ns, wg_response_last_ns;
-	struct buckets *latency; /* of RECORD_LATENCY_BUCKETS; NULL: no sample */
+	struct buckets *latency; /* latency.h; NULL: no sample */
 };
 
 /* A mesh peer's word on one of its clients: the last time it came, and whether it is there. */

@@ -89,6 +89,17 @@ static int analyse(struct analysis *a, struct correlate *c)
 	return err ? err : finding_uncertain(a);
 }
 
+static void put_node_latency(const struct life *life, struct report_node *r)
+{
+	struct histogram h = { .total = 0 };
+	size_t i;
+
+	for (i = 0; i < life->pair_count; i++)
+		histogram_add(&h, life->pairs[i].latency);
+	r->latency = histogram_told(&h);
+	memcpy(r->latency_buckets, h.v, sizeof(h.v));
+}
+
 static int put_nodes(const struct analysis *a, struct report *out)
 {
 	size_t i;
@@ -121,6 +132,7 @@ static int put_nodes(const struct analysis *a, struct report *out)
 		r->lost.min = info->books.lost;
 		r->lost.max = info->books.lost + info->books.untraced;
 		r->unflushed = info->unflushed;
+		put_node_latency(n->life, r);
 		r->has_nic = n->life->has_nic;
 		r->nic = n->life->nic;
 	}
@@ -145,47 +157,37 @@ static int put_links(const struct analysis *a, struct report *out)
 			.lost = { l->lost, l->lost + l->untraced },
 			.reason = link_reason_name(l->reason),
 		};
+		if (latency_of_link(a, l, &out->links[i].latency) < 0)
+			return -ENOMEM;
 	}
 	return 0;
 }
 
-/*
- * Inside the relays. Across two nodes the times at both add up, and so, from above, do their p99s;
- * where the pair stayed on one node at a time, all samples are of one kind.
- */
-static void put_latency(const struct pair_sum *p, const struct place *places, size_t count,
-			struct report_pair *r)
+/* Where the pair came from when it entered @to on the mesh: the one link that leads there. */
+static const struct report_link *link_to(const struct place *places, size_t count, uint32_t to,
+					 const struct report *out)
 {
-	uint64_t all[RECORD_LATENCY_BUCKETS] = { 0 }, total = 0;
-	size_t i;
-	int b;
+	const struct report_link *found = NULL;
+	size_t i, j;
 
 	for (i = 0; i < count; i++) {
-		if (!places[i].row->latency)
+		if (places[i].node == to || !places[i].row->frames[HOP_MESH_OUT])
 			continue;
-		for (b = 0; b < RECORD_LATENCY_BUCKETS; b++) {
-			uint32_t n = buckets_get(places[i].row->latency, (unsigned int)b);
-
-			all[b] += n;
-			total += n;
+		if (found)
+			return NULL;
+		for (j = 0; j < out->link_count; j++) {
+			if (out->links[j].from == places[i].node && out->links[j].to == to)
+				found = &out->links[j];
 		}
-		if (!p->across || !total)
-			continue;
-		r->has_latency = true;
-		r->latency_p50_us += latency_quantile(all, total, 0.5);
-		r->latency_p99_us += latency_quantile(all, total, 0.99);
-		memset(all, 0, sizeof(all));
-		total = 0;
 	}
-	if (total) {
-		r->has_latency = true;
-		r->latency_p50_us = latency_quantile(all, total, 0.5);
-		r->latency_p99_us = latency_quantile(all, total, 0.99);
-	}
+	return found;
 }
 
-static int put_path(const struct place *places, size_t count, struct report_pair *r)
+static int put_path(const struct place *places, size_t count, const struct report *out,
+		    struct report_pair *r)
 {
+	const struct report_link *link;
+	struct report_hop *at;
 	size_t i;
 	int hop;
 
@@ -196,17 +198,49 @@ static int put_path(const struct place *places, size_t count, struct report_pair
 		for (i = 0; i < count; i++) {
 			if (!places[i].row->frames[hop])
 				continue;
-			r->path[r->path_count++] = (struct report_hop){
+			at = &r->path[r->path_count++];
+			*at = (struct report_hop){
 				.node = places[i].node, .hop = hop,
 				.frames = places[i].row->frames[hop],
 				.bytes = places[i].row->bytes[hop],
 			};
+			link = hop == HOP_MESH_IN ? link_to(places, count, places[i].node, out) : NULL;
+			if (link)
+				at->latency = link->latency;
+			else if (hop == HOP_MESH_OUT || hop == HOP_CLIENT_OUT)
+				at->latency = latency_told(places[i].row->latency);
 		}
 	}
 	return 0;
 }
 
-static int put_pair(const struct analysis *a, uint32_t pair, struct report_pair *r)
+/*
+ * Inside the relays. Across two nodes the times at both add up, and so, about, do their p99s; where the
+ * pair stayed on one node at a time, all samples are of one kind.
+ */
+static void put_latency(const struct pair_sum *p, const struct place *places, size_t count,
+			struct report_pair *r)
+{
+	struct histogram all = { .total = 0 };
+	struct report_latency one;
+	size_t i;
+
+	for (i = 0; i < count && (p->across || count == 1); i++) {
+		one = latency_told(places[i].row->latency);
+		if (one.samples && (!r->latency.samples || one.samples < r->latency.samples))
+			r->latency.samples = one.samples;
+		r->latency.p50_us += one.p50_us;
+		r->latency.p99_us += one.p99_us;
+	}
+	if (p->across || count == 1)
+		return;
+	for (i = 0; i < count; i++)
+		histogram_add(&all, places[i].row->latency);
+	r->latency = histogram_told(&all);
+}
+
+static int put_pair(const struct analysis *a, uint32_t pair, const struct report *out,
+		    struct report_pair *r)
 {
 	const struct pair_sum *p = &a->sums[pair];
 	uint64_t rest = p->untraced - p->untraced_node;
@@ -234,7 +268,7 @@ static int put_pair(const struct analysis *a, uint32_t pair, struct report_pair 
 		return 0;
 	places = pairs_places(a, pair, &count);
 	put_latency(p, places, count, r);
-	return put_path(places, count, r);
+	return put_path(places, count, out, r);
 }
 
 static int most_lost_first(const void *px, const void *py)
@@ -262,7 +296,7 @@ static int put_pairs(const struct analysis *a, struct report *out)
 
 		if (!p->entered && !p->delivered && !p->in_flight && !p->lost && !p->untraced)
 			continue;
-		if (put_pair(a, i, &out->pairs[out->pair_count++]) < 0)
+		if (put_pair(a, i, out, &out->pairs[out->pair_count++]) < 0)
 			return -ENOMEM;
 	}
 	qsort(out->pairs, out->pair_count, sizeof(*out->pairs), most_lost_first);

@@ -9,10 +9,17 @@
 
 #include "base/addr.h"
 #include "base/key.h"
+#include "latency.h"
 #include "record/record.h"
 
 struct report_range {
 	uint64_t min, max;
+};
+
+/* Of packets that were timed. */
+struct report_latency {
+	uint64_t samples;		/* 0: null */
+	double p50_us, p99_us;		/* either is off by a quarter at most */
 };
 
 struct report_node {
@@ -27,6 +34,8 @@ struct report_node {
 	uint64_t entered, left, in_flight;
 	struct report_range lost;
 	uint64_t untraced, unflushed;
+	struct report_latency latency;	/* from entering to leaving, of all pairs */
+	uint64_t latency_buckets[LATENCY_BUCKETS]; /* latency.h */
 	bool has_nic;
 	struct record_nic nic;
 };
@@ -42,6 +51,7 @@ struct report_link {
 	struct report_range lost;
 	uint64_t untraced;
 	const char *reason;		/* one of the schema's words, or NULL */
+	struct report_latency latency;	/* of the newest marks */
 };
 
 /* In the schema's order. */
@@ -61,6 +71,7 @@ struct report_hop {
 	uint32_t node;			/* index */
 	enum record_hop hop;
 	uint64_t frames, bytes;
+	struct report_latency latency;	/* since the hop before it; at mesh-in of all the link's packets */
 };
 
 struct report_pair {
@@ -69,8 +80,7 @@ struct report_pair {
 	uint64_t entered, delivered, in_flight;
 	struct report_range lost, lost_by[VERDICT_CLASSES];
 	uint64_t untraced;
-	bool has_latency;
-	double latency_p50_us, latency_p99_us;
+	struct report_latency latency;	/* inside the relays */
 	bool same_node, across;		/* how it went: the 2x2 of landings; both where it moved */
 	struct report_hop *path;
 	size_t path_count;

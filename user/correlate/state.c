@@ -310,24 +310,6 @@ static int apply_mark(struct correlate *c, struct life *life, const struct recor
 	return 0;
 }
 
-/* Totals only grow, unless somebody tells otherwise. */
-static int latency_set(struct pair_row *row, const uint32_t *latency)
-{
-	unsigned int i;
-
-	for (i = 0; i < RECORD_LATENCY_BUCKETS; i++) {
-		if (latency[i] >= buckets_get(row->latency, i))
-			continue;
-		free(row->latency);
-		row->latency = NULL;
-	}
-	for (i = 0; i < RECORD_LATENCY_BUCKETS; i++) {
-		if (!buckets_add(&row->latency, i, latency[i] - buckets_get(row->latency, i)))
-			return -ENOMEM;
-	}
-	return 0;
-}
-
 static int apply_pair(struct correlate *c, struct life *life, const struct record_pair *rec)
 {
 	uint32_t pair = pair_get(c, &rec->src, &rec->dst), *at;
@@ -362,7 +344,7 @@ static int apply_pair(struct correlate *c, struct life *life, const struct recor
 	row->wg_initiation_first_ns = rec->wg_initiation_first_ns;
 	row->wg_initiation_last_ns = rec->wg_initiation_last_ns;
 	row->wg_response_last_ns = rec->wg_response_last_ns;
-	return latency_set(row, rec->latency);
+	return buckets_set(&row->latency, rec->latency) ? 0 : -ENOMEM;
 }
 
 static int apply_presence(struct correlate *c, struct life *life, const struct record *r)

@@ -217,7 +217,7 @@ struct pair {
 	uint64_t entered, left, lost, untraced, first_seen, disco;
 	uint64_t frames[HOP_COUNT], bytes[HOP_COUNT];
 	uint64_t first_ns, last_ns;
-	struct buckets *latency; /* of RECORD_LATENCY_BUCKETS; NULL: no sample */
+	struct buckets *latency; /* latency.h; NULL: no sample */
 	struct pair_more *more;
 };
 

@@ -6,6 +6,8 @@
  */
 #include "ledger/internal.h"
 
+#include "latency.h"
+
 #include <stdlib.h>
 
 static uint64_t pair_hash(const struct ledger *l, const struct peer *src, const struct peer *dst)
@@ -136,8 +138,7 @@ static void pair_add(struct pair *to, const struct pair *from)
 		to->bytes[h] += from->bytes[h];
 	}
 	widen(&to->first_ns, &to->last_ns, from->first_ns, from->last_ns);
-	for (h = 0; h < RECORD_LATENCY_BUCKETS; h++)
-		buckets_add(&to->latency, (unsigned int)h, buckets_get(from->latency, (unsigned int)h));
+	buckets_sum(&to->latency, from->latency);
 	more_add(to, from->more);
 }
 
@@ -250,17 +251,6 @@ void ledger_book_again(struct ledger *l, struct pair *p, const struct item *i)
 	ledger_pair_dirty(l, p);
 }
 
-/* Bucket i: [2^i, 2^(i+1)) eighths of a microsecond. */
-static void latency_add(struct pair *p, uint64_t from_ns, uint64_t to_ns)
-{
-	uint64_t eighths = to_ns > from_ns ? (to_ns - from_ns) / 125 : 0;
-	int bucket = eighths ? 63 - __builtin_clzll(eighths) : 0;
-
-	if (bucket >= RECORD_LATENCY_BUCKETS)
-		bucket = RECORD_LATENCY_BUCKETS - 1;
-	buckets_add(&p->latency, (unsigned int)bucket, 1);
-}
-
 /*
  * A peer sends data only in a session: who was not answered before has been since, by another way,
  * or speaks under an older session yet.
@@ -300,7 +290,8 @@ void ledger_book_left(struct ledger *l, struct pair *p, const struct sight *s, u
 	if (s->hop == HOP_CLIENT_OUT)
 		wireguard_add(p, s->wg, s->time_ns);
 	if (entered_ns)
-		latency_add(p, entered_ns, s->time_ns);
+		buckets_add(&p->latency, latency_bucket(s->time_ns > entered_ns ?
+							s->time_ns - entered_ns : 0), 1);
 	if (s->time_ns > p->last_ns)
 		p->last_ns = s->time_ns;
 	ledger_pair_dirty(l, p);
@@ -317,7 +308,7 @@ void ledger_book_untraced(struct ledger *l, struct pair *p, uint32_t packets)
 void ledger_pair_fill(const struct ledger *l, const struct pair *p, struct record_pair *r)
 {
 	const struct pair_more *m = p->more;
-	int h, i;
+	int h;
 
 	r->src = p->src->key;
 	r->dst = p->dst->key;
@@ -333,8 +324,6 @@ void ledger_pair_fill(const struct ledger *l, const struct pair *p, struct recor
 	r->first_seen += p->first_seen;
 	r->disco += p->disco;
 	widen(&r->first_ns, &r->last_ns, p->first_ns, p->last_ns);
-	for (i = 0; i < RECORD_LATENCY_BUCKETS; i++)
-		r->latency[i] += buckets_get(p->latency, (unsigned int)i);
 	if (!m)
 		return;
 	r->last_hop += m->last_hop;
@@ -352,6 +341,7 @@ void ledger_pair_fill(const struct ledger *l, const struct pair *p, struct recor
 struct row {
 	struct chain chain;
 	struct record_pair pair;
+	struct buckets *latency; /* the pair's */
 	uint64_t told;		/* hash of what was told last */
 };
 
@@ -382,16 +372,38 @@ static struct row *row_get(struct ledger *l, const struct pair *p)
 	return row;
 }
 
-static uint64_t row_sum(const struct ledger *l, const struct record_pair *pair)
+static void row_free(struct row *row)
 {
+	free(row->latency);
+	free(row);
+}
+
+static uint64_t row_sum(const struct ledger *l, const struct row *row)
+{
+	struct record_pair pair = row->pair;
+	const struct buckets *b = row->latency;
 	uint64_t sum = 1, w;
 	size_t at;
 
-	for (at = 0; at + sizeof(w) <= sizeof(*pair); at += sizeof(w)) {
-		memcpy(&w, (const char *)pair + at, sizeof(w));
+	pair.latency = NULL;
+	for (at = 0; at + sizeof(w) <= sizeof(pair); at += sizeof(w)) {
+		memcpy(&w, (const char *)&pair + at, sizeof(w));
 		sum = hash_mix(sum ^ l->seed.w[0], w ^ l->seed.w[1]) + at;
 	}
+	for (at = 0; b && at < b->count; at++)
+		sum = hash_mix(sum ^ l->seed.w[0], b->v[at] ^ l->seed.w[1]) + at;
 	return sum;
+}
+
+static void row_add(struct ledger *l, const struct pair *p)
+{
+	struct row *row = row_get(l, p);
+
+	if (!row)
+		return;
+	ledger_pair_fill(l, p, &row->pair);
+	buckets_sum(&row->latency, p->latency);
+	row->pair.latency = row->latency;
 }
 
 static void rows_sum(struct ledger *l)
@@ -407,13 +419,11 @@ static void rows_sum(struct ledger *l)
 		memset(&row->pair, 0, sizeof(row->pair));
 		row->pair.src = src;
 		row->pair.dst = dst;
+		buckets_set(&row->latency, NULL);
 	}
 	for (c = ledger_table_first(&l->unknown_pairs); c;
-	     c = ledger_table_next(&l->unknown_pairs, c)) {
-		row = row_get(l, ITEM_OF(c, struct pair, chain));
-		if (row)
-			ledger_pair_fill(l, ITEM_OF(c, struct pair, chain), &row->pair);
-	}
+	     c = ledger_table_next(&l->unknown_pairs, c))
+		row_add(l, ITEM_OF(c, struct pair, chain));
 }
 
 void ledger_rows_free(struct ledger *l)
@@ -422,7 +432,7 @@ void ledger_rows_free(struct ledger *l)
 
 	for (c = ledger_table_first(&l->rows); c; c = next) {
 		next = ledger_table_next(&l->rows, c);
-		free(ITEM_OF(c, struct row, chain));
+		row_free(ITEM_OF(c, struct row, chain));
 	}
 	ledger_table_free(&l->rows);
 }
@@ -438,7 +448,7 @@ static int rows_tell(struct ledger *l, struct record *r, bool all, const struct 
 	rows_sum(l);
 	for (c = ledger_table_first(&l->rows); c && !err; c = next) {
 		struct row *row = ITEM_OF(c, struct row, chain);
-		uint64_t sum = row_sum(l, &row->pair);
+		uint64_t sum = row_sum(l, row);
 
 		next = ledger_table_next(&l->rows, c);
 		if ((sum != row->told || all) && (row->told || row->pair.books.entered)) {
@@ -449,7 +459,7 @@ static int rows_tell(struct ledger *l, struct record *r, bool all, const struct 
 		/* Its packets have moved to a peer that was learnt, and that has been told. */
 		if (!row->pair.books.entered) {
 			ledger_table_del(&l->rows, c);
-			free(row);
+			row_free(row);
 		}
 	}
 	return err;
@@ -497,6 +507,7 @@ static int pair_tell(struct ledger *l, const struct pair *p, struct record *r,
 {
 	memset(&r->pair, 0, sizeof(r->pair));
 	ledger_pair_fill(l, p, &r->pair);
+	r->pair.latency = p->latency;
 	return sink->put(sink->ctx, r);
 }
 

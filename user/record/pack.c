@@ -151,8 +151,11 @@ static size_t pack_pair(Derptrace__Record *record, const struct record_pair *fro
 	m->n_frames = m->n_bytes = HOP_COUNT;
 	m->frames = (uint64_t *)from->frames;
 	m->bytes = (uint64_t *)from->bytes;
-	m->n_latency = RECORD_LATENCY_BUCKETS;
-	m->latency = (uint32_t *)from->latency;
+	if (from->latency) {
+		m->latency_first = from->latency->first;
+		m->n_latency = from->latency->count;
+		m->latency = (uint32_t *)from->latency->v;
+	}
 	record->body_case = DERPTRACE__RECORD__BODY_PAIR;
 	record->pair = m;
 	return finish(record, buf, len);

@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 #include "base/addr.h"
+#include "base/buckets.h"
 #include "base/key.h"
 
 enum record_type {
@@ -167,8 +168,6 @@ struct record_mark {
 	size_t pair_count;
 };
 
-#define RECORD_LATENCY_BUCKETS 28	/* bucket i: latency in [2^i, 2^(i+1)) microseconds/8 */
-
 struct record_pair {
 	struct key src, dst;		/* zero: not known */
 	struct record_books books;	/* of this pair at this node */
@@ -182,7 +181,7 @@ struct record_pair {
 	 * last data, which is sent in a session only */
 	uint64_t wg_initiations, wg_responses;
 	uint64_t wg_initiation_first_ns, wg_initiation_last_ns, wg_response_last_ns;
-	uint32_t latency[RECORD_LATENCY_BUCKETS]; /* in -> out inside this node */
+	const struct buckets *latency;	/* in -> out inside this node, latency.h; NULL: no sample */
 };
 
 enum record_reason {

@@ -4,6 +4,7 @@
  * that nothing behind this door has to.
  */
 #include "capture/capture.h"
+#include "latency.h"
 #include "record/record.h"
 
 #include <stdlib.h>
@@ -15,6 +16,7 @@
 struct record_scratch {
 	struct record_mark_pair *pairs;
 	size_t capacity;
+	struct buckets *latency;	/* of LATENCY_BUCKETS */
 };
 
 #define NUMBER(field) to->field = m->field;
@@ -128,10 +130,31 @@ static bool unpack_mark(struct record_mark *to, const Derptrace__Mark *m,
 	return ok;
 }
 
-static bool unpack_pair(struct record_pair *to, const Derptrace__Pair *m)
+static bool unpack_latency(struct record_pair *to, const Derptrace__Pair *m,
+			   struct record_scratch *scratch)
 {
-	bool ok = m->n_frames == HOP_COUNT && m->n_bytes == HOP_COUNT &&
-		  m->n_latency <= RECORD_LATENCY_BUCKETS;
+	struct buckets *b = scratch->latency;
+
+	if (!m->n_latency)
+		return true;
+	if (m->latency_first >= LATENCY_BUCKETS ||
+	    m->n_latency > LATENCY_BUCKETS - m->latency_first)
+		return false;
+	if (!b)
+		b = scratch->latency = malloc(sizeof(*b) + LATENCY_BUCKETS * sizeof(b->v[0]));
+	if (!b)
+		return false;
+	b->first = (uint8_t)m->latency_first;
+	b->count = (uint16_t)m->n_latency;
+	memcpy(b->v, m->latency, m->n_latency * sizeof(b->v[0]));
+	to->latency = b;
+	return true;
+}
+
+static bool unpack_pair(struct record_pair *to, const Derptrace__Pair *m,
+			struct record_scratch *scratch)
+{
+	bool ok = m->n_frames == HOP_COUNT && m->n_bytes == HOP_COUNT;
 
 	PAIR_NUMBERS(NUMBER)
 	PAIR_KEYS(KEY)
@@ -140,9 +163,7 @@ static bool unpack_pair(struct record_pair *to, const Derptrace__Pair *m)
 		return false;
 	memcpy(to->frames, m->frames, sizeof(to->frames));
 	memcpy(to->bytes, m->bytes, sizeof(to->bytes));
-	if (m->n_latency)
-		memcpy(to->latency, m->latency, m->n_latency * sizeof(to->latency[0]));
-	return true;
+	return unpack_latency(to, m, scratch);
 }
 
 static bool unpack_loss(struct record_loss *to, const Derptrace__Loss *m)
@@ -208,7 +229,7 @@ static bool unpack_body(const Derptrace__Record *m, struct record *r, struct rec
 		return unpack_mark(&r->mark, m->mark, scratch);
 	case DERPTRACE__RECORD__BODY_PAIR:
 		r->type = RECORD_PAIR;
-		return unpack_pair(&r->pair, m->pair);
+		return unpack_pair(&r->pair, m->pair, scratch);
 	case DERPTRACE__RECORD__BODY_LOSS:
 		r->type = RECORD_LOSS;
 		return unpack_loss(&r->loss, m->loss);
@@ -255,7 +276,9 @@ bool record_unpack(const uint8_t *buf, size_t len, struct record *r, struct reco
 
 void record_scratch_free(struct record_scratch *scratch)
 {
-	if (scratch)
-		free(scratch->pairs);
+	if (!scratch)
+		return;
+	free(scratch->pairs);
+	free(scratch->latency);
 	free(scratch);
 }

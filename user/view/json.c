@@ -48,6 +48,14 @@ static json_t *json_text(const char *text)
 	return text && text[0] ? json_string(text) : json_null();
 }
 
+static json_t *json_latency(const struct report_latency *l)
+{
+	if (!l->samples)
+		return json_null();
+	return json_pack("{s:f, s:f, s:o}", "p50", l->p50_us, "p99", l->p99_us,
+			 "samples", json_count(l->samples));
+}
+
 static json_t *json_nic(const struct report_node *n)
 {
 	if (!n->has_nic)
@@ -85,6 +93,7 @@ static json_t *json_node(const struct report_node *n)
 	json_object_set_new(o, "lost", json_range(&n->lost));
 	json_object_set_new(o, "untraced", json_count(n->untraced));
 	json_object_set_new(o, "unflushed", json_count(n->unflushed));
+	json_object_set_new(o, "latency_us", json_latency(&n->latency));
 	json_object_set_new(o, "nic", json_nic(n));
 	return o;
 }
@@ -103,6 +112,7 @@ static json_t *json_link(const struct report *r, const struct report_link *l)
 	json_object_set_new(o, "lost", json_range(&l->lost));
 	json_object_set_new(o, "untraced", json_count(l->untraced));
 	json_object_set_new(o, "reason", json_text(l->reason));
+	json_object_set_new(o, "latency_us", json_latency(&l->latency));
 	return o;
 }
 
@@ -136,6 +146,7 @@ static json_t *json_path(const struct report *r, const struct report_pair *p)
 		json_object_set_new(o, "hop", json_hop(p->path[i].hop));
 		json_object_set_new(o, "frames", json_count(p->path[i].frames));
 		json_object_set_new(o, "bytes", json_count(p->path[i].bytes));
+		json_object_set_new(o, "latency_us", json_latency(&p->path[i].latency));
 		json_array_append_new(a, o);
 	}
 	return a;
@@ -154,9 +165,7 @@ static json_t *json_pair(const struct report *r, const struct report_pair *p)
 	json_object_set_new(o, "lost", json_range(&p->lost));
 	json_object_set_new(o, "lost_by", json_lost_by(p));
 	json_object_set_new(o, "untraced", json_count(p->untraced));
-	json_object_set_new(o, "latency_us", p->has_latency ?
-			    json_pack("{s:f, s:f}", "p50", p->latency_p50_us, "p99", p->latency_p99_us) :
-			    json_null());
+	json_object_set_new(o, "latency_us", json_latency(&p->latency));
 	json_object_set_new(o, "path", json_path(r, p));
 	return o;
 }

@@ -15,6 +15,12 @@ static void begin(FILE *out, const char *name, const char *type, const char *hel
 	fprintf(out, "# TYPE derptrace_%s %s\n# HELP derptrace_%s %s\n", name, type, name, help);
 }
 
+static void begin_seconds(FILE *out, const char *name, const char *type, const char *help)
+{
+	begin(out, name, type, help);
+	fprintf(out, "# UNIT derptrace_%s seconds\n", name);
+}
+
 /* Label values hold printable ASCII already; quotes and backslashes are what is left to escape. */
 static void label(FILE *out, const char *name, const char *value, char end)
 {
@@ -56,6 +62,43 @@ static void nodes(const struct report *r, FILE *out)
 		fputs("derptrace_node_peers{", out);
 		label(out, "node", r->nodes[i].name, '}');
 		fprintf(out, " %" PRIu32 "\n", r->nodes[i].peers);
+	}
+}
+
+static void le_row(FILE *out, const struct report_node *n, const char *le, uint64_t count)
+{
+	fputs("derptrace_node_latency_seconds_bucket{", out);
+	label(out, "node", n->name, ',');
+	label(out, "le", le, '}');
+	fprintf(out, " %" PRIu64 "\n", count);
+}
+
+/* One for each power of two from 4 microseconds to 8 seconds. */
+static void node_latency(FILE *out, const struct report_node *n)
+{
+	uint64_t count = 0;
+	unsigned int i;
+	char le[32];
+
+	for (i = 0; latency_begin(i) < 1u << 26; i++) {
+		count += n->latency_buckets[i];
+		if (i % 4 != 3 || i < 15)
+			continue;
+		snprintf(le, sizeof(le), "%.9g", latency_begin(i + 1) * (LATENCY_UNIT_NS / 1e9));
+		le_row(out, n, le, count);
+	}
+	le_row(out, n, "+Inf", n->latency.samples);
+}
+
+static void node_latencies(const struct report *r, FILE *out)
+{
+	size_t i;
+
+	begin_seconds(out, "node_latency_seconds", "histogram",
+		      "From entering a node to leaving it, of packets that were timed.");
+	for (i = 0; i < r->node_count; i++) {
+		if (r->nodes[i].traced)
+			node_latency(out, &r->nodes[i]);
 	}
 }
 
@@ -111,6 +154,32 @@ static void links(const struct report *r, FILE *out)
 		link_row(r, out, "link_frames", l, "in_flight", l->in_flight);
 		link_row(r, out, "link_frames", l, "lost", l->lost.min);
 		link_row(r, out, "link_frames", l, "untraced", l->untraced);
+	}
+}
+
+static void link_quantile(const struct report *r, FILE *out, const struct report_link *l,
+			  const char *quantile, double us)
+{
+	fputs("derptrace_link_latency_seconds{", out);
+	label(out, "from", r->nodes[l->from].name, ',');
+	label(out, "to", r->nodes[l->to].name, ',');
+	label(out, "quantile", quantile, '}');
+	fprintf(out, " %.9g\n", us / 1e6);
+}
+
+static void link_latencies(const struct report *r, FILE *out)
+{
+	const struct report_link *l;
+	size_t i;
+
+	begin_seconds(out, "link_latency_seconds", "summary",
+		      "From leaving one node to arriving at the other, of the newest packets sampled.");
+	for (i = 0; i < r->link_count; i++) {
+		l = &r->links[i];
+		if (!l->latency.samples)
+			continue;
+		link_quantile(r, out, l, "0.5", l->latency.p50_us);
+		link_quantile(r, out, l, "0.99", l->latency.p99_us);
 	}
 }
 
@@ -171,6 +240,35 @@ static void pairs(const struct report *r, FILE *out, unsigned int max_pairs)
 		pair_rows(out, &other);
 }
 
+static void pair_quantile(FILE *out, const struct report_pair *p, const char *quantile, double us)
+{
+	fputs("derptrace_pair_latency_seconds{", out);
+	key_label(out, "src", &p->src, false, ',');
+	key_label(out, "dst", &p->dst, false, ',');
+	label(out, "quantile", quantile, '}');
+	fprintf(out, " %.9g\n", us / 1e6);
+}
+
+static void pair_latencies(const struct report *r, FILE *out, unsigned int max_pairs)
+{
+	unsigned int shown = 0;
+	size_t i;
+
+	begin_seconds(out, "pair_latency_seconds", "summary",
+		      "From entering a relay to leaving it, of packets that were timed; both relays' added up.");
+	for (i = 0; i < r->pair_count && shown < max_pairs; i++) {
+		const struct report_pair *p = &r->pairs[i];
+
+		if (p->is_other)
+			continue;
+		shown++;
+		if (!p->latency.samples)
+			continue;
+		pair_quantile(out, p, "0.5", p->latency.p50_us);
+		pair_quantile(out, p, "0.99", p->latency.p99_us);
+	}
+}
+
 static void verdicts(const struct report *r, FILE *out)
 {
 	uint64_t found[VERDICT_CLASSES] = { 0 }, lost[VERDICT_CLASSES] = { 0 };
@@ -216,9 +314,12 @@ static void tracer(const struct report *r, FILE *out)
 int view_metrics(const struct report *r, FILE *out, unsigned int max_pairs)
 {
 	nodes(r, out);
+	node_latencies(r, out);
 	cards(r, out);
 	links(r, out);
+	link_latencies(r, out);
 	pairs(r, out, max_pairs);
+	pair_latencies(r, out, max_pairs);
 	verdicts(r, out);
 	tracer(r, out);
 	fputs("# EOF\n", out);

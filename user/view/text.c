@@ -320,6 +320,56 @@ static void links(const struct text *t)
 		fputc('\n', t->out);
 }
 
+/* "85us", "1.3ms", "12s" */
+static const char *time_text(double us, char buf[static 16])
+{
+	double v = us < 1e3 ? us : us < 1e6 ? us / 1e3 : us / 1e6;
+	const char *unit = us < 1e3 ? "us" : us < 1e6 ? "ms" : "s";
+
+	snprintf(buf, 16, "%.*f%s", v < 10 && us >= 1e3 ? 1 : 0, v, unit);
+	return buf;
+}
+
+static void latency_row(const struct text *t, const char *from, const char *to,
+			const struct report_latency *l)
+{
+	char name[46], p50[16], p99[16], samples[32];
+
+	snprintf(name, sizeof(name), "%.20s%s%.20s", from, to ? " -> " : "", to ? to : "");
+	fprintf(t->out, "  %-44s %12s %8s %8s\n", name, count_text(l->samples, samples),
+		time_text(l->p50_us, p50), time_text(l->p99_us, p99));
+}
+
+/* Nodes that were traced, and the links whose packets take longest to arrive. */
+static void latencies(const struct text *t)
+{
+	const struct report_link *slow[LINKS_MAX], *l;
+	size_t i, at, n = 0, nodes = 0;
+
+	for (i = 0; i < t->r->link_count; i++) {
+		l = &t->r->links[i];
+		if (!l->latency.samples)
+			continue;
+		for (at = n; at && slow[at - 1]->latency.p99_us < l->latency.p99_us; at--) {
+			if (at < LINKS_MAX)
+				slow[at] = slow[at - 1];
+		}
+		if (at < LINKS_MAX)
+			slow[at] = l;
+		n += n < LINKS_MAX;
+	}
+	for (i = 0; i < t->r->node_count && nodes < MATRIX_MAX; i++) {
+		if (!t->r->nodes[i].latency.samples || t->r->nodes[i].ended_ns)
+			continue;
+		if (!nodes++)
+			fprintf(t->out, "\n%-46s %12s %8s %8s\n", "Latency", "packets timed", "p50", "p99");
+		latency_row(t, t->r->nodes[i].name, NULL, &t->r->nodes[i].latency);
+	}
+	for (at = 0; nodes && at < n; at++)
+		latency_row(t, t->r->nodes[slow[at]->from].name, t->r->nodes[slow[at]->to].name,
+			    &slow[at]->latency);
+}
+
 static void landing_row(const struct text *t, const char *name, const struct report_landing *l)
 {
 	char sent[32], delivered[32], lost[72];
@@ -363,14 +413,19 @@ static const char *worst_class(const struct report_pair *p)
 static void pair_row(const struct text *t, const struct report_pair *p)
 {
 	char src[KEY_SHORT_LEN], dst[KEY_SHORT_LEN], entered[32], delivered[32], lost[72];
+	char p50[16] = "", p99[16] = "";
 
+	if (p->latency.samples) {
+		time_text(p->latency.p50_us, p50);
+		time_text(p->latency.p99_us, p99);
+	}
 	peer_name(p, &p->src, src);
 	peer_name(p, &p->dst, dst);
 	if (p->lost.max)
 		paint(t, RED);
-	fprintf(t->out, "  %-7s -> %-7s %11s %11s %9" PRIu64 " %11s%s%s\n", src, dst,
+	fprintf(t->out, "  %-7s -> %-7s %10s %10s %9" PRIu64 " %8s %6s %6s%s%s\n", src, dst,
 		count_text(p->entered, entered), count_text(p->delivered, delivered), p->in_flight,
-		range_text(&p->lost, lost), p->lost.max ? " " : "", worst_class(p));
+		range_text(&p->lost, lost), p50, p99, p->lost.max ? "  " : "", worst_class(p));
 	if (p->lost.max)
 		paint(t, PLAIN);
 }
@@ -397,8 +452,8 @@ static void pairs(const struct text *t)
 
 	if (!t->r->pair_count)
 		return;
-	fprintf(t->out, "\n  %-18s %11s %11s %9s %11s\n", "Pairs", "entered", "delivered", "in flight",
-		"lost");
+	fprintf(t->out, "\n  %-18s %10s %10s %9s %8s %6s %6s\n", "Pairs", "entered", "delivered", "in flight",
+		"lost", "p50", "p99");
 	for (i = 0; i < t->r->pair_count; i++) {
 		healthy += !t->r->pairs[i].lost.max;
 		if (!t->r->pairs[i].is_other && shown < rows) {
@@ -426,6 +481,7 @@ int view_text(const struct report *r, FILE *out, const struct view_text_options 
 	matrix(&t);
 	links(&t);
 	landings(&t);
+	latencies(&t);
 	pairs(&t);
 	cards(&t);
 	return ferror(out) ? -EIO : 0;
