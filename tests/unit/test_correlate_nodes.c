@@ -2,6 +2,8 @@
 /* Nodes as a whole: of which not all was seen, or which stood still. */
 #include "correlate_help.h"
 
+#include <math.h>
+
 #define A_IP	"10.0.0.1"
 #define B_IP	"10.0.0.2"
 
@@ -145,14 +147,23 @@ static void test_still(void **state)
 		uint32_t node;
 		double at, to;
 		enum verdict_class class;
+		double before;		/* the snapshot before it was told */
 	} cases[] = {
-		{ 1, 11.1, 11, VERDICT_NODE_SLOW },
-		{ 1, 9, 11, VERDICT_NODE_SLOW },	/* when they entered */
-		{ 1, 9, 0, VERDICT_NODE_SLOW },		/* it goes on */
-		{ 2, 11.1, 11, VERDICT_NODE_SLOW },	/* of what A then forwarded */
-		{ 1, 14, 11, VERDICT_QUEUE_DROP },
-		{ 1, 4, 11, VERDICT_QUEUE_DROP },
-		{ 2, 9, 11, VERDICT_QUEUE_DROP },
+		{ 1, 11.1, 11, VERDICT_NODE_SLOW, 0 },
+		{ 1, 9, 11, VERDICT_NODE_SLOW, 0 },	/* when they entered */
+		{ 1, 9, 0, VERDICT_NODE_SLOW, 0 },		/* it goes on */
+		{ 2, 11.1, 11, VERDICT_NODE_SLOW, 0 },	/* of what A then forwarded */
+		{ 1, 14, 11, VERDICT_QUEUE_DROP, 0 },
+		{ 1, 4, 11, VERDICT_QUEUE_DROP, 0 },
+		{ 2, 9, 11, VERDICT_QUEUE_DROP, 0 },
+		/* It waited before B, which waited for A: it had entered before A went on. */
+		{ 2, 10.6, 11, VERDICT_NODE_SLOW, 10.5 },
+		{ 2, 10.6, 11, VERDICT_NODE_SLOW, 10.5 },
+		{ 2, 10.3, 11, VERDICT_QUEUE_DROP, 10.2 },
+		{ 2, 10.3, 11, VERDICT_QUEUE_DROP, 10.2 },
+		/* It had entered while A stood still, and was dropped when A came to it, late. */
+		{ 1, 10, 11, VERDICT_NODE_SLOW, 13 },
+		{ 1, 10, 11, VERDICT_NODE_SLOW, 13 },
 	};
 	const struct report_verdict *v;
 	struct script s = { 0 };
@@ -164,9 +175,11 @@ static void test_still(void **state)
 		begin(&s);
 		script_at(&s, 1, cases[i].node);
 		script_client(&s, 3, 3, "10.1.0.3", 1);
+		if (cases[i].before)
+			script_close(&s, cases[i].before, false);
 		overrun(&s, cases[i].node, cases[i].at, i % 2 ? REASON_QUEUE : REASON_QUEUE_HEAD);
 		stand_still(&s, 8, cases[i].to);
-		script_close(&s, cases[i].at + 0.5, false);
+		script_close(&s, fmax(cases[i].at, cases[i].before) + 0.5, false);
 		script_close(&s, 20, true);
 		script_report(&s, NULL, &r);
 		v = verdict_of(&r, cases[i].class, NULL);

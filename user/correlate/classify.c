@@ -262,7 +262,8 @@ static void judge_queue(const struct analysis *a, struct loss_case *k)
 			newer_ns = s[i].opened_ns;
 	}
 	k->charge.class = VERDICT_QUEUE_DROP;
-	slow = still_behind(a, k->node, k->first_ns, k->last_ns);
+	/* However late it is dropped: what had entered by then waited for the node. */
+	slow = still_behind(a, k->node, k->charge.first_ns, k->last_ns);
 	if (slow != NONE) {
 		k->charge.class = VERDICT_NODE_SLOW;
 		k->charge.node = slow;

@@ -14,7 +14,8 @@
 
 /*
  * The relay tells of a drop when it happens, so it was since the last snapshot, though the packet may
- * have waited long. What is inferred is told late: there the packet's entry is all there is.
+ * have waited long. What is inferred is told late: there the packet's entry is all there is, but for a
+ * full queue's, which are inferred from what left behind them: by then they had been dropped.
  */
 static void drop_time(const struct correlate *c, struct loss *l, uint64_t told_ns)
 {
@@ -23,9 +24,10 @@ static void drop_time(const struct correlate *c, struct loss *l, uint64_t told_n
 	l->from_ns = l->first_ns;
 	l->to_ns = l->last_ns;
 	/* Where snapshots are far apart the entry tells more. */
-	if (l->basis != BASIS_RELAY || told_ns > before_ns + 2 * NSEC_PER_SEC)
+	if ((l->basis != BASIS_RELAY && l->reason != REASON_QUEUE) ||
+	    told_ns > before_ns + 2 * NSEC_PER_SEC)
 		return;
-	if (before_ns > l->from_ns)
+	if (l->basis == BASIS_RELAY && before_ns > l->from_ns)
 		l->from_ns = before_ns;
 	if (told_ns > l->to_ns)
 		l->to_ns = told_ns;

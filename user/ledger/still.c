@@ -35,6 +35,7 @@ static void look_at(const struct ledger *l, struct conn *c, struct look *look)
 	look->fresh += c->drained_ns && c->drained_ns + FRESH_NS >= l->alive_ns;
 }
 
+/* Where it was last seen: what was read since then may be through other nodes by now. */
 static void end(struct ledger *l)
 {
 	struct record_node *n = &l->info;
@@ -43,7 +44,7 @@ static void end(struct ledger *l)
 	l->still_ticks = 0;
 	if (!n->still_from_ns || n->still_to_ns)
 		return;
-	n->still_to_ns = l->now_ns;
+	n->still_to_ns = l->tick_before_ns;
 	l->node_dirty = true;
 }
 

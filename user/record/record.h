@@ -63,7 +63,10 @@ struct record_node {
 	struct record_books books;
 	uint64_t unflushed;
 	uint64_t other_frames;		/* of entered: in the row of zero keys, for bounds */
-	/* The last time that it read nothing while what had come waited; from 0: never, to 0: it goes on */
+	/*
+	 * The last time that it read nothing while what had come waited, as far as that was seen: from
+	 * 0: never, to 0: it goes on
+	 */
 	uint64_t still_from_ns, still_to_ns;
 	uint32_t still_conns;		/* connections that waited then, at most */
 };
