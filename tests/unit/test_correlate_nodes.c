@@ -153,7 +153,7 @@ static void test_still(void **state)
 		{ 1, 9, 11, VERDICT_NODE_SLOW, 0 },	/* when they entered */
 		{ 1, 9, 0, VERDICT_NODE_SLOW, 0 },		/* it goes on */
 		{ 2, 11.1, 11, VERDICT_NODE_SLOW, 0 },	/* of what A then forwarded */
-		{ 1, 14, 11, VERDICT_QUEUE_DROP, 0 },
+		{ 1, 14.5, 11, VERDICT_QUEUE_DROP, 0 },
 		{ 1, 4, 11, VERDICT_QUEUE_DROP, 0 },
 		{ 2, 9, 11, VERDICT_QUEUE_DROP, 0 },
 		/* It waited before B, which waited for A: it had entered before A went on. */
@@ -162,8 +162,10 @@ static void test_still(void **state)
 		{ 2, 10.3, 11, VERDICT_QUEUE_DROP, 10.2 },
 		{ 2, 10.3, 11, VERDICT_QUEUE_DROP, 10.2 },
 		/* It had entered while A stood still, and was dropped when A came to it, late. */
-		{ 1, 10, 11, VERDICT_NODE_SLOW, 13 },
-		{ 1, 10, 11, VERDICT_NODE_SLOW, 13 },
+		{ 1, 10, 11, VERDICT_NODE_SLOW, 15 },
+		{ 1, 10, 11, VERDICT_NODE_SLOW, 15 },
+		/* Three seconds' worth is not through in one. */
+		{ 2, 13.5, 11, VERDICT_NODE_SLOW, 0 },
 	};
 	const struct report_verdict *v;
 	struct script s = { 0 };

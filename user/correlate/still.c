@@ -5,7 +5,9 @@
  */
 #include "correlate/analysis.h"
 
-#define BURST_NS	NSEC_PER_SEC	/* so long may it take until what waited is through */
+/* Until what waited is through: with half of its time to spare a node takes as long as it stood still. */
+#define BURST_MIN_NS	NSEC_PER_SEC
+#define BURST_MAX_NS	(3 * NSEC_PER_SEC)
 
 static uint64_t end_of(const struct analysis *a, uint32_t node, const struct still *s)
 {
@@ -19,6 +21,17 @@ uint64_t still_length(const struct analysis *a, uint32_t node, const struct stil
 	return to_ns > from_ns ? to_ns - from_ns : 0;
 }
 
+static uint64_t burst_end(const struct analysis *a, uint32_t node, const struct still *s)
+{
+	uint64_t length_ns = still_length(a, node, s);
+
+	if (length_ns < BURST_MIN_NS)
+		length_ns = BURST_MIN_NS;
+	else if (length_ns > BURST_MAX_NS)
+		length_ns = BURST_MAX_NS;
+	return end_of(a, node, s) + length_ns;
+}
+
 const struct still *still_at(const struct analysis *a, uint32_t node, uint64_t from_ns, uint64_t to_ns)
 {
 	const struct node *n = &a->nodes[node];
@@ -27,7 +40,7 @@ const struct still *still_at(const struct analysis *a, uint32_t node, uint64_t f
 	for (i = 0; n->life && i < n->life->still_count; i++) {
 		const struct still *s = &n->life->stills[i];
 
-		if (ref_time(a, n->agent, s->from_ns) <= to_ns && from_ns <= end_of(a, node, s) + BURST_NS)
+		if (ref_time(a, n->agent, s->from_ns) <= to_ns && from_ns <= burst_end(a, node, s))
 			return s;
 	}
 	return NULL;

@@ -54,8 +54,8 @@ static void say_still(struct words *w, const struct still *s)
 	if (!f->count)
 		return;
 	words_line(w, "they were dropped from queues %s: the receivers are not slow",
-		   w->a->traced_count > 1 ? "there, and of nodes that it forwards to, within a second" :
-		   "there within a second");
+		   w->a->traced_count > 1 ? "there, and of nodes that it forwards to, right after it" :
+		   "there right after it");
 	words_pairs(w);
 }
 
