@@ -75,11 +75,58 @@ static void test_back_without_routes(void **state)
 	}
 }
 
+/* B tells A of the peer, on A's connection 20; @gone: that it has left, then. */
+static void present(struct script *s, int peer, double gone)
+{
+	struct record *r = script_add(s, RECORD_PRESENCE);
+
+	r->presence.conn = 20;
+	r->presence.peer = peer_key(peer);
+	r->presence.present = !gone;
+	if (gone)
+		r->time_ns = AT(gone);
+}
+
+/*
+ * B's relay has closed a connection whose socket lives on until its client reads again, or TCP gives up:
+ * 3 is nowhere, and A knows. B's socket says when that was, or B's word to A does.
+ */
+static void test_closed_by_its_relay(void **state)
+{
+	struct script s;
+	int how;
+
+	(void)state;
+	for (how = 0; how < 2; how++) {
+		struct record_conn *c = NULL;
+		size_t i;
+
+		memset(&s, 0, sizeof(s));
+		begin(&s);
+		script_mesh_out(&s, 20, A_IP, 6000, B_IP, 2, 0.5);
+		for (i = 0; i < s.count; i++) {
+			if (s.v[i].type == RECORD_CONN && s.v[i].node == 2 && s.v[i].conn.conn == 1)
+				c = &s.v[i].conn;
+		}
+		c->closed_ns = AT(18);
+		c->how = CAPTURE_CLOSED_TIMEOUT;
+		if (!how)
+			c->left_ns = AT(9);
+		else
+			present(&s, 3, 0);
+		script_close(&s, 8, false);
+		if (how)
+			present(&s, 3, 9);
+		judge(&s, 9.1, 17, VERDICT_PEER_ABSENT, "unknown_dest", "connected nowhere");
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_dialled_later),
 		cmocka_unit_test(test_back_without_routes),
+		cmocka_unit_test(test_closed_by_its_relay),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

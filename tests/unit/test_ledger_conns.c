@@ -495,7 +495,33 @@ static void fin_answers_fin(void **state)
 	lh_free(t);
 }
 
+/* The relay has closed a connection whose socket lives on: what comes then cannot be meant for it. */
+static void closed_by_the_relay(void **state)
+{
+	struct lh *t = region();
+
+	(void)state;
+	t->conns[2].notsent = 5000;
+	lh_tick(t, 100);
+	assert_int_equal(t->conns[2].rec.left_ns, 0);
+	lh_send(t, 1, 2, P(1));
+	t->conns[2].tcp_state = 4;
+	lh_tick(t, 100);
+	lh_tick(t, 1);
+	lh_send(t, 1, 2, P(2));
+	lh_wait(t, 3000);
+	lh_check_books(t, 1, 2, BOOKS(2, 0, 1, 1, 0));
+	assert_int_equal(lh_lost(t, 1, 2, REASON_NO_ROUTE), 1);
+	lh_snapshot(t, true);
+	assert_in_range(t->conns[2].rec.left_ns, 1, t->now);
+	lh_close(t, 2);
+	lh_wait(t, 3000);
+	lh_check_books(t, 1, 2, BOOKS(2, 0, 0, 2, 0));
+	lh_free(t);
+}
+
 static const struct CMUnitTest tests[] = {
+	cmocka_unit_test(closed_by_the_relay),
 	cmocka_unit_test(fin_answers_fin),
 	cmocka_unit_test(largest_forward_acked),
 	cmocka_unit_test(crosses_the_mesh),

@@ -118,6 +118,7 @@ struct stay {
 struct word {
 	uint32_t peer, node;		/* where it is said to be */
 	uint64_t from_ns, to_ns;
+	bool gone;			/* it said so; else its connection ended, or has not */
 	struct addr addr;
 };
 
@@ -273,6 +274,8 @@ const struct stay *presence_stays(const struct analysis *a, uint32_t peer, size_
 /* Was the peer a client of @node at some time from @from_ns to @to_ns? @what: NULL or the stay. */
 bool presence_at(const struct analysis *a, uint32_t peer, uint32_t node, uint64_t from_ns,
 		 uint64_t to_ns, const struct stay **what);
+/* Had @node said by then that the peer had left it, and no connection of it has come there since? */
+bool presence_told_gone(const struct analysis *a, uint32_t peer, uint32_t node, uint64_t at_ns);
 /* The node other than @but and in its region where the peer was then, known from either; NONE. */
 uint32_t presence_elsewhere(const struct analysis *a, uint32_t peer, uint32_t but,
 			    uint64_t from_ns, uint64_t to_ns);

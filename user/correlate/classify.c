@@ -145,8 +145,9 @@ static void judge_route(const struct analysis *a, struct loss_case *k)
 	link = link_find(a, k->node, there);
 	/* Up in all that time (losses are told together): the node knew who had left, it was nobody. */
 	up = link_was_up(a, link, k->first_ns) && link_was_up(a, link, k->last_ns);
-	if (up && !(was_on(a, k->dst, there, k->first_ns) &&
-		    was_on(a, k->dst, there, k->last_ns + END_TOLD_NS)))
+	if (up && (presence_told_gone(a, k->dst, there, k->last_ns) ||
+		   !(was_on(a, k->dst, there, k->first_ns) &&
+		     was_on(a, k->dst, there, k->last_ns + END_TOLD_NS))))
 		k->charge.class = VERDICT_PEER_ABSENT;
 	else if (up && !link_just_back(a, link, k->first_ns, k->last_ns))
 		set_link(k, VERDICT_STALE_ROUTE, k->node, there, k->charge.reason);

@@ -55,6 +55,9 @@ static int stays_fill(struct analysis *a)
 				return -ENOMEM;
 			if (!closed_ns)
 				closed_ns = n->life->info.ended_ns;
+			/* The socket may live on for long, with what nobody reads. */
+			if (conn->rec.left_ns && (!closed_ns || conn->rec.left_ns < closed_ns))
+				closed_ns = conn->rec.left_ns;
 			a->stays[a->stay_count++] = (struct stay){
 				.peer = conn->peer, .node = i, .conn = conn,
 				.opened_ns = ref_time(a, n->agent, conn->rec.opened_ns),
@@ -89,6 +92,7 @@ static int words_fill(struct analysis *a)
 				.peer = p->peer, .node = e->to, .addr = p->addr,
 				.from_ns = ref_time(a, life->agent, p->from_ns),
 				.to_ns = gone_ns < e->closed_ns ? gone_ns : e->closed_ns,
+				.gone = gone_ns < e->closed_ns,
 			};
 		}
 	}
@@ -163,6 +167,29 @@ bool presence_at(const struct analysis *a, uint32_t peer, uint32_t node, uint64_
 			return true;
 	}
 	return false;
+}
+
+bool presence_told_gone(const struct analysis *a, uint32_t peer, uint32_t node, uint64_t at_ns)
+{
+	uint64_t gone_ns = 0;
+	size_t count, i;
+	const struct word *w = words_of(a, peer, &count);
+	const struct stay *s;
+
+	for (i = 0; i < count; i++) {
+		if (w[i].node != node || w[i].from_ns > at_ns)
+			continue;
+		if (w[i].to_ns > at_ns)
+			return false;
+		if (w[i].gone && w[i].to_ns > gone_ns)
+			gone_ns = w[i].to_ns;
+	}
+	s = presence_stays(a, peer, &count);
+	for (i = 0; i < count; i++) {
+		if (s[i].node == node && s[i].opened_ns > gone_ns && s[i].opened_ns <= at_ns)
+			return false;
+	}
+	return gone_ns;
 }
 
 /* The newest of those that fit. */

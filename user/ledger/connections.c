@@ -74,7 +74,7 @@ void ledger_conn_open(struct ledger *l, const struct capture_event *e)
 	if (e->open.role != CAPTURE_ROLE_UNKNOWN)
 		c->role = e->open.role;
 	if (e->facts)
-		ledger_conn_facts(c, e->facts);
+		ledger_conn_facts(c, e->facts, e->time_ns);
 }
 
 void ledger_conn_role(struct conn *c, enum capture_role role)
@@ -151,7 +151,7 @@ void ledger_conn_close(struct ledger *l, const struct capture_event *e)
 	if (!c || c->shared || c->closed_ns)
 		return;
 	if (e->facts)
-		ledger_conn_facts(c, e->facts);
+		ledger_conn_facts(c, e->facts, e->time_ns);
 	if (c->blocked_from_ns && e->time_ns > c->blocked_from_ns)
 		c->blocked_ns += e->time_ns - c->blocked_from_ns;
 	c->how = e->close.how;

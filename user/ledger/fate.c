@@ -111,7 +111,7 @@ static void weigh(const struct ledger *l, const struct item *e, struct conn *c, 
 	/* One that came later can hold it only if the relay was slow to handle it. */
 	bool before = c->since_ns <= e->time_ns;
 
-	if (c->closed_ns && c->closed_ns < e->time_ns)
+	if ((c->closed_ns && c->closed_ns < e->time_ns) || (c->left_ns && c->left_ns < e->time_ns))
 		return;
 	if (!before && e->time_ns + LATE_NS < l->now_ns)
 		return;

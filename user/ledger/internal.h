@@ -151,6 +151,7 @@ struct conn {
 	uint64_t opened_ns, closed_ns, preferred_ns, tag;
 	uint32_t steps, info_len;
 	uint8_t how, last_type_in, last_type_out, tls_alert;
+	uint64_t left_ns;	/* the relay has closed it; its socket may live on. 0: no */
 	bool ends_here;		/* the node said FIN before the far end did */
 	bool fin_in, fin_out, tls, websocket, secret_missing, unsynchronised, decrypted;
 	bool tls_alert_out, tls_alert_hidden, tls_alert_hidden_out;
@@ -370,7 +371,7 @@ uint32_t ledger_conn_stuck(const struct conn *c);
 void ledger_conn_unacked(struct ledger *l, struct conn *c);
 void ledger_conns_tick(struct ledger *l);
 void ledger_segment(struct ledger *l, const struct capture_event *e);
-void ledger_conn_facts(struct conn *c, const struct capture_facts *f);
+void ledger_conn_facts(struct conn *c, const struct capture_facts *f, uint64_t time_ns);
 
 /* --- identity.c --- */
 enum identity { IDENTITY_CLAIM, IDENTITY_JOIN, IDENTITY_FRAME };

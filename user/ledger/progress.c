@@ -10,6 +10,8 @@
 #define ACK_NS		(500 * MSEC_NS)	/* and a round trip: so long may an acknowledgement take, RFC 1122 */
 #define STATE_FIN_WAIT1	4		/* of <netinet/tcp.h> */
 #define STATE_FIN_WAIT2	5
+#define STATE_LAST_ACK	9
+#define STATE_CLOSING	11
 #define RING_FIRST	16u
 #define RING_MAX	65536u	/* beyond, neighbours are taken together */
 
@@ -150,7 +152,14 @@ static void note_blocked(struct conn *c, uint64_t time_ns)
 		c->blocked_from_ns = time_ns;
 }
 
-void ledger_conn_facts(struct conn *c, const struct capture_facts *f)
+/* The relay has closed its end; what it had written may be on its way for long. */
+static bool has_left(uint8_t tcp_state)
+{
+	return tcp_state == STATE_FIN_WAIT1 || tcp_state == STATE_FIN_WAIT2 ||
+	       tcp_state == STATE_LAST_ACK || tcp_state == STATE_CLOSING;
+}
+
+void ledger_conn_facts(struct conn *c, const struct capture_facts *f, uint64_t time_ns)
 {
 	if (f->has_read) {
 		c->has_read = true;
@@ -168,6 +177,8 @@ void ledger_conn_facts(struct conn *c, const struct capture_facts *f)
 	c->snd_wnd = f->snd_wnd;
 	if (f->tcp_state == 1)
 		c->steps |= STEP_ESTABLISHED;
+	if (!c->left_ns && has_left(f->tcp_state))
+		c->left_ns = time_ns;
 	c->ends_here |= f->tcp_state == STATE_FIN_WAIT1 || f->tcp_state == STATE_FIN_WAIT2;
 }
 
@@ -202,7 +213,7 @@ void ledger_progress(struct ledger *l, const struct stream_progress *p)
 		ledger_conn_acked(c);
 	}
 	if (p->facts)
-		ledger_conn_facts(c, p->facts);
+		ledger_conn_facts(c, p->facts, p->time_ns);
 	note_blocked(c, p->time_ns);
 	if (acked)
 		c->max_unacked_segment = 0;

@@ -141,6 +141,7 @@ static void fill_conn(const struct conn *c, struct record_conn *t)
 		.steps = c->steps,
 		.opened_ns = c->opened_ns,
 		.closed_ns = c->closed_ns,
+		.left_ns = c->left_ns,
 		.how = c->how,
 		.fin_in = c->fin_in,
 		.fin_out = c->fin_out,

@@ -20,7 +20,7 @@
 	X(last_in_ns) X(last_out_ns) X(preferred_ns) X(unread) X(notsent) X(unacked) X(rtt_us) \
 	X(retransmits) X(snd_wnd) X(unacked_since_ns) X(blocked_ns) X(max_unacked_segment) \
 	X(in_bytes) X(out_bytes) X(forwards) X(forward_bytes) X(forwards_acked) X(derp_off) X(gaps) \
-	X(in_missed) X(max_acked_forward) X(stuck_forward)
+	X(in_missed) X(max_acked_forward) X(stuck_forward) X(left_ns)
 #define CONN_STRINGS(X) X(sni) X(host) X(cert_name) X(ideal_node)
 #define CONN_KEYS(X) X(peer)
 

@@ -109,6 +109,7 @@ struct record_conn_facts {
 	uint32_t steps;			/* STEP_... */
 	uint64_t opened_ns;		/* or when it was first seen */
 	uint64_t closed_ns;		/* 0: open */
+	uint64_t left_ns;		/* the node closed its end; 0: not, or not seen */
 	uint8_t how;			/* enum capture_how, valid when closed */
 	bool fin_in, fin_out;
 	uint32_t last_type_in, last_type_out; /* last DERP frame types; 0: none */

@@ -151,3 +151,38 @@ def test_handshakes_unanswered():
             assert any(v["dst"] == peers.keys[name] for v in found) or \
                 any(short(peers.keys[name]) in line for line in told), (name, told)
         assert all(v["count"] == {"min": 0, "max": 0} for v in found)
+
+
+@scenario(slow=True, timeout=90)
+def test_paused_reader_is_closed():
+    """A peer stops reading under a flood from both nodes. Its relay closes it after a write of 2 s, though the socket
+    lives on with what nobody reads: from then on it is connected nowhere, and both nodes know it.
+    """
+    with Lab("paused") as lab:
+        relays = a, b = meshed(lab)
+        before = counters(relays)
+        trace = lab.derptrace("report", "--json")
+        peers = Crowd(lab, lab.host("clients"), relays, count=4)
+        slow = Crowd(lab, lab.host("slow"), [b], count=1, prefix="s", options="rcvbuf=20000")
+        lab.clients_settled(5)
+        slow.load.command("pause", "s0")
+        for src in ("p0", "p1"):
+            peers.load.command("send", src, slow.keys["s0"], "size=1000-1400", "kind=mixed", "count=100000",
+                               "rate=1000", "burst=4", "id=flood")
+        for r in relays:
+            until(lambda: r.counters().since(before[r.name]).dropped("unknown_dest") > 1000, f"{r} to drop 1000")
+        slow.load.command("resume", "s0")
+        slow.load.wait_event("down", peer="s0")
+        peers.load.command("stop", "flood")
+        for _ in range(2):
+            peers.load.wait_event("sent", dst=slow.keys["s0"])
+        slow.quiet()
+        report = trace.stop()
+        truth = together(peers, slow)
+        check_pairs(report, truth)
+        check_counters(report, relays, before, ended=[b])
+        found = only_verdicts(report, "queue-drop", "peer-absent")
+        for r in relays:
+            nowhere = [v for v in found if v["node"] == node(report, r)["name"] and v["reason"] == "unknown_dest"]
+            dropped = r.counters().since(before[r.name]).dropped("unknown_dest")
+            assert [(v["class"], v["count"]["min"]) for v in nowhere] == [("peer-absent", dropped)], found
