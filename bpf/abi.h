@@ -61,6 +61,7 @@ enum abi_dir {
 #define ABI_TCP_FIN	0x01
 #define ABI_TCP_SYN	0x02
 #define ABI_TCP_RST	0x04
+#define ABI_TCP_ACK	0x10
 
 /* abi_segment.has */
 #define ABI_HAS_FACTS	0x01	/* rcv_nxt ... bytes_acked were read from the socket */

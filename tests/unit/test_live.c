@@ -167,6 +167,47 @@ static void test_facts_grow(void **state)
 	assert_int_equal(facts.write_seq, (uint32_t)(base + 90));
 }
 
+/* The last segment of a connection brings an acknowledgement that no socket is left to be asked for. */
+static void test_last_ack(void **state)
+{
+	const uint32_t in = UINT32_MAX - 20, out = UINT32_MAX - 500;
+	const struct {
+		uint32_t seq, len, ack;
+		uint8_t flags, dir;
+		uint32_t acked;	/* 0: nothing new */
+	} rows[] = {
+		{ 0, 0, 900, ABI_TCP_FIN | ABI_TCP_ACK, ABI_IN, 900 },
+		{ 0, 100, 700, ABI_TCP_ACK, ABI_IN, 700 },
+		{ 0, 0, 700, ABI_TCP_RST | ABI_TCP_ACK, ABI_IN, 700 },
+		{ 0, 0, 700, ABI_TCP_RST, ABI_IN, 0 },		/* its number means nothing */
+		{ 0, 0, 1001, ABI_TCP_FIN | ABI_TCP_ACK, ABI_IN, 0 },	/* never sent */
+		{ 0, 0, 300, ABI_TCP_FIN | ABI_TCP_ACK, ABI_IN, 0 },	/* old */
+		{ 5000, 0, 700, ABI_TCP_RST | ABI_TCP_ACK, ABI_IN, 0 },	/* beyond the window */
+		{ -9u, 4, 700, ABI_TCP_ACK, ABI_IN, 0 },	/* before it */
+		{ 0, 100, 700, ABI_TCP_ACK, ABI_OUT, 0 },
+	};
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < COUNT(rows); i++) {
+		struct live_conn conn = { .facts = facts_at(in, 0, 0, 0, 0, 0) };
+		struct abi_segment s = {
+			.dir = rows[i].dir, .flags = rows[i].flags, .has = ABI_HAS_FACTS | ABI_ALL_FACTS,
+			.seq = in + rows[i].seq, .len = rows[i].len, .ack = out + rows[i].ack,
+			.rcv_nxt = in, .rcv_wnd = 4000, .snd_una = out + 300, .snd_nxt = out + 1000,
+		};
+
+		conn.facts.snd_una = s.snd_una;
+		conn.facts.snd_nxt = s.snd_nxt;
+		live_conn_note_ack(&conn, &s);
+		assert_int_equal(live_conn_take_ack(&conn), rows[i].acked != 0);
+		assert_int_equal(conn.facts.snd_una, (uint32_t)(out + (rows[i].acked ? rows[i].acked : 300)));
+		/* A newer answer of the socket's stands. */
+		conn.facts.snd_una = out + 950;
+		assert_false(live_conn_take_ack(&conn));
+	}
+}
+
 /* --- rights ---------------------------------------------------------------------------------- */
 
 static void test_rights(void **state)
@@ -343,6 +384,7 @@ int main(void)
 		cmocka_unit_test(test_inodes),
 		cmocka_unit_test(test_handed),
 		cmocka_unit_test(test_facts_grow),
+		cmocka_unit_test(test_last_ack),
 		cmocka_unit_test(test_rights),
 		cmocka_unit_test(test_checksum),
 		cmocka_unit_test(test_checksum_refuses),

@@ -96,6 +96,9 @@ struct live_conn {
 		uint8_t type;		/* with agreed: of the frames that are counted */
 	} counts[2];			/* by enum abi_dir */
 
+	bool has_ack;
+	uint32_t ack;			/* the far end's newest, of segments that TCP had yet to take */
+
 	bool ask;			/* its facts may change without a packet */
 	bool bound;			/* it was found by its addresses once */
 	bool seen;			/* in the running dump */
@@ -318,6 +321,9 @@ void live_conn_start(struct live *live, struct live_conn *conn, const struct abi
 /* CONN_OPEN, unless it was said or its node was not announced yet. */
 void live_conn_announce(struct live *live, struct live_conn *conn, uint64_t time_ns);
 void live_conn_close(struct live *live, struct live_conn *conn);
+/* What the far end acknowledged in a segment that passed; taken into its facts when nothing newer will be. */
+void live_conn_note_ack(struct live_conn *conn, const struct abi_segment *s);
+bool live_conn_take_ack(struct live_conn *conn);
 /* Close what is gone, forget what was closed long ago. */
 void live_conns_expire(struct live *live, uint64_t now_ns);
 /* Close and free all connections of a node; without a node free all, silently. */

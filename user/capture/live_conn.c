@@ -175,6 +175,35 @@ void live_conn_announce(struct live *live, struct live_conn *conn, uint64_t time
 
 /* --- the end --------------------------------------------------------------------------------- */
 
+/*
+ * A segment passes before TCP has taken what it acknowledges, and a socket that it ends cannot be asked
+ * afterwards. What TCP would not take says nothing.
+ */
+void live_conn_note_ack(struct live_conn *conn, const struct abi_segment *s)
+{
+	uint32_t end = s->seq + s->len;
+
+	if (s->dir != ABI_IN || !(s->flags & ABI_TCP_ACK) || !(s->has & ABI_ALL_FACTS) ||
+	    live_seq_after(s->rcv_nxt, end) || live_seq_after(s->seq, s->rcv_nxt + s->rcv_wnd) ||
+	    !live_seq_after(s->ack, s->snd_una) || live_seq_after(s->ack, s->snd_nxt) ||
+	    (conn->has_ack && !live_seq_after(s->ack, conn->ack)))
+		return;
+	conn->has_ack = true;
+	conn->ack = s->ack;
+}
+
+bool live_conn_take_ack(struct live_conn *conn)
+{
+	struct capture_facts *f = &conn->facts;
+
+	if (!conn->has_ack || !f->has_seq || !live_seq_after(conn->ack, f->snd_una) ||
+	    live_seq_after(conn->ack, f->snd_nxt))
+		return false;
+	f->snd_una = conn->ack;
+	f->unacked = f->snd_nxt - f->snd_una;
+	return true;
+}
+
 static enum capture_how how_closed(const struct live_conn *conn)
 {
 	if (conn->dialling)
@@ -200,6 +229,10 @@ void live_conn_close(struct live *live, struct live_conn *conn)
 	/* A dial that nothing answered is worth a word, an accepted one without a byte is not. */
 	if (conn->dialling)
 		live_conn_announce(live, conn, conn->first_ns);
+	if (conn->announced && live_conn_take_ack(conn)) {
+		event = live_conn_event(conn, CAPTURE_FACTS, live->read_ns);
+		live_emit(live, &event);
+	}
 	if (conn->announced) {
 		event = live_conn_event(conn, CAPTURE_CONN_CLOSE, live->read_ns);
 		event.close = (struct capture_conn_close){

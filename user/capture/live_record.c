@@ -370,6 +370,7 @@ static void segment_tell(struct live *live, const struct abi_segment *s, const u
 	time_ns = clock_from_monotonic_ns(s->time_ns);
 	conn->record_ns = time_ns;
 	note_flags(conn, s);
+	live_conn_note_ack(conn, s);
 	facts_from_record(conn, s);
 	/* A dial is told when it was answered: then both first bytes are known. */
 	if (conn->dialling)
