@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Plain HTTP relays, their packets counted in the kernel: the books are those of a tracer that has seen each packet."""
 from lab import Lab, scenario, until
+from parts.staging import knows
 from parts.truth import Crowd, check_counters, check_pairs, counters, only_verdicts, rows
 
 TRAFFIC = ("ring", "count=500", "size=1-1400", "kind=mixed", "rate=250", "burst=4")
@@ -83,6 +84,7 @@ def test_one_way():
         relays = two_nodes(lab, True, False)
         both = Both(lab, relays)
         peers = Crowd(lab, lab.host("clients"), relays)
+        knows(relays[0], 20)
         peers.pairs(*TRAFFIC)
         peers.quiet()
         truth = peers.truth()

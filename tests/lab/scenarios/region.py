@@ -3,6 +3,7 @@
 import time
 
 from lab import Lab, scenario
+from parts.staging import knows
 from parts.truth import Crowd, check_counters, check_pairs, counters, link, node, only_verdicts, rows
 
 TRAFFIC = ("ring", "count=500", "size=1-1400", "kind=mixed", "rate=250", "burst=4")
@@ -22,6 +23,9 @@ def traced_traffic(lab, relays, *args, traffic=TRAFFIC, **crowd):
     peers = Crowd(lab, lab.host("clients"), relays, **crowd)
     if all(r.mesh_with for r in relays):
         lab.clients_settled(len(peers.names))
+    for r in relays:
+        if r.mesh_with:
+            knows(r, len(peers.names))
     peers.pairs(*traffic)
     peers.quiet()
     report = trace.stop()
