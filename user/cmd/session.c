@@ -100,12 +100,22 @@ static void say_step(void *ctx, const struct capture_step *step)
 		s->hooks->verb, step->cost_ppm / 1e4, step->budget_ppm / 1e4, what);
 }
 
+/*
+ * Nodes choose their rows apart from each other, so a pair that has one at this node and none at the
+ * next cannot be followed across. Where memory is no reason no node is kept so short: the report's
+ * own bound is the user's, and is one for all nodes.
+ */
+static uint32_t at_least(uint32_t floor, uint32_t asked)
+{
+	return asked && asked < floor ? floor : asked;
+}
+
 static void open_tracer(struct session *s, struct session_source *source, struct capture *capture)
 {
 	struct tracer_options options = {
 		.ledger = {
-			.max_connections = s->options->max_connections,
-			.max_pairs = s->options->max_pairs,
+			.max_connections = at_least(1024, s->options->max_connections),
+			.max_pairs = at_least(4096, s->options->max_pairs),
 		},
 		.taps = s->hooks->taps,
 		.say = say, .step = say_step, .say_ctx = s,

@@ -158,6 +158,37 @@ def one_way(lab):
     return a, b
 
 
+@scenario(timeout=90)
+def test_more_pairs_than_rows():
+    """Fewer rows, and fewer connections kept, than there are: what is over is in one row that is exact, its losses
+    are told with their reason, and nobody is accused because one relay keeps a row that the other does not.
+    """
+    with Lab("rows") as lab:
+        relays = a, b = meshed(lab)
+        before = counters(relays)
+        trace = lab.derptrace("report", "--json", "--max-pairs", 5, "--max-connections", 4)
+        peers = Crowd(lab, lab.host("clients"), relays)
+        lab.clients_settled(20)
+        peers.pairs("ring", "count=100", "size=1-1400", "kind=mixed", "rate=100", "burst=4")
+        for src in ("p0", "p1"):
+            peers.send(src, NOBODY, "count=100", "size=1-1400", "kind=mixed", "rate=200")
+        peers.quiet()
+        truth = peers.truth()
+        report = trace.stop()
+        check_counters(report, relays, before)
+        assert len(report["pairs"]) == 6, report["pairs"]
+        other = rows(report)[None, None]
+        named = [p for p in report["pairs"] if p["src"]]
+        for row in named:
+            t = truth[row["src"], row["dst"]]
+            assert (row["entered"], row["delivered"], row["untraced"]) == (t["sent"], t["received"], 0), (t, row)
+        for ours, theirs in (("entered", "sent"), ("delivered", "received")):
+            assert other[ours] == sum(t[theirs] for t in truth.values()) - sum(p[ours] for p in named), other
+        assert other["untraced"] == other["in_flight"] == 0, other
+        said = {(v["node"], v["count"]["min"]) for v in only_verdicts(report, "peer-absent")}
+        assert said == {(node(report, r)["name"], 100) for r in (a, b)}, said
+
+
 @scenario(timeout=120)
 def test_records_say_the_same():
     """A report from a file of records is the live one; both looked at the same relays at the same time, and two
