@@ -48,6 +48,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	static const struct derp_sink sink = { on_frame, on_skipped, on_resumed };
 	struct budget budget = { .limit = 1 << 18 };
 	struct seen seen = { 0 };
+	struct derp_host host = { .dir = CAPTURE_IN, .budget = &budget, .sink = &sink,
+				  .ctx = &seen };
 	uint64_t pos = 0, n;
 	struct derp d;
 	struct op op;
@@ -56,8 +58,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (!size)
 		return 0;
 	record = data[0] & 16;
-	derp_init(&d, CAPTURE_IN, 1 + (data[0] & 3) % 3, data[0] & 4, data[0] & 8, &budget, &sink,
-		  &seen);
+	host.talker = 1 + (data[0] & 3) % 3;
+	host.want_whole = data[0] & 8;
+	derp_init(&d, data[0] & 4);
 	data++;
 	size--;
 	while (op_next(&data, &size, &op)) {
@@ -68,20 +71,20 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		switch (op.code & 7) {
 		case 2:
 		case 3:
-			derp_gap(&d, 1, pos, n, !record && !(op.code & 1));
+			derp_gap(&d, &host, 1, pos, n, !record && !(op.code & 1));
 			pos += n;
 			break;
 		case 4:
 			budget.limit = budget.used + n;
 			break;
 		default:
-			derp_feed(&d, &c);
+			derp_feed(&d, &host, &c);
 			pos += op.len;
 		}
 		must(budget.used <= budget.limit);
 		op_free(&op);
 	}
-	derp_clear(&d);
+	derp_clear(&d, &budget);
 	must(!budget.used);
 	return 0;
 }

@@ -49,7 +49,7 @@ struct seen {
 	struct stream_gap gaps[4096];
 	size_t gap_count;
 	bool gap_open[2];
-	uint64_t in_arrived, in_read, out_acked, out_written, out_sent;
+	uint64_t in_arrived, in_read, out_acked, out_sent;
 	struct stream_info info;
 	struct stream_names names;	/* of info */
 	size_t whole_count;

@@ -234,6 +234,8 @@ static void is_taken_over_anywhere(void **unused)
 	for (round = 0; round < 300; round++) {
 		struct budget budget = { .limit = 1 << 20 };
 		struct reader r = { .s = s };
+		const struct derp_host host = { .dir = CAPTURE_IN, .talker = DERP_CLIENT,
+						.budget = &budget, .sink = &sink, .ctx = &r };
 		struct count_walk w = { 0 };
 		size_t at = 0, frame = 0, first, second;
 		struct derp_chunk c = { 0 };
@@ -243,31 +245,31 @@ static void is_taken_over_anywhere(void **unused)
 		make(s, round & 1);
 		first = random_below((uint32_t)s->len);
 		second = first + random_below((uint32_t)(s->len - first));
-		derp_init(&d, CAPTURE_IN, DERP_CLIENT, true, false, &budget, &sink, &r);
+		derp_init(&d, true);
 		c.tcp_pos = 1000;
 		c.data = s->bytes;
 		c.len = first;
 		if (first)
-			derp_feed(&d, &c);
+			derp_feed(&d, &host, &c);
 		walk(s, &w, &at, second, &frame);
 		r.frame = frame;
 		/* Counting never ends inside a frame that it does not count. */
 		if (w.have >= DERP_HEADER_LEN && !count_counts(w.head, DERP_SEND_PACKET) &&
 		    !count_counts(w.head, DERP_FORWARD_PACKET)) {
-			derp_clear(&d);
+			derp_clear(&d, &budget);
 			continue;
 		}
 		here = (struct capture_counting){ .have = w.have, .left = w.left, .head = w.head };
 		if (!first)
 			d.base_pos = 1000;
-		derp_resume(&d, 0, 1000 + second, &here);
+		derp_resume(&d, &host, 0, 1000 + second, &here);
 		c.tcp_pos = 1000 + second;
 		c.data = s->bytes + second;
 		c.len = s->len - second;
 		if (c.len)
-			derp_feed(&d, &c);
+			derp_feed(&d, &host, &c);
 		assert_int_equal(r.frame, FRAMES);
-		derp_clear(&d);
+		derp_clear(&d, &budget);
 		assert_int_equal(budget.used, 0);
 	}
 	free(s);

@@ -61,6 +61,7 @@ static const struct derp_sink sink = { on_frame, on_skipped, on_resumed };
 
 struct lab {
 	struct derp d;
+	struct derp_host host;
 	struct budget budget;
 	struct got got;
 	uint8_t wire[1 << 18];
@@ -73,13 +74,15 @@ static struct lab *setup(uint8_t talker, bool synced, bool whole)
 
 	assert_non_null(l);
 	l->budget.limit = 1 << 20;
-	derp_init(&l->d, CAPTURE_IN, talker, synced, whole, &l->budget, &sink, &l->got);
+	l->host = (struct derp_host){ .dir = CAPTURE_IN, .talker = talker, .want_whole = whole,
+				      .budget = &l->budget, .sink = &sink, .ctx = &l->got };
+	derp_init(&l->d, synced);
 	return l;
 }
 
 static void teardown(struct lab *l)
 {
-	derp_clear(&l->d);
+	derp_clear(&l->d, &l->budget);
 	assert_int_equal(l->budget.used, 0);
 	free(l);
 }
@@ -101,7 +104,7 @@ static void feed(struct lab *l, size_t from, size_t to, bool record)
 	struct derp_chunk c = { .time_ns = 1, .tcp_pos = from, .tcp_end = to + 100,
 				.record = record, .data = l->wire + from, .len = to - from };
 
-	derp_feed(&l->d, &c);
+	derp_feed(&l->d, &l->host, &c);
 }
 
 static void test_all_types_and_versions(void **state)
@@ -201,13 +204,13 @@ static void test_gap_in_a_payload(void **state)
 	add(l, DERP_SEND_PACKET, 1000, 2);
 	/* Behind the head nothing is missed. */
 	feed(l, 0, 300, false);
-	derp_gap(&l->d, 1, 300, 705, true);
+	derp_gap(&l->d, &l->host, 1, 300, 705, true);
 	assert_int_equal(l->got.count, 1);
 	assert_int_equal(l->got.frames[0].tcp_end, 1005);
 	assert_int_equal(l->got.skipped, 0);
 	/* Within the head one frame is, and no more. */
 	feed(l, 1005, 1050, false);
-	derp_gap(&l->d, 1, 1050, 100, true);
+	derp_gap(&l->d, &l->host, 1, 1050, 100, true);
 	assert_int_equal(l->got.skipped, 100);
 	feed(l, 1150, 2010, false);
 	assert_int_equal(l->got.count, 1);

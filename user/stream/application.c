@@ -90,25 +90,43 @@ uint8_t application_talker(const struct connection *c, enum capture_dir dir)
 	return !c->has_client ? DERP_EITHER : c->client == dir ? DERP_CLIENT : DERP_SERVER;
 }
 
-static void start_derp(struct connection *c, enum capture_dir dir, bool synced, bool websocket)
+struct derp_host application_derp(struct connection *c, enum capture_dir dir)
 {
 	static const struct derp_sink sink = { on_frame, on_skipped, on_resumed };
+
+	return (struct derp_host){ .dir = dir, .talker = application_talker(c, dir),
+				   .want_whole = c->shared->sink->whole != NULL,
+				   .budget = &c->budget, .sink = &sink, .ctx = c };
+}
+
+static void end_derp(struct connection *c, enum capture_dir dir)
+{
 	struct connection_app *app = &c->apps[dir];
 
-	if (app->state == APP_DERP || app->state == APP_WEBSOCKET)
-		derp_clear(&app->derp);
-	derp_init(&app->derp, dir, application_talker(c, dir), synced,
-		  c->shared->sink->whole != NULL, &c->budget, &sink, c);
+	derp_clear(&app->derp, &c->budget);
+	free(app->websocket);
+	app->websocket = NULL;
+}
+
+static void start_derp(struct connection *c, enum capture_dir dir, bool synced, bool websocket)
+{
+	struct connection_app *app = &c->apps[dir];
+
+	end_derp(c, dir);
+	derp_init(&app->derp, synced);
 	app->state = websocket ? APP_WEBSOCKET : APP_DERP;
-	app->websocket = (struct websocket){ 0 };
 	app->websocket_lost = false;
-	if (websocket)
-		c->info.websocket = true;
+	if (!websocket)
+		return;
+	c->info.websocket = true;
+	app->websocket = calloc(1, sizeof(*app->websocket));
+	app->websocket_lost = !app->websocket;
 }
 
 static void feed_websocket(struct connection *c, const struct derp_chunk *chunk,
 			   enum capture_dir dir)
 {
+	const struct derp_host host = application_derp(c, dir);
 	struct connection_app *app = &c->apps[dir];
 	size_t done = 0, n, used, from, out;
 
@@ -120,9 +138,9 @@ static void feed_websocket(struct connection *c, const struct derp_chunk *chunk,
 		if (n > sizeof(c->shared->unmasked))
 			n = sizeof(c->shared->unmasked);
 		memcpy(copy, chunk->data + done, n);
-		if (!websocket_next(&app->websocket, copy, n, &used, &from, &out)) {
+		if (!websocket_next(app->websocket, copy, n, &used, &from, &out)) {
 			app->websocket_lost = true;
-			derp_gap(&app->derp, chunk->time_ns, 0, 0, false);
+			derp_gap(&app->derp, &host, chunk->time_ns, 0, 0, false);
 			application_begin_gap(c, dir, chunk->time_ns, chunk->len - done);
 			return;
 		}
@@ -132,7 +150,7 @@ static void feed_websocket(struct connection *c, const struct derp_chunk *chunk,
 		part.len = out;
 		part.tcp_pos += done + from;
 		if (out)
-			derp_feed(&app->derp, &part);
+			derp_feed(&app->derp, &host, &part);
 		done += used;
 	}
 }
@@ -195,9 +213,8 @@ static void ignore(struct connection *c)
 	for (dir = CAPTURE_IN; dir <= CAPTURE_OUT; dir++) {
 		struct connection_app *app = &c->apps[dir];
 
-		application_end_gap(c, dir, c->now_ns);
-		if (app->state == APP_DERP || app->state == APP_WEBSOCKET)
-			derp_clear(&app->derp);
+		application_end_gap(c, dir, c->shared->now_ns);
+		end_derp(c, dir);
 		app->state = APP_IGNORED;
 	}
 	application_raise(c, STREAM_OTHER);
@@ -267,20 +284,20 @@ void application_frame(struct connection *c, const struct capture_frame *f)
 {
 	struct connection_app *app = &c->apps[f->dir];
 	struct stream_frame frame = {
-		.time_ns = c->now_ns, .dir = f->dir, .type = f->data[0],
+		.time_ns = c->shared->now_ns, .dir = f->dir, .type = f->data[0],
 		.len = walk_derp_len(f->data), .head = f->data + WALK_HEADER_LEN,
 		.digest = f->digest, .tcp_end = c->dirs[f->dir].next, .derp_off = f->offset,
 		.derp_from_start = f->from_start,
 	};
 	size_t captured = f->captured - WALK_HEADER_LEN;
-	uint64_t due = app->told ? app->told_off : 0;
+	uint64_t due = app->told ? app->derp.off : 0;
 
 	frame.head_len = captured < frame.len ? (uint32_t)captured : frame.len;
 	/* Whoever made the file missed something, or the file did. */
 	if ((app->told || f->from_start) && f->offset != due)
-		application_begin_gap(c, f->dir, c->now_ns, f->offset > due ? f->offset - due : 0);
+		application_begin_gap(c, f->dir, c->shared->now_ns, f->offset > due ? f->offset - due : 0);
 	app->told = true;
-	app->told_off = f->offset + WALK_HEADER_LEN + frame.len;
+	app->derp.off = f->offset + WALK_HEADER_LEN + frame.len;
 	on_frame(c, f->dir, &frame, f->data, WALK_HEADER_LEN + frame.head_len);
 }
 
@@ -289,6 +306,7 @@ void application_frame(struct connection *c, const struct capture_frame *f)
 void application_feed(struct connection *c, struct derp_chunk *chunk, enum capture_dir dir)
 {
 	struct connection_app *app = &c->apps[dir];
+	struct derp_host host;
 
 	while (chunk->len) {
 		switch (app->state) {
@@ -299,9 +317,9 @@ void application_feed(struct connection *c, struct derp_chunk *chunk, enum captu
 			feed_http(c, chunk, dir);
 			break;
 		case APP_WEBSOCKET:
-			if (app->websocket_lost && looks_websocket(c, chunk, dir)) {
+			if (app->websocket && app->websocket_lost && looks_websocket(c, chunk, dir)) {
 				app->websocket_lost = false;
-				app->websocket = (struct websocket){ 0 };
+				*app->websocket = (struct websocket){ 0 };
 			}
 			if (app->websocket_lost)
 				application_begin_gap(c, dir, chunk->time_ns, chunk->len);
@@ -313,7 +331,8 @@ void application_feed(struct connection *c, struct derp_chunk *chunk, enum captu
 				start_derp(c, dir, false, true);
 				break;
 			}
-			derp_feed(&app->derp, chunk);
+			host = application_derp(c, dir);
+			derp_feed(&app->derp, &host, chunk);
 			/* Whatever it is, it has no frames. */
 			if (!app->derp.synced && c->info.stage < STREAM_UPGRADED) {
 				app->searched += chunk->len;
@@ -332,27 +351,29 @@ bool application_feed_parts(struct connection *c, struct derp_parts *parts, enum
 {
 	const struct derp_chunk chunk = { .time_ns = time_ns, .tcp_end = tcp_end, .record = true,
 					  .parts = true, .data = parts->data, .len = parts->len };
+	const struct derp_host host = application_derp(c, dir);
 	struct connection_app *app = &c->apps[dir];
 
-	if (app->state != APP_DERP || !derp_plan(&app->derp, parts))
+	if (app->state != APP_DERP || !derp_plan(&app->derp, &host, parts))
 		return false;
-	derp_feed(&app->derp, &chunk);
+	derp_feed(&app->derp, &host, &chunk);
 	return true;
 }
 
 void application_gap(struct connection *c, enum capture_dir dir, uint64_t time_ns, uint64_t pos,
 		     uint64_t bytes, bool exact)
 {
+	const struct derp_host host = application_derp(c, dir);
 	struct connection_app *app = &c->apps[dir];
 
 	app->lost = true;
 	switch (app->state) {
 	case APP_DERP:
-		derp_gap(&app->derp, time_ns, pos, bytes, exact);
+		derp_gap(&app->derp, &host, time_ns, pos, bytes, exact);
 		return;
 	case APP_WEBSOCKET:
-		derp_gap(&app->derp, time_ns, pos, 0, false);
-		if (!exact || !websocket_skip(&app->websocket, bytes))
+		derp_gap(&app->derp, &host, time_ns, pos, 0, false);
+		if (!exact || !app->websocket || !websocket_skip(app->websocket, bytes))
 			app->websocket_lost = true;
 		break;
 	case APP_HTTP:
@@ -369,13 +390,7 @@ void application_clear(struct connection *c)
 {
 	int dir;
 
-	for (dir = 0; dir < 2; dir++) {
-		struct connection_app *app = &c->apps[dir];
-
-		if (app->state == APP_DERP || app->state == APP_WEBSOCKET)
-			derp_clear(&app->derp);
-		derp_sync_free(app->sniff, &c->budget);
-		app->sniff = NULL;
-	}
+	for (dir = 0; dir < 2; dir++)
+		end_derp(c, (enum capture_dir)dir);
 	end_http(c);
 }

@@ -6,7 +6,6 @@
 
 /* tcp_state of <netinet/tcp.h> in which one FIN counts among the sequence numbers. */
 #define STATES_FIN_IN	(1 << 6 | 1 << 8 | 1 << 9 | 1 << 11)	/* TIME_WAIT CLOSE_WAIT LAST_ACK CLOSING */
-#define STATES_FIN_OUT	(1 << 4 | 1 << 5 | 1 << 6 | 1 << 9 | 1 << 11) /* FIN_WAIT1 FIN_WAIT2 */
 #define STATES_FIN_ACKED (1 << 5 | 1 << 6)
 
 static bool state_in(const struct capture_facts *f, unsigned int states)
@@ -60,8 +59,9 @@ static void on_records_lost(void *ctx, int side, uint64_t time_ns, uint64_t byte
 static const struct secret_set *on_hello(void *ctx, const uint8_t random[static 32])
 {
 	struct connection *c = ctx;
+	struct connection_search *s = search_get(c);
 
-	return secrets_join(&c->shared->secrets, random, &c->user) ? NULL : c->user.set;
+	return !s || secrets_join(&c->shared->secrets, random, &s->user) ? NULL : s->user.set;
 }
 
 static bool start_tls(struct connection *c)
@@ -94,12 +94,12 @@ static void feed(struct connection *c, enum capture_dir dir, struct derp_chunk *
 /* What came before the layer was known. */
 static void feed_kept(struct connection *c)
 {
-	struct derp_sync *kept[2] = { c->apps[0].sniff, c->apps[1].sniff };
+	struct derp_sync *kept[2] = { c->apps[0].derp.sync, c->apps[1].derp.sync };
 	struct derp_chunk chunk;
 	size_t n;
 	int dir;
 
-	c->apps[0].sniff = c->apps[1].sniff = NULL;
+	c->apps[0].derp.sync = c->apps[1].derp.sync = NULL;
 	for (dir = 0; dir < 2; dir++) {
 		for (n = 0; kept[dir] && derp_sync_chunk(kept[dir], n, 0, &chunk); n++)
 			feed(c, (enum capture_dir)dir, &chunk);
@@ -137,14 +137,14 @@ static void sniff_midstream(struct connection *c, enum capture_dir dir, struct d
 	const uint8_t *bytes;
 	size_t len;
 
-	plain = derp_sync_feed(&app->sniff, chunk, application_talker(c, dir), &c->budget,
+	plain = derp_sync_feed(&app->derp.sync, chunk, application_talker(c, dir), &c->budget,
 			       &dropped, &start);
 	if (dropped)
 		application_begin_gap(c, dir, chunk->time_ns, dropped);
 	if (chunk->len >= 5 && http_starts(side, chunk->data, chunk->len))
 		plain = true;
-	if (!plain && !tls && app->sniff) {
-		bytes = derp_sync_bytes(app->sniff, &len);
+	if (!plain && !tls && app->derp.sync) {
+		bytes = derp_sync_bytes(app->derp.sync, &len);
 		tls = holds_records(bytes, len);
 	}
 	if (tls && !start_tls(c))
@@ -205,10 +205,9 @@ static void on_gap(void *ctx, enum capture_dir dir, uint64_t pos, uint64_t time_
 	switch (c->layer) {
 	case LAYER_NEW:
 		c->midstream = true;
-		if (app->sniff)
-			derp_sync_bytes(app->sniff, &kept);
-		derp_sync_free(app->sniff, &c->budget);
-		app->sniff = NULL;
+		if (app->derp.sync)
+			derp_sync_bytes(app->derp.sync, &kept);
+		derp_clear(&app->derp, &c->budget);
 		application_begin_gap(c, dir, time_ns, bytes + kept);
 		break;
 	case LAYER_TLS:
@@ -239,48 +238,32 @@ static void settle(struct connection *c, const struct capture_facts *f, uint64_t
 	reassemble_settle(out, f->snd_una, state_in(f, STATES_FIN_ACKED), time_ns);
 }
 
-static void grow(uint64_t *pos, uint64_t to, uint64_t limit)
-{
-	if (to > limit)
-		to = limit;
-	if (to > *pos)
-		*pos = to;
-}
-
 /* Queues alone tell the same, less exactly: what passed since makes them too low, never too high. */
 static uint64_t less(uint64_t pos, uint64_t bytes)
 {
 	return pos > bytes ? pos - bytes : 0;
 }
 
+static uint64_t least(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
 static void tell_progress(struct connection *c, const struct capture_facts *f, uint64_t time_ns)
 {
 	const struct reassemble *in = &c->dirs[CAPTURE_IN], *out = &c->dirs[CAPTURE_OUT];
-	struct stream_progress p = {
+	uint64_t sent = reassemble_passed(out, f);
+	const struct stream_progress p = {
 		.node = c->node, .conn = c->id, .time_ns = time_ns, .facts = f,
-		.has_read = f->has_read, .has_written = f->has_queues,
-		.in_arrived = in->settled, .out_sent = reassemble_passed(out, f),
+		.in_arrived = in->settled,
+		.has_read = f->has_read,
+		.in_read = f->has_seq ? least(reassemble_position(in, f->copied_seq), in->settled) :
+					less(in->settled, f->unread),
+		.out_sent = sent,
 		.has_acked = f->has_seq || f->has_queues,
+		.out_acked = f->has_seq ? least(out->settled, sent) : less(sent, f->unacked),
 	};
-	uint64_t written;
 
-	if (f->has_seq) {
-		grow(&c->in_read, reassemble_position(in, f->copied_seq), in->settled);
-		grow(&c->out_acked, out->settled, p.out_sent);
-		written = reassemble_position(out, f->write_seq);
-		if (written && state_in(f, STATES_FIN_OUT) &&
-		    !(out->has_fin && written == out->fin))
-			written--;
-	} else {
-		grow(&c->in_read, less(in->settled, f->unread), in->settled);
-		grow(&c->out_acked, less(p.out_sent, f->unacked), p.out_sent);
-		written = p.out_sent + f->notsent;
-	}
-	if (f->has_queues)
-		grow(&c->out_written, written < p.out_sent ? p.out_sent : written, UINT64_MAX);
-	p.in_read = c->in_read;
-	p.out_acked = c->out_acked;
-	p.out_written = c->out_written;
 	c->shared->sink->progress(c->shared->sink->ctx, &p);
 }
 
@@ -296,7 +279,7 @@ static bool unsynchronised(const struct connection *c, enum capture_dir dir)
 	const struct connection_app *app = &c->apps[dir];
 
 	if (c->layer == LAYER_NEW)
-		return app->sniff != NULL;
+		return app->derp.sync != NULL;
 	return (app->state == APP_DERP && !app->derp.synced) ||
 	       (app->state == APP_WEBSOCKET && (!app->derp.synced || app->websocket_lost));
 }
@@ -314,8 +297,8 @@ static void note_stage(struct connection *c)
 	c->info.unsynchronised = unsynchronised(c, CAPTURE_IN) || unsynchronised(c, CAPTURE_OUT);
 }
 
-/* Changes whenever something does that is worth telling. */
-static uint64_t sign(const struct stream_info *i)
+/* Changes whenever something does that is worth telling; never 0. */
+static uint32_t sign(const struct stream_info *i)
 {
 	const uint64_t bits = i->tls | i->tls_alert_hidden << 1 | (i->tag != 0) << 2 |
 			      i->secret_missing << 3 | i->decrypted << 4 | i->unsynchronised << 5 |
@@ -327,19 +310,19 @@ static uint64_t sign(const struct stream_info *i)
 
 	h = (h ^ (bits << 8 | i->tls_alert)) * prime;
 	h = (h ^ codes) * prime;
-	return h;
+	h ^= h >> 32;
+	return (uint32_t)h ? (uint32_t)h : 1;
 }
 
 static void tell_info(struct connection *c)
 {
 	const struct stream_sink *sink = c->shared->sink;
-	uint64_t signature;
+	uint32_t signature;
 
 	note_stage(c);
 	signature = sign(&c->info);
-	if (c->told && signature == c->signature)
+	if (signature == c->signature)
 		return;
-	c->told = true;
 	c->signature = signature;
 	if (sink->info)
 		sink->info(sink->ctx, c->node, c->id, &c->info);
@@ -356,9 +339,11 @@ static void note_waiting(struct connection *c)
 	uint64_t in = waits_since(c, CAPTURE_IN), out = waits_since(c, CAPTURE_OUT);
 	uint64_t since = !in || (out && out < in) ? out : in;
 
+	uint64_t before = connection_waiting_since(c);
+
 	/* The oldest may have been shed since; it waits all the same. */
-	if (!since || !c->waiting_ns || since < c->waiting_ns)
-		c->waiting_ns = since;
+	if (!since || !before || since < before)
+		search_wait(c, since);
 }
 
 /* Nothing of it is to be read any more: its secrets and buffers go. */
@@ -367,7 +352,7 @@ static void stop_reading(struct connection *c, enum connection_layer layer)
 	c->layer = layer;
 	tls_free(c->tls);
 	c->tls = NULL;
-	secrets_leave(&c->shared->secrets, &c->user);
+	search_end(c);
 	application_clear(c);
 }
 
@@ -378,11 +363,11 @@ static void let_go(struct connection *c)
 		stop_reading(c, LAYER_OTHER);
 }
 
-/* Its set has done what it was for. Of a file another end may come for it yet. */
+/* Its secrets have done what they were for. Of a file another end may come for them yet. */
 static void rest(struct connection *c)
 {
 	if (c->tls && tls_rest(c->tls) && c->shared->patience_ns)
-		secrets_leave(&c->shared->secrets, &c->user);
+		search_end(c);
 }
 
 /* --- the door ----------------------------------------------------------------------------- */
@@ -404,7 +389,6 @@ struct connection *connection_new(struct connection_shared *shared,
 	c->info.kept = &shared->names;
 	c->budget = (struct budget){ .limit = shared->connection_bytes,
 				     .parent = &shared->budget };
-	c->user.owner = c;
 	c->midstream = !open->from_start;
 	c->framed = open->framed;
 	c->has_client = open->role != CAPTURE_ROLE_UNKNOWN;
@@ -426,7 +410,8 @@ void connection_free(struct connection *c)
 	application_clear(c);
 	reassemble_clear(&c->dirs[0]);
 	reassemble_clear(&c->dirs[1]);
-	secrets_leave(&c->shared->secrets, &c->user);
+	search_end(c);
+	free(c->claims);
 	names_clear(&c->info);
 	free(c);
 }
@@ -456,8 +441,8 @@ static void take_frame(struct connection *c, const struct capture_frame *f)
 static void finish(struct connection *c, const struct capture_event *event)
 {
 	let_go(c);
-	rest(c);
 	note_waiting(c);
+	rest(c);
 	if (event->facts)
 		tell_progress(c, event->facts, event->time_ns);
 	tell_info(c);
@@ -480,7 +465,7 @@ void connection_event(struct connection *c, const struct capture_event *event)
 	const struct capture_segment *seg = event->type == CAPTURE_SEGMENT ? &event->segment : NULL;
 	struct reassemble *r = seg ? &c->dirs[seg->dir] : NULL;
 
-	c->now_ns = event->time_ns;
+	c->shared->now_ns = event->time_ns;
 	if (!seg || !reassemble_covered(r, seg, event->facts))
 		settle(c, event->facts, event->time_ns);
 	if (seg && !seg->counted) {
@@ -498,7 +483,7 @@ void connection_event(struct connection *c, const struct capture_event *event)
 	}
 	if (seg)
 		settle(c, event->facts, event->time_ns);
-	if (seg && !c->user.set)
+	if (seg && c->search && !c->search->user.set)
 		unbound_fit(c, event->time_ns);
 	finish(c, event);
 }
@@ -507,8 +492,8 @@ void connection_secrets(struct connection *c, uint64_t time_ns)
 {
 	if (c->layer != LAYER_TLS)
 		return;
-	c->now_ns = time_ns;
-	tls_secrets(c->tls, c->user.set, time_ns);
+	c->shared->now_ns = time_ns;
+	tls_secrets(c->tls, c->search->user.set, time_ns);
 	let_go(c);
 	note_waiting(c);
 	tell_info(c);
@@ -516,22 +501,23 @@ void connection_secrets(struct connection *c, uint64_t time_ns)
 
 void connection_tick(struct connection *c, uint64_t time_ns)
 {
+	const struct connection_search *s = c->search;
 	bool late;
 	int dir;
 
-	if (!c->tls || !c->waiting_ns || c->framed)
+	if (!c->tls || !s || !s->waiting_ns || c->framed)
 		return;
-	c->now_ns = time_ns;
+	c->shared->now_ns = time_ns;
 	tls_drain(c->tls, time_ns);
-	late = time_ns >= c->waiting_ns + c->shared->patience_ns / 2;
-	if (!c->user.set || late)
+	late = time_ns >= s->waiting_ns + c->shared->patience_ns / 2;
+	if (!s->user.set || late)
 		unbound_fit(c, time_ns);
 	if (late)
 		unbound_try(c, time_ns);
 	for (dir = 0; dir < 2; dir++) {
 		uint64_t since = waits_since(c, (enum capture_dir)dir);
 
-		if (since && time_ns >= c->waiting_ns + c->shared->patience_ns &&
+		if (since && time_ns >= s->waiting_ns + c->shared->patience_ns &&
 		    c->info.stage >= STREAM_TLS_DONE)
 			application_begin_gap(c, (enum capture_dir)dir, time_ns, 0);
 	}
@@ -549,16 +535,13 @@ void connection_close(struct connection *c, uint64_t time_ns)
 	for (dir = 0; dir < 2; dir++)
 		reassemble_end(&c->dirs[dir], time_ns);
 	if (c->tls && !c->framed) {
-		if (c->waiting_ns)
+		if (connection_waiting_since(c))
 			unbound_try_last(c, time_ns);
 		tls_end(c->tls, time_ns);
 	}
 	for (dir = 0; dir < 2; dir++) {
-		struct connection_app *app = &c->apps[dir];
-		struct derp_sync *sync = app->sniff;
+		struct derp_sync *sync = c->apps[dir].derp.sync;
 
-		if (app->state == APP_DERP || app->state == APP_WEBSOCKET)
-			sync = app->derp.sync;
 		kept = 0;
 		if (sync)
 			derp_sync_bytes(sync, &kept);
@@ -578,7 +561,7 @@ static bool is_waiting(const struct connection *c)
 
 void connection_stats(const struct connection *c, uint64_t time_ns, struct stream_stats *stats)
 {
-	bool waited = time_ns >= c->waiting_ns + c->shared->patience_ns;
+	bool waited = time_ns >= connection_waiting_since(c) + c->shared->patience_ns;
 
 	stats->connections += has_data(c);
 	stats->without_secret += c->info.secret_missing && waited;

@@ -18,8 +18,10 @@ struct connection_shared {
 	struct secrets secrets;
 	struct budget budget;
 	size_t connection_bytes;
+	uint64_t now_ns;	/* of the current event */
 	uint64_t patience_ns;	/* what waits longer for a secret is called missing */
 	uint64_t trials;	/* so many are left for secrets that may be anybody's: a file has all at once */
+	struct connection_search *waiting; /* for a secret, or a record's number */
 	struct stream_stats gone; /* sums of connections that have ended, and of all gaps */
 	struct tls_shared tls;
 	struct shared names;
@@ -43,46 +45,51 @@ struct connection_app {
 		APP_WEBSOCKET,
 		APP_IGNORED,
 	} state;
-	struct derp derp;
-	struct websocket websocket;
 	bool websocket_lost;	/* the next frame's start is not known */
-	bool told;		/* frames were, up to @told_off */
-	uint64_t told_off;
+	bool told;		/* frames were, up to derp.off */
 	bool lost;		/* bytes were, before it was known what it carries */
 	bool gap;		/* was told to begin */
+	uint32_t searched;	/* bytes in which no frame was found */
 	uint64_t gap_bytes;
-	uint64_t searched;	/* bytes in which no frame was found */
-	struct derp_sync *sniff; /* LAYER_NEW, mid-stream: what came so far */
-	uint32_t claim, agreed;	/* the kernel's walk that stands where a frame may begin; the right one */
-	uint64_t claim_pos;
+	struct derp derp;	/* before it is DERP: what came so far, mid-stream */
+	struct websocket *websocket;
+};
+
+/* A TLS connection as long as its keys, or record numbers, are looked for. */
+struct connection_search {
+	struct secret_user user;
+	uint64_t waiting_ns;	/* since when it has waited for a secret; 0: it does not */
+	uint64_t search_ns, search_wait_ns; /* memory is not searched for it before; 0: not yet */
+	uint64_t fitted, tried;	/* serial numbers of the last unbound secrets; see unbound.c */
+	struct connection_search *next, *prev; /* utlist, of those that wait */
+};
+
+/* The kernel's walk, by direction: see counted.c. */
+struct connection_claim {
+	uint32_t claim, agreed;	/* that which stands where a frame may begin; the right one */
+	uint64_t pos;		/* of the claim */
 };
 
 struct connection {
 	uint64_t id;
 	uint32_t node;
+	uint32_t signature;	/* of the info that the sink has; 0: it has none */
 	enum connection_layer layer;
 	bool midstream;		/* its first bytes were not seen */
 	bool has_client;	/* @client is known */
 	bool framed;		/* its frames are told */
 	bool closing;
 	bool quiet;		/* nothing of it is handed over now */
-	bool told;		/* the sink has had its info, with @signature */
 	enum capture_dir client; /* the direction in which the client speaks */
 	struct connection_shared *shared;
 	struct budget budget;
 	struct reassemble dirs[2];
 	struct tls *tls;
+	struct connection_search *search; /* NULL: nothing is looked for */
 	struct http *http;
-	struct secret_user user;
+	struct connection_claim *claims; /* NULL: nothing is counted */
 	struct connection_app apps[2];
 	struct stream_info info;
-	uint64_t signature;
-	uint64_t in_read, out_acked, out_written;
-	uint64_t now_ns;	/* of the current event */
-	uint64_t waiting_ns;	/* since when it has waited for a secret; 0: it does not */
-	uint64_t search_ns, search_wait_ns; /* memory is not searched for it before; 0: not yet */
-	uint64_t fitted, tried;	/* serial numbers of the last unbound secrets; see unbound.c */
-	struct connection *wait_next, *wait_prev; /* utlist, of those that wait */
 	UT_hash_handle hh;
 };
 
@@ -101,6 +108,20 @@ void connection_close(struct connection *c, uint64_t time_ns);
 
 /* Adds what a connection that is open counts for. */
 void connection_stats(const struct connection *c, uint64_t time_ns, struct stream_stats *stats);
+
+/* --- search.c: as long as keys or record numbers are looked for ---------------------------- */
+
+/* NULL without memory. */
+struct connection_search *search_get(struct connection *c);
+/* Since when it waits; 0: it does not. */
+void search_wait(struct connection *c, uint64_t since_ns);
+/* Its stake in secrets ends, too. */
+void search_end(struct connection *c);
+
+static inline uint64_t connection_waiting_since(const struct connection *c)
+{
+	return c->search ? c->search->waiting_ns : 0;
+}
 
 /* --- unbound.c: secrets of those whose ClientHello was not seen ---------------------------- */
 
@@ -128,6 +149,7 @@ void counted_event(struct connection *c, const struct capture_event *event);
 
 /* --- application.c: HTTP, WebSocket, DERP ------------------------------------------------- */
 
+struct derp_host application_derp(struct connection *c, enum capture_dir dir);
 /* A frame that a file tells. */
 void application_frame(struct connection *c, const struct capture_frame *f);
 void application_feed(struct connection *c, struct derp_chunk *chunk, enum capture_dir dir);

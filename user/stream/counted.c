@@ -13,27 +13,33 @@ static bool is_plain_derp(const struct connection *c, enum capture_dir dir)
 
 void counted_claim(struct connection *c, const struct capture_segment *seg)
 {
-	struct connection_app *app = &c->apps[seg->dir];
 	const struct reassemble *r = &c->dirs[seg->dir];
+	struct connection_claim *claim;
 
-	if (!seg->epoch || seg->epoch == app->agreed || app->claim || !r->started)
+	if (!seg->epoch || !r->started)
 		return;
-	app->claim = seg->epoch;
-	app->claim_pos = reassemble_position(r, seg->seq);
+	if (!c->claims)
+		c->claims = calloc(2, sizeof(*c->claims));
+	claim = c->claims ? &c->claims[seg->dir] : NULL;
+	if (!claim || seg->epoch == claim->agreed || claim->claim)
+		return;
+	claim->claim = seg->epoch;
+	claim->pos = reassemble_position(r, seg->seq);
 }
 
 void counted_reach(struct connection *c, enum capture_dir dir, uint64_t pos)
 {
 	const struct stream_sink *sink = c->shared->sink;
-	struct connection_app *app = &c->apps[dir];
-	uint32_t claim = app->claim;
+	struct connection_claim *claim = c->claims ? &c->claims[dir] : NULL;
+	uint32_t epoch;
 
-	if (!claim || pos < app->claim_pos)
+	if (!claim || !claim->claim || pos < claim->pos)
 		return;
-	app->claim = 0;
-	if (pos == app->claim_pos && is_plain_derp(c, dir) && derp_at_boundary(&app->derp) &&
-	    sink->agree && sink->agree(sink->ctx, c->node, c->id, dir, claim))
-		app->agreed = claim;
+	epoch = claim->claim;
+	claim->claim = 0;
+	if (pos == claim->pos && is_plain_derp(c, dir) && derp_at_boundary(&c->apps[dir].derp) &&
+	    sink->agree && sink->agree(sink->ctx, c->node, c->id, dir, epoch))
+		claim->agreed = epoch;
 }
 
 void counted_resume(void *ctx, enum capture_dir dir, uint64_t pos, uint64_t time_ns,
@@ -41,9 +47,11 @@ void counted_resume(void *ctx, enum capture_dir dir, uint64_t pos, uint64_t time
 {
 	struct connection *c = ctx;
 
+	const struct derp_host host = application_derp(c, dir);
+
 	c->info.bytes[dir] += bytes;
 	if (at && is_plain_derp(c, dir))
-		derp_resume(&c->apps[dir].derp, time_ns, pos, at);
+		derp_resume(&c->apps[dir].derp, &host, time_ns, pos, at);
 }
 
 static void tell(struct connection *c, const struct capture_event *event)
@@ -68,9 +76,11 @@ void counted_forward(void *ctx, enum capture_dir dir, uint64_t pos, uint64_t tim
 {
 	struct connection *c = ctx;
 
+	const struct derp_host host = application_derp(c, dir);
+
 	c->info.bytes[dir] += bytes;
 	if (is_plain_derp(c, dir))
-		derp_named(&c->apps[dir].derp, time_ns, pos, f);
+		derp_named(&c->apps[dir].derp, &host, time_ns, pos, f);
 }
 
 void counted_event(struct connection *c, const struct capture_event *event)

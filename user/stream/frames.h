@@ -48,22 +48,23 @@ enum derp_talker {
 	DERP_EITHER = 3,
 };
 
+struct derp_part;
 struct derp_sync;
 
 struct derp {
-	struct walk walk;
-	enum capture_dir dir;
-	uint8_t talker;		/* who sends in this direction, for headers to make sense */
-	bool synced;
-	bool damaged;		/* a needed part of the current frame is missing */
-	bool from_start;
-	bool want_whole;
+	struct derp_part *part;	/* of the frame under way; NULL: the next byte is a header's first */
+	struct derp_sync *sync;	/* while searching */
 	uint64_t off;		/* of the current frame's header */
 	uint64_t base_pos;	/* plain: position of offset 0 */
-	uint8_t *head;		/* the current frame's start, header included, where it was cut */
-	size_t head_len, head_cap;
-	size_t head_want;	/* so much of it is kept */
-	struct derp_sync *sync;	/* while searching */
+	bool synced;
+	bool from_start;
+};
+
+/* Whose it is. */
+struct derp_host {
+	enum capture_dir dir;
+	uint8_t talker;		/* who sends in this direction, for headers to make sense */
+	bool want_whole;
 	struct budget *budget;
 	const struct derp_sink *sink;
 	void *ctx;
@@ -73,31 +74,33 @@ struct derp {
 bool derp_plausible(const uint8_t *header, uint8_t talker);
 
 /* @synced: the first byte is a header, the stream's first one. */
-void derp_init(struct derp *d, enum capture_dir dir, uint8_t talker, bool synced, bool want_whole,
-	       struct budget *budget, const struct derp_sink *sink, void *ctx);
-void derp_feed(struct derp *d, const struct derp_chunk *c);
+void derp_init(struct derp *d, bool synced);
+void derp_feed(struct derp *d, const struct derp_host *host, const struct derp_chunk *c);
 
 /*
  * Brings what derp_feed() will look at in the next chunk. False where that is all of it, or where not
  * every header in it makes sense; then it must be fed whole.
  */
-bool derp_plan(const struct derp *d, struct derp_parts *p);
+bool derp_plan(const struct derp *d, const struct derp_host *host, struct derp_parts *p);
 
 /*
  * Bytes are missing. @exact: as many as that, none more (plain TCP); else it is anyone's guess.
  * @pos: where they began.
  */
-void derp_gap(struct derp *d, uint64_t time_ns, uint64_t pos, uint64_t bytes, bool exact);
+void derp_gap(struct derp *d, const struct derp_host *host, uint64_t time_ns, uint64_t pos,
+	      uint64_t bytes, bool exact);
 /*
  * @bytes before @pos were walked by another, who stands where @at says: the frame that is under way
  * is taken over.
  */
-void derp_resume(struct derp *d, uint64_t time_ns, uint64_t pos, const struct capture_counting *at);
+void derp_resume(struct derp *d, const struct derp_host *host, uint64_t time_ns, uint64_t pos,
+		 const struct capture_counting *at);
 /* A frame that another walked, and named, ends at @pos. */
-void derp_named(struct derp *d, uint64_t time_ns, uint64_t pos, const struct capture_forward *f);
+void derp_named(struct derp *d, const struct derp_host *host, uint64_t time_ns, uint64_t pos,
+		const struct capture_forward *f);
 /* Does a frame begin with what is fed next? */
 bool derp_at_boundary(const struct derp *d);
-void derp_clear(struct derp *d);
+void derp_clear(struct derp *d, struct budget *budget);
 
 /* --- sync.c: the search ------------------------------------------------------------------- */
 

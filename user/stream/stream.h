@@ -107,7 +107,10 @@ struct stream_run {
 	uint64_t tcp_end;	/* position behind the last one */
 };
 
-/* Where both directions of a connection stand. Told whenever capture's facts are. */
+/*
+ * Where both directions of a connection stand. Told whenever capture's facts are; what was read and
+ * acknowledged may be told less exactly than before, and so as less.
+ */
 struct stream_progress {
 	uint32_t node;
 	uint64_t conn;
@@ -116,8 +119,6 @@ struct stream_progress {
 	bool has_read;
 	uint64_t in_arrived;	/* position: accepted by TCP */
 	uint64_t in_read;	/* position: read by the relay */
-	uint64_t out_written;	/* position: written by the relay (0 where not known: has_written) */
-	bool has_written;
 	uint64_t out_sent;	/* position: passed the hook */
 	uint64_t out_acked;
 	bool has_acked;

@@ -34,7 +34,6 @@ struct streams {
 	struct connection_shared shared;
 	struct connection *connections;	/* by id */
 	struct connection *recent[RECENT]; /* found last, by id; or NULL */
-	struct connection *waiting;	/* for a secret */
 	struct search *searches;	/* by node */
 	uint64_t now_ns;		/* of the last event */
 };
@@ -64,22 +63,8 @@ struct streams *streams_new(const struct stream_sink *sink, const struct stream_
 	return s;
 }
 
-static void set_waiting(struct streams *s, struct connection *c)
-{
-	bool listed = c->wait_prev != NULL;
-
-	if (c->waiting_ns && !listed) {
-		DL_APPEND2(s->waiting, c, wait_prev, wait_next);
-	} else if (!c->waiting_ns && listed) {
-		DL_DELETE2(s->waiting, c, wait_prev, wait_next);
-		c->wait_prev = c->wait_next = NULL;
-	}
-}
-
 static void remove_connection(struct streams *s, struct connection *c)
 {
-	c->waiting_ns = 0;
-	set_waiting(s, c);
 	HASH_DEL(s->connections, c);
 	if (s->recent[c->id % RECENT] == c)
 		s->recent[c->id % RECENT] = NULL;
@@ -143,7 +128,6 @@ static void close_connection(struct streams *s, struct connection *c,
 	connection_event(c, event);
 	connection_close(c, event->time_ns);
 	/* Closed is closed: what is missing now is not going to be found. */
-	c->waiting_ns = 0;
 	connection_stats(c, UINT64_MAX, &s->shared.gone);
 	s->shared.gone.waiting = 0;
 	remove_connection(s, c);
@@ -156,20 +140,16 @@ static void take_secret(struct streams *s, const struct capture_event *event)
 
 	if (!set)
 		return;
-	DL_FOREACH_SAFE(set->users, user, next) {
+	DL_FOREACH_SAFE(set->users, user, next)
 		connection_secrets(user->owner, event->time_ns);
-		set_waiting(s, user->owner);
-	}
 }
 
 static void tick(struct streams *s, uint64_t time_ns)
 {
-	struct connection *c, *next;
+	struct connection_search *search, *next;
 
-	DL_FOREACH_SAFE2(s->waiting, c, next, wait_next) {
-		connection_tick(c, time_ns);
-		set_waiting(s, c);
-	}
+	DL_FOREACH_SAFE(s->shared.waiting, search, next)
+		connection_tick(search->user.owner, time_ns);
 }
 
 void streams_event(struct streams *s, const struct capture_event *event)
@@ -194,7 +174,6 @@ void streams_event(struct streams *s, const struct capture_event *event)
 		if (!c)
 			break;
 		connection_event(c, event);
-		set_waiting(s, c);
 		break;
 	case CAPTURE_CONN_CLOSE:
 		c = find(s, event->conn);
@@ -212,27 +191,29 @@ void streams_event(struct streams *s, const struct capture_event *event)
 	}
 }
 
-static bool wants_search(const struct connection *c, uint32_t node, uint64_t now_ns)
+static bool wants_search(const struct connection_search *s, uint32_t node, uint64_t now_ns)
 {
+	const struct connection *c = s->user.owner;
+
 	return c->node == node && c->tls && tls_lacks_keys(c->tls) &&
-	       now_ns > (c->search_ns ? c->search_ns : c->waiting_ns + SEARCH_AFTER_NS);
+	       now_ns > (s->search_ns ? s->search_ns : s->waiting_ns + SEARCH_AFTER_NS);
 }
 
-static void note_search(struct connection *c, uint64_t now_ns)
+static void note_search(struct connection_search *s, uint64_t now_ns)
 {
-	c->search_wait_ns = c->search_wait_ns ? 2 * c->search_wait_ns : SEARCH_AFTER_NS;
-	if (c->search_wait_ns > SEARCH_AGAIN_NS)
-		c->search_wait_ns = SEARCH_AGAIN_NS;
-	c->search_ns = now_ns + c->search_wait_ns;
+	s->search_wait_ns = s->search_wait_ns ? 2 * s->search_wait_ns : SEARCH_AFTER_NS;
+	if (s->search_wait_ns > SEARCH_AGAIN_NS)
+		s->search_wait_ns = SEARCH_AGAIN_NS;
+	s->search_ns = now_ns + s->search_wait_ns;
 }
 
 bool streams_want_search(struct streams *s, uint32_t node, uint64_t now_ns)
 {
-	struct connection *c;
+	struct connection_search *c;
 	struct search *search;
 	bool wanted = false;
 
-	DL_FOREACH2(s->waiting, c, wait_next)
+	DL_FOREACH(s->shared.waiting, c)
 		wanted = wanted || wants_search(c, node, now_ns);
 	if (!wanted)
 		return false;
@@ -247,7 +228,7 @@ bool streams_want_search(struct streams *s, uint32_t node, uint64_t now_ns)
 		HASH_ADD(hh, s->searches, node, sizeof(search->node), search);
 	}
 	search->last_ns = now_ns;
-	DL_FOREACH2(s->waiting, c, wait_next)
+	DL_FOREACH(s->shared.waiting, c)
 		if (wants_search(c, node, now_ns))
 			note_search(c, now_ns);
 	return true;

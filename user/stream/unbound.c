@@ -12,7 +12,7 @@
 
 static void bind_set(struct connection *c, struct secret_set *set, uint64_t time_ns)
 {
-	if (secrets_join(&c->shared->secrets, set->random, &c->user))
+	if (secrets_join(&c->shared->secrets, set->random, &c->search->user))
 		return;
 	if (!c->info.tag)
 		c->info.tag = handshake_tag(set->random);
@@ -22,14 +22,16 @@ static void bind_set(struct connection *c, struct secret_set *set, uint64_t time
 void unbound_fit(struct connection *c, uint64_t time_ns)
 {
 	struct secrets *secrets = &c->shared->secrets;
-	uint64_t after = c->fitted;
 	struct secret_set *set = NULL;
+	uint64_t after;
 
-	if (!c->tls || c->framed || c->info.decrypted || secrets->serial <= after ||
+	if (!c->tls || !c->search || c->framed || c->info.decrypted ||
+	    secrets->serial <= c->search->fitted ||
 	    (!tls_waiting_since(c->tls, TLS_CLIENT) && !tls_waiting_since(c->tls, TLS_SERVER)))
 		return;
 	/* The newest first: they came with the handshake. */
-	c->fitted = secrets->serial;
+	after = c->search->fitted;
+	c->search->fitted = secrets->serial;
 	while ((set = secrets_unbound_before(secrets, c->node, after, set))) {
 		if (tls_fits(c->tls, set)) {
 			bind_set(c, set, time_ns);
@@ -44,10 +46,10 @@ static bool try_next(struct connection *c, uint64_t time_ns)
 
 	if (c->info.decrypted || !tls_stuck(c->tls))
 		return false;
-	set = secrets_unbound(&c->shared->secrets, c->node, c->tried);
+	set = secrets_unbound(&c->shared->secrets, c->node, c->search->tried);
 	if (!set)
 		return false;
-	c->tried = set->serial;
+	c->search->tried = set->serial;
 	tls_try_secrets(c->tls, set, time_ns);
 	return true;
 }
@@ -57,9 +59,9 @@ static void try_all(struct connection *c, uint64_t time_ns)
 {
 	struct secret_set *set;
 
-	while (c->shared->trials && c->waiting_ns && !c->info.decrypted &&
-	       (set = secrets_unbound(&c->shared->secrets, c->node, c->tried))) {
-		c->tried = set->serial;
+	while (c->shared->trials && c->search->waiting_ns && !c->info.decrypted &&
+	       (set = secrets_unbound(&c->shared->secrets, c->node, c->search->tried))) {
+		c->search->tried = set->serial;
 		tls_try_secrets_far(c->tls, set, time_ns, &c->shared->trials);
 	}
 }
@@ -69,12 +71,12 @@ static void adopt(struct connection *c, uint64_t time_ns)
 {
 	struct secret_set *set;
 
-	if (!c->info.decrypted || !c->tried)
+	if (!c->info.decrypted || !c->search->tried)
 		return;
-	set = secrets_unbound(&c->shared->secrets, c->node, c->tried - 1);
-	if (set && set->serial == c->tried && tls_uses(c->tls, set))
+	set = secrets_unbound(&c->shared->secrets, c->node, c->search->tried - 1);
+	if (set && set->serial == c->search->tried && tls_uses(c->tls, set))
 		bind_set(c, set, time_ns);
-	c->tried = 0;
+	c->search->tried = 0;
 }
 
 void unbound_try(struct connection *c, uint64_t time_ns)
