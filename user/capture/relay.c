@@ -25,6 +25,7 @@ struct program {
 		int64_t changed_sec, changed_nsec;
 	} id;
 	bool derp_server;
+	enum gobin_error error;
 	UT_hash_handle hh;
 };
 
@@ -39,7 +40,7 @@ struct process {
 	uint64_t exe_dev, exe_ino;
 	enum standing standing;
 	bool seen;		/* in this look through /proc */
-	const char *lacks;	/* what a candidate lacks, for people */
+	const char *lacks;	/* what it lacks, for people */
 	UT_hash_handle hh;
 };
 
@@ -79,23 +80,34 @@ void relay_finder_free(struct relay_finder *finder)
 
 /* --- programs -------------------------------------------------------------------------------- */
 
-static bool program_read(pid_t pid, bool *readable)
+static bool program_read(pid_t pid, enum gobin_error *error)
 {
-	enum gobin_error error;
-	struct gobin *bin = gobin_open(pid, &error);
+	struct gobin *bin = gobin_open(pid, error);
 	bool derp_server = bin && gobin_info(bin)->derp_server;
 
-	/* Only these are no answer: the rest is as it will be the next time. */
-	*readable = error != GOBIN_NO_PROCESS && error != GOBIN_NO_PERMISSION &&
-		    error != GOBIN_READ_FAILED;
 	gobin_close(bin);
 	return derp_server;
 }
 
-static bool program_has_server(struct relay_finder *finder, pid_t pid, const struct stat *st)
+/* Only these are no answer: the rest is as it will be the next time. */
+static bool was_read(enum gobin_error error)
+{
+	return error != GOBIN_NO_PROCESS && error != GOBIN_NO_PERMISSION &&
+	       error != GOBIN_READ_FAILED;
+}
+
+/* What is inside cannot be told: it may be a relay all the same. */
+static bool may_have_server(enum gobin_error error)
+{
+	return !was_read(error) || error == GOBIN_BAD_MACHINE || error == GOBIN_NO_SECTIONS ||
+	       error == GOBIN_NO_PCLNTAB;
+}
+
+static bool program_has_server(struct relay_finder *finder, pid_t pid, const struct stat *st,
+			       enum gobin_error *error)
 {
 	struct program key, *program;
-	bool readable, derp_server;
+	bool derp_server;
 
 	memset(&key, 0, sizeof(key));
 	key.id.dev = st->st_dev;
@@ -104,15 +116,18 @@ static bool program_has_server(struct relay_finder *finder, pid_t pid, const str
 	key.id.changed_sec = st->st_ctim.tv_sec;
 	key.id.changed_nsec = st->st_ctim.tv_nsec;
 	HASH_FIND(hh, finder->programs, &key.id, sizeof(key.id), program);
-	if (program)
+	if (program) {
+		*error = program->error;
 		return program->derp_server;
-	derp_server = program_read(pid, &readable);
-	if (!readable || HASH_COUNT(finder->programs) >= PROGRAMS_MAX)
+	}
+	derp_server = program_read(pid, error);
+	if (!was_read(*error) || HASH_COUNT(finder->programs) >= PROGRAMS_MAX)
 		return derp_server;
 	program = malloc(sizeof(*program));
 	if (program) {
 		*program = key;
 		program->derp_server = derp_server;
+		program->error = *error;
 		HASH_ADD(hh, finder->programs, id, sizeof(program->id), program);
 	}
 	return derp_server;
@@ -219,6 +234,7 @@ cleanup:
 static struct process *process_get(struct relay_finder *finder, pid_t pid)
 {
 	struct process *process;
+	enum gobin_error error;
 	char path[32];
 	struct stat st;
 
@@ -243,8 +259,11 @@ static struct process *process_get(struct relay_finder *finder, pid_t pid)
 		return process;
 	process->exe_dev = st.st_dev;
 	process->exe_ino = st.st_ino;
-	process->standing = program_has_server(finder, pid, &st) ? STANDING_CANDIDATE :
-								   STANDING_NONE;
+	process->standing = program_has_server(finder, pid, &st, &error) ? STANDING_CANDIDATE :
+									   STANDING_NONE;
+	if (process->standing == STANDING_NONE)
+		process->lacks = may_have_server(error) ? gobin_error_text(error) :
+							  "no DERP server is in its program";
 	return process;
 }
 
@@ -316,16 +335,14 @@ void relay_finder_explain(const struct relay_finder *finder, char *text, size_t 
 		if (!process)
 			snprintf(text, size, "there is no process %d, or it may not be looked at",
 				 (int)pid);
-		else if (process->standing == STANDING_NONE)
-			snprintf(text, size, "process %d is no relay: no DERP server is in its "
-				 "program", (int)pid);
 		else
 			snprintf(text, size, "process %d is no relay: %s", (int)pid,
 				 process->lacks ? process->lacks : "the other options exclude it");
 		return;
 	}
 	HASH_ITER(hh, finder->processes, process, next) {
-		if (!process->lacks || (closest && process->lacks != no_client))
+		if (process->standing == STANDING_NONE || !process->lacks ||
+		    (closest && process->lacks != no_client))
 			continue;
 		closest = process;
 	}

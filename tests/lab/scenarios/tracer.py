@@ -403,7 +403,13 @@ def test_attach_and_detach():
 def test_no_rights():
     """Each right that is missing has a line of its own, in the trace and in doctor, and so has what is not there."""
     with Lab("rights") as lab:
-        relay = lab.relay("derp1")
+        relay, packed = lab.relay("derp1"), lab.relay("derp2")
+        with open(packed.program, "rb") as f:
+            image = bytearray(f.read())
+        image[40:48], image[60:62] = bytes(8), bytes(2)     # of the sections: where they are told, and how many
+        packed.program = f"{packed.dir}/packed"
+        with open(os.open(packed.program, os.O_WRONLY | os.O_CREAT, 0o755), "wb") as f:
+            f.write(image)
         lab.up(meshed=False)
 
         def said(without, verb, *args):
@@ -421,6 +427,7 @@ def test_no_rights():
             assert code == (1 if name == "CAP_SYS_ADMIN" else 3), (code, lines)
             assert [line for line in lines if " rights " in line and name in line], lines
         for args, words in ((("--pid", str(os.getpid())), "no DERP server is in its program"),
+                            (("--pid", str(packed.pid)), "section headers are gone"),
                             (("--comm", "dtnobody"), "none is called dtnobody"),
                             (("--cgroup", "/dtnowhere"), "none runs below the cgroup /dtnowhere")):
             code, lines = said((), "report", *args)
