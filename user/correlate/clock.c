@@ -49,7 +49,7 @@ static struct measure *measure_get(struct measure **list, size_t *count, size_t 
 int clock_each_mark(const struct edge *e, void (*each)(void *ctx, const struct mark *sent,
 						       const struct mark *arrived), void *ctx)
 {
-	const struct marks *out = &e->out->marks, *in = &e->in->marks;
+	const struct marks *out = &e->out->mesh->marks, *in = &e->in->mesh->marks;
 	struct table table = { 0 };
 	uint32_t *at;
 	int err = 0;

@@ -33,7 +33,7 @@ static bool spoke_mesh(const struct conn *conn)
 {
 	const struct record_conn_facts *rec = &conn->rec;
 
-	return (rec->steps & (STEP_WATCH_CONNS | STEP_PEER_PRESENT)) || rec->forwards ||
+	return (rec->steps & (STEP_WATCH_CONNS | STEP_PEER_PRESENT)) || conn->mesh->rec.forwards ||
 	       ((rec->kind == CONN_MESH_OUT || rec->kind == CONN_MESH_IN) && !rec->from_start);
 }
 
@@ -201,9 +201,9 @@ static uint32_t target(const struct analysis *a, const struct finder *f, const s
 	if (accept)
 		return a->node_of_life[accept->life];
 	node = node_by_addr(a, f, dial, self, true);
-	if (!key_is_zero(&dial->rec.peer)) {
-		if (!key_equal(&dial->rec.peer, own))
-			return node_by_key(a, &dial->rec.peer, self, dial);
+	if (!key_is_zero(&a->c->peers[dial->peer])) {
+		if (!key_equal(&a->c->peers[dial->peer], own))
+			return node_by_key(a, &a->c->peers[dial->peer], self, dial);
 		if (node == NONE)
 			node = own_address(f, self, &dial->rec.remote) ? self :
 			       node_by_key(a, own, self, dial);
@@ -227,9 +227,9 @@ static bool is_self_dial(const struct analysis *a, const struct conn *dial, uint
 
 	if (spoke_mesh(dial))
 		return true;
-	if (dial->rec.kind != CONN_MESH_OUT || key_is_zero(own) || !key_equal(&dial->rec.peer, own))
+	if (dial->rec.kind != CONN_MESH_OUT || key_is_zero(own) || !key_equal(&a->c->peers[dial->peer], own))
 		return false;
-	return !accept || key_is_zero(&accept->rec.peer) || key_equal(&accept->rec.peer, own);
+	return !accept || key_is_zero(&a->c->peers[accept->peer]) || key_equal(&a->c->peers[accept->peer], own);
 }
 
 static int edge_add(struct analysis *a, uint32_t from, uint32_t to, const struct conn *out,
@@ -271,7 +271,7 @@ static int dial_edge(struct analysis *a, struct finder *f, uint32_t self, struct
 	if (to == self)
 		return is_self_dial(a, dial, self) ? edge_add(a, self, self, dial, accept) : 0;
 	if (to == NONE && (spoke_mesh(dial) || dial->rec.kind == CONN_MESH_OUT)) {
-		to = region_untraced(a, &dial->rec.peer, &dial->rec.remote,
+		to = region_untraced(a, &a->c->peers[dial->peer], &dial->rec.remote,
 				     dial->names->sni[0] ? dial->names->sni : dial->names->host);
 		if (to == NONE)
 			return -ENOMEM;
@@ -287,10 +287,10 @@ static int accept_edge(struct analysis *a, uint32_t self, const struct conn *acc
 
 	if (accept->rec.kind != CONN_MESH_IN && !(accept->rec.steps & STEP_WATCH_CONNS))
 		return 0;
-	from = node_by_key(a, &accept->rec.peer, self, accept);
+	from = node_by_key(a, &a->c->peers[accept->peer], self, accept);
 	if (from == NONE) {
 		addr.port = 0;
-		from = region_untraced(a, &accept->rec.peer, &addr, NULL);
+		from = region_untraced(a, &a->c->peers[accept->peer], &addr, NULL);
 		if (from == NONE)
 			return -ENOMEM;
 	}
@@ -402,7 +402,7 @@ static enum reached reached_of(const struct analysis *a, const struct edge *e)
 	uint32_t steps = steps_of(e);
 	uint64_t age_ns = (e->closed_ns == FOREVER ? a->end_ns : e->closed_ns) - e->opened_ns;
 
-	if ((steps & STEP_PEER_PRESENT) || conn->rec.forwards || (e->in && e->in->rec.forwards) ||
+	if ((steps & STEP_PEER_PRESENT) || conn->mesh->rec.forwards || (e->in && e->in->mesh->rec.forwards) ||
 	    (!conn->rec.from_start && spoke_mesh(conn)) ||
 	    (e->in && !e->in->rec.from_start && spoke_mesh(e->in)))
 		return REACHED_MESH;

@@ -120,7 +120,7 @@ static int stalls(struct analysis *a, const struct link *l)
 		const struct edge *e = &a->edges[l->edges[i]];
 		uint32_t agent;
 
-		if (!e->out || e->out->stall.longest_ns < STALL_SHOWN_NS || e->reached != REACHED_MESH)
+		if (!e->out || e->out->mesh->stall.longest_ns < STALL_SHOWN_NS || e->reached != REACHED_MESH)
 			continue;
 		agent = a->c->lives[e->out->life]->agent;
 		reason = link_stall_reason(a, e);
@@ -130,8 +130,8 @@ static int stalls(struct analysis *a, const struct link *l)
 			return -ENOMEM;
 		if (!f->hop_set)
 			f->hop = HOP_MESH_OUT;
-		finding_seen(f, ref_time(a, agent, e->out->stall.first_ns),
-			     ref_time(a, agent, e->out->stall.last_ns));
+		finding_seen(f, ref_time(a, agent, e->out->mesh->stall.first_ns),
+			     ref_time(a, agent, e->out->mesh->stall.last_ns));
 	}
 	return 0;
 }

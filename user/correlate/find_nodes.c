@@ -100,7 +100,7 @@ static bool is_backed_up(const struct life *life)
 	for (i = 0; i < life->conn_count; i++) {
 		const struct conn *conn = life->conns[i];
 
-		if (conn->rec.kind == CONN_MESH_OUT && (conn->stall.longest_ns || conn->rec.notsent))
+		if (conn->rec.kind == CONN_MESH_OUT && (conn->mesh->stall.longest_ns || conn->rec.notsent))
 			return true;
 		if (conn->rec.kind != CONN_CLIENT || conn->rec.closed_ns)
 			continue;

@@ -275,7 +275,7 @@ static bool mesh_is_blocked(const struct life *life)
 	for (i = 0; i < life->conn_count; i++) {
 		const struct conn *conn = life->conns[i];
 
-		if (conn->rec.kind == CONN_MESH_OUT && (conn->stall.longest_ns ||
+		if (conn->rec.kind == CONN_MESH_OUT && (conn->mesh->stall.longest_ns ||
 							(!conn->rec.closed_ns && conn->rec.notsent)))
 			return true;
 	}

@@ -91,17 +91,23 @@ struct stall {
 	bool before_end;	/* it stood so in the last snapshot before the connection ended */
 };
 
+/* What only a connection to another node has, or one that stood still. */
+struct conn_mesh {
+	struct record_conn_forwards rec;
+	uint64_t gaps_before;	/* rec.gaps of the snapshot before the last */
+	struct rows rows;
+	struct marks marks;
+	struct stall stall;
+};
+
 struct conn {
 	struct record_conn_facts rec;
 	const struct record_conn_names *names; /* kept once for all that have the same */
 	uint32_t life, peer;
 	uint64_t told_ns;	/* time of the last snapshot that told of it */
-	uint64_t gaps_before;	/* rec.gaps of the snapshot before that */
 	uint64_t wedged_since_ns; /* client: unread in every snapshot since; 0: not so */
 	uint64_t wedged_bytes;	/* in_bytes at wedged_since_ns */
-	struct rows rows;
-	struct marks marks;
-	struct stall stall;
+	const struct conn_mesh *mesh; /* never NULL: most have none, and share an empty one */
 };
 
 struct pair_row {

@@ -59,7 +59,7 @@ static struct link *link_get(struct analysis *a, uint32_t from, uint32_t to)
 
 const struct stall *link_stall(const struct edge *e)
 {
-	const struct stall *s = e->out ? &e->out->stall : NULL;
+	const struct stall *s = e->out ? &e->out->mesh->stall : NULL;
 
 	return s && s->before_end ? s : NULL;
 }
@@ -83,20 +83,20 @@ static bool stuck_on_size(const struct analysis *a, const struct edge *e)
 	for (i = 0; l && i < l->edge_count; i++) {
 		const struct edge *o = &a->edges[l->edges[i]];
 
-		stuck += o->out && o->out->stall.longest_ns &&
-			 o->out->stall.max_segment >= FULL_SEGMENT && o->reached == REACHED_MESH;
+		stuck += o->out && o->out->mesh->stall.longest_ns &&
+			 o->out->mesh->stall.max_segment >= FULL_SEGMENT && o->reached == REACHED_MESH;
 	}
-	return e->out->stall.max_segment >= FULL_SEGMENT && stuck >= 2;
+	return e->out->mesh->stall.max_segment >= FULL_SEGMENT && stuck >= 2;
 }
 
 enum link_reason link_stall_reason(const struct analysis *a, const struct edge *e)
 {
 	if (nic_dropped_edge(a, e))
 		return LINK_HOST_DROP;
-	if (stuck_on_size(a, e) || outgrew(&e->out->stall))
+	if (stuck_on_size(a, e) || outgrew(&e->out->mesh->stall))
 		return LINK_MTU;
 	/* Nothing had to be sent again: the far end has closed its window, or is slow to answer. */
-	if (!e->out->rec.snd_wnd || !e->out->stall.retransmits)
+	if (!e->out->rec.snd_wnd || !e->out->mesh->stall.retransmits)
 		return LINK_CONGESTED;
 	return LINK_BLACKHOLE;
 }
@@ -107,7 +107,7 @@ enum link_reason link_stall_reason(const struct analysis *a, const struct edge *
  */
 static bool stood_still(const struct analysis *a, const struct edge *e, uint64_t at_ns)
 {
-	const struct stall *s = e->out ? &e->out->stall : NULL;
+	const struct stall *s = e->out ? &e->out->mesh->stall : NULL;
 	uint32_t agent;
 
 	if (!s || !s->longest_ns)

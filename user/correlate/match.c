@@ -164,16 +164,16 @@ bool match_marks(const struct conn *out, const struct conn *in, const struct mar
 	uint32_t *at;
 	size_t i;
 
-	for (i = 0; i < out->marks.count; i++) {
-		if (table_put(&table, out->marks.v[i].digest >> 1, i) < 0)
+	for (i = 0; i < out->mesh->marks.count; i++) {
+		if (table_put(&table, out->mesh->marks.v[i].digest >> 1, i) < 0)
 			goto cleanup;
 	}
-	for (i = in->marks.count; i-- > 0 && !found;) {
-		at = table_find(&table, in->marks.v[i].digest >> 1);
-		if (!at || !same_packet(&out->marks.v[*at], &in->marks.v[i]))
+	for (i = in->mesh->marks.count; i-- > 0 && !found;) {
+		at = table_find(&table, in->mesh->marks.v[i].digest >> 1);
+		if (!at || !same_packet(&out->mesh->marks.v[*at], &in->mesh->marks.v[i]))
 			continue;
-		*at_out = &out->marks.v[*at];
-		*at_in = &in->marks.v[i];
+		*at_out = &out->mesh->marks.v[*at];
+		*at_in = &in->mesh->marks.v[i];
 		found = true;
 	}
 cleanup:
@@ -207,7 +207,7 @@ static int fit_rest(const struct analysis *a, struct lists *l, enum proof proof)
 				continue;
 			if (proof == BY_MARKS ? !match_marks(dial, accept, &x, &y) :
 			    key_is_zero(own) || key_is_zero(far) ||
-			    !key_equal(&accept->rec.peer, own) || !key_equal(&dial->rec.peer, far))
+			    !key_equal(&a->c->peers[accept->peer], own) || !key_equal(&a->c->peers[dial->peer], far))
 				continue;
 			if (fit_add(l, proof, apart(dial, accept), i, j) < 0)
 				return -ENOMEM;

@@ -262,7 +262,7 @@ static struct books books_of(const struct pair_row *row)
 /* Where it was not, packets may have passed that neither end has counted. */
 static bool was_read(const struct conn *conn)
 {
-	return (conn->rec.last_type_in || conn->rec.last_type_out) && !conn->rec.gaps;
+	return (conn->rec.last_type_in || conn->rec.last_type_out) && !conn->mesh->rec.gaps;
 }
 
 static int hiding_find(const struct analysis *a, struct hiding *h)
@@ -361,10 +361,10 @@ static void rest_of(const struct node *n, struct books *b)
 	}
 	for (i = 0; i < n->life->conn_count; i++) {
 		const struct conn *conn = n->life->conns[i];
-		int64_t rest = conn->rec.forwards;
+		int64_t rest = conn->mesh->rec.forwards;
 
-		for (j = 0; j < conn->rows.count; j++)
-			rest -= least(rest, conn->rows.v[j].frames);
+		for (j = 0; j < conn->mesh->rows.count; j++)
+			rest -= least(rest, conn->mesh->rows.v[j].frames);
 		if (conn->rec.dialled)
 			b->mesh_out += rest;
 		else

@@ -55,15 +55,40 @@ void rows_free(struct rows *rows)
 	table_free(&rows->index);
 }
 
+static const struct conn_mesh no_mesh;
+
+/* Its own from here on. NULL without memory. */
+static struct conn_mesh *mesh_get(struct conn *conn)
+{
+	struct conn_mesh *own;
+
+	if (conn->mesh != &no_mesh)
+		return (struct conn_mesh *)conn->mesh;
+	own = calloc(1, sizeof(*own));
+	if (own)
+		conn->mesh = own;
+	return own;
+}
+
+static void mesh_free(struct conn *conn)
+{
+	struct conn_mesh *mesh = (struct conn_mesh *)conn->mesh;
+
+	if (mesh == &no_mesh)
+		return;
+	rows_free(&mesh->rows);
+	rows_free(&mesh->marks.base);
+	free(mesh->marks.v);
+	free(mesh->marks.deltas);
+	free(mesh);
+}
+
 static void conn_free(struct correlate *c, struct conn *conn)
 {
 	if (!conn)
 		return;
 	shared_drop(&c->names, conn->names);
-	rows_free(&conn->rows);
-	rows_free(&conn->marks.base);
-	free(conn->marks.v);
-	free(conn->marks.deltas);
+	mesh_free(conn);
 	free(conn);
 }
 
@@ -137,27 +162,57 @@ static uint64_t stalled_for(const struct record_conn_facts *rec, uint64_t now_ns
 	return end - rec->unacked_since_ns;
 }
 
-static void stall_note(struct conn *conn, uint64_t now_ns)
+static int stall_note(struct conn *conn, uint64_t now_ns)
 {
 	uint64_t age = stalled_for(&conn->rec, now_ns);
-	struct stall *s = &conn->stall;
+	struct conn_mesh *mesh;
+	struct stall *s;
 
+	if (age <= STALL_NS && !conn->mesh->stall.before_end)
+		return 0;
+	mesh = mesh_get(conn);
+	if (!mesh)
+		return -ENOMEM;
+	s = &mesh->stall;
 	s->before_end = age > STALL_NS;
 	if (age <= STALL_NS)
-		return;
+		return 0;
 	if (!s->first_ns)
 		s->first_ns = conn->rec.unacked_since_ns;
 	s->last_ns = conn->rec.unacked_since_ns + age;
 	if (age < s->longest_ns)
-		return;
+		return 0;
 	s->longest_ns = age;
 	s->unacked = conn->rec.unacked;
 	s->notsent = conn->rec.notsent;
 	s->max_segment = conn->rec.max_unacked_segment;
 	s->retransmits = conn->rec.retransmits;
-	s->passed = conn->rec.max_acked_forward;
-	s->passed_count = conn->rec.forwards_acked;
-	s->stuck = conn->rec.stuck_forward;
+	s->passed = mesh->rec.max_acked_forward;
+	s->passed_count = mesh->rec.forwards_acked;
+	s->stuck = mesh->rec.stuck_forward;
+	return 0;
+}
+
+/* Of what was forwarded. */
+static int forwards_note(struct conn *conn, const struct record_conn *rec, bool first)
+{
+	static const struct record_conn_forwards none;
+	struct record_conn_forwards now = {
+		.forwards = rec->forwards, .forward_bytes = rec->forward_bytes,
+		.forwards_acked = rec->forwards_acked,
+		.max_acked_forward = rec->max_acked_forward,
+		.stuck_forward = rec->stuck_forward, .derp_off = rec->derp_off, .gaps = rec->gaps,
+	};
+	struct conn_mesh *mesh;
+
+	if (conn->mesh == &no_mesh && !memcmp(&now, &none, sizeof(now)))
+		return 0;
+	mesh = mesh_get(conn);
+	if (!mesh)
+		return -ENOMEM;
+	mesh->gaps_before = first ? now.gaps : mesh->rec.gaps;
+	mesh->rec = now;
+	return 0;
 }
 
 static void wedge_note(struct conn *conn, uint64_t now_ns)
@@ -204,6 +259,7 @@ static int apply_conn(struct correlate *c, struct life *life, const struct recor
 	struct conn *conn = life_conn(life, r->conn.conn);
 	uint32_t peer = peer_get(c, &r->conn.peer, true);
 	const struct record_conn_names *names;
+	bool first = !conn;
 
 	if (peer == NONE)
 		return -ENOMEM;
@@ -212,7 +268,7 @@ static int apply_conn(struct correlate *c, struct life *life, const struct recor
 	names = keep_names(c, &r->conn);
 	if (!names)
 		return -ENOMEM;
-	if (!conn) {
+	if (first) {
 		conn = calloc(1, sizeof(*conn));
 		if (!conn || !VEC_ROOM(life->conns, life->conn_count, life->conn_cap) ||
 		    table_put(&life->conn_index, r->conn.conn, life->conn_count) < 0) {
@@ -221,32 +277,33 @@ static int apply_conn(struct correlate *c, struct life *life, const struct recor
 			return -ENOMEM;
 		}
 		conn->life = life_number(c, life);
-		conn->gaps_before = r->conn.gaps;
+		conn->mesh = &no_mesh;
 		life->conns[life->conn_count++] = conn;
-	} else {
-		conn->gaps_before = conn->rec.gaps;
 	}
 	memcpy(&conn->rec, &r->conn, sizeof(conn->rec));
 	shared_drop(&c->names, conn->names);
 	conn->names = names;
 	conn->peer = peer;
 	conn->told_ns = r->time_ns;
-	stall_note(conn, r->time_ns);
 	wedge_note(conn, r->time_ns);
-	return 0;
+	if (forwards_note(conn, &r->conn, first) < 0)
+		return -ENOMEM;
+	return stall_note(conn, r->time_ns);
 }
 
 static int apply_link(struct correlate *c, struct life *life, const struct record_link *link)
 {
 	struct conn *conn = life_conn(life, link->conn);
 	uint32_t pair = pair_get(c, &link->src, &link->dst);
+	struct conn_mesh *mesh;
 	struct row *row;
 
 	if (pair == NONE)
 		return -ENOMEM;
 	if (!conn || pair == OTHER_PAIR)
 		return 0;
-	row = rows_get(&conn->rows, pair, true);
+	mesh = mesh_get(conn);
+	row = mesh ? rows_get(&mesh->rows, pair, true) : NULL;
 	if (!row)
 		return -ENOMEM;
 	row->frames = link->frames;
@@ -278,6 +335,7 @@ static int marks_fold(struct marks *m)
 static int apply_mark(struct correlate *c, struct life *life, const struct record_mark *rec)
 {
 	struct conn *conn = life_conn(life, rec->conn);
+	struct conn_mesh *mesh;
 	struct marks *m;
 	struct mark *mark;
 	uint32_t pair;
@@ -285,7 +343,10 @@ static int apply_mark(struct correlate *c, struct life *life, const struct recor
 
 	if (!conn)
 		return 0;
-	m = &conn->marks;
+	mesh = mesh_get(conn);
+	if (!mesh)
+		return -ENOMEM;
+	m = &mesh->marks;
 	if (m->count >= MARKS_KEPT && marks_fold(m) < 0)
 		return -ENOMEM;
 	if (!VEC_ROOM(m->v, m->count, m->cap))
@@ -296,7 +357,7 @@ static int apply_mark(struct correlate *c, struct life *life, const struct recor
 	mark = &m->v[m->count];
 	*mark = (struct mark){ .digest = rec->digest, .no = rec->no, .seen_ns = rec->seen_ns,
 			       .len = rec->len, .pair = pair, .first_delta = m->delta_count,
-			       .gaps_before = conn->gaps_before };
+			       .gaps_before = mesh->gaps_before };
 	for (i = 0; i < rec->pair_count; i++) {
 		pair = pair_get(c, &rec->pairs[i].src, &rec->pairs[i].dst);
 		if (pair == NONE || !VEC_ROOM(m->deltas, m->delta_count, m->delta_cap))
@@ -461,7 +522,7 @@ int state_apply(struct correlate *c, uint32_t agent, const struct record *r)
 static bool is_failed_dial(const struct conn *conn)
 {
 	return conn->rec.closed_ns && conn->rec.dialled && !(conn->rec.steps & STEP_PACKET) &&
-	       !conn->rows.count;
+	       !conn->mesh->rows.count;
 }
 
 /* Lets the oldest closed ones go; they stand in the order in which they were first told. */

@@ -66,20 +66,20 @@ static int base_find(const struct edge *e, struct base *b)
 {
 	const struct mark *out, *in;
 
-	if (e->out->rec.from_start && e->in->rec.from_start && !e->out->rec.gaps &&
-	    !e->in->rec.gaps) {
+	if (e->out->rec.from_start && e->in->rec.from_start && !e->out->mesh->rec.gaps &&
+	    !e->in->mesh->rec.gaps) {
 		b->known = true;
 		return 0;
 	}
 	if (!match_marks(e->out, e->in, &out, &in)) {
 		/* The start itself is a mark, but all gaps lie behind it. */
 		b->known = e->out->rec.from_start && e->in->rec.from_start;
-		b->in_dirty = e->in->rec.gaps != 0;
+		b->in_dirty = e->in->mesh->rec.gaps != 0;
 		return 0;
 	}
 	b->known = true;
-	b->in_dirty = e->in->rec.gaps > in->gaps_before;
-	if (totals_at(&e->out->marks, out, &b->out) < 0 || totals_at(&e->in->marks, in, &b->in) < 0)
+	b->in_dirty = e->in->mesh->rec.gaps > in->gaps_before;
+	if (totals_at(&e->out->mesh->marks, out, &b->out) < 0 || totals_at(&e->in->mesh->marks, in, &b->in) < 0)
 		return -ENOMEM;
 	return 0;
 }
@@ -94,11 +94,11 @@ static uint64_t frames_of(const struct rows *rows, uint32_t pair)
 /* Frames of pairs that have no row. */
 static uint64_t others(const struct conn *conn)
 {
-	uint64_t rest = conn->rec.forwards;
+	uint64_t rest = conn->mesh->rec.forwards;
 	size_t i;
 
-	for (i = 0; i < conn->rows.count; i++)
-		rest -= conn->rows.v[i].frames < rest ? conn->rows.v[i].frames : rest;
+	for (i = 0; i < conn->mesh->rows.count; i++)
+		rest -= conn->mesh->rows.v[i].frames < rest ? conn->mesh->rows.v[i].frames : rest;
 	return rest;
 }
 
@@ -106,7 +106,7 @@ static uint64_t count_of(const struct conn *conn, uint32_t pair)
 {
 	if (!conn)
 		return 0;
-	return pair == OTHER_PAIR ? others(conn) : frames_of(&conn->rows, pair);
+	return pair == OTHER_PAIR ? others(conn) : frames_of(&conn->mesh->rows, pair);
 }
 
 /* Has the receiver's tracer ended, or fallen silent, while the sender's went on? */
@@ -195,7 +195,7 @@ static int pair_one(struct edge *e, uint32_t pair)
 
 static int edge_books(const struct analysis *a, struct edge *e)
 {
-	const struct rows *out = e->out ? &e->out->rows : NULL, *in = e->in ? &e->in->rows : NULL;
+	const struct rows *out = e->out ? &e->out->mesh->rows : NULL, *in = e->in ? &e->in->mesh->rows : NULL;
 	struct base b = { 0 };
 	size_t i;
 	int err = 0;

@@ -406,7 +406,7 @@ void words_link_down(struct words *w)
 
 static void say_stall(struct words *w, const struct edge *e)
 {
-	const struct stall *s = &e->out->stall;
+	const struct stall *s = &e->out->mesh->stall;
 
 	words_line(w, "%u bytes towards %s stood unacknowledged for %s, %u more were not sent, %s",
 		   s->unacked, name(w, e->to), text_span(s->longest_ns).s, s->notsent,
@@ -417,9 +417,9 @@ static void say_stall(struct words *w, const struct edge *e)
 		words_line(w, "%" PRIu64 " forwards of up to %u bytes had passed; it stands at the first one of "
 			   "%u bytes", s->passed_count, s->passed, s->stuck);
 	words_line(w, "%" PRIu64 " forwards were sent, %" PRIu64 " of them acknowledged%s%s",
-		   e->out->rec.forwards, e->out->rec.forwards_acked,
+		   e->out->mesh->rec.forwards, e->out->mesh->rec.forwards_acked,
 		   e->in ? ", arrived at the far end: " : "",
-		   e->in ? words_count(e->in->rec.forwards, "packet").s : "");
+		   e->in ? words_count(e->in->mesh->rec.forwards, "packet").s : "");
 }
 
 void words_link_stalled(struct words *w)
@@ -433,8 +433,8 @@ void words_link_stalled(struct words *w)
 	for (i = 0; l && i < l->edge_count; i++) {
 		const struct edge *e = &w->a->edges[l->edges[i]];
 
-		if (e->out && e->out->stall.longest_ns &&
-		    (!worst || e->out->stall.longest_ns > worst->out->stall.longest_ns))
+		if (e->out && e->out->mesh->stall.longest_ns &&
+		    (!worst || e->out->mesh->stall.longest_ns > worst->out->mesh->stall.longest_ns))
 			worst = e;
 	}
 	text_add(&w->summary, "the mesh link %s -> %s was established and stood still: %s",

@@ -95,39 +95,41 @@ enum record_conn_step {
 	STEP_PACKET = 1 << 11,		/* SendPacket, ForwardPacket or RecvPacket was seen */
 };
 
-/* What changes; and what thousands of connections have in common. */
+/* What every connection has. */
 struct record_conn_facts {
 	uint64_t conn;			/* unique in (agent, node) */
+	struct addr local, remote;
+	uint64_t opened_ns;		/* or when it was first seen */
+	uint64_t closed_ns;		/* 0: open */
+	uint64_t left_ns;		/* the node closed its end; 0: not, or not seen */
+	uint64_t tag;			/* of the client random: equal at both ends; 0: not known */
+	uint64_t last_in_ns, last_out_ns; /* last payload byte accepted / first sent */
+	uint64_t preferred_ns;		/* last NotePreferred(true); 0: none, or since revoked */
 	enum record_conn_kind kind;
+	uint32_t steps;			/* STEP_... */
+	uint32_t info_len;		/* ClientInfo's length; 0: not seen */
+	uint16_t http_status;
 	bool dialled;			/* by the node */
 	bool from_start;
 	bool readable;			/* its frames are seen (plain, or decrypted and synchronised) */
 	bool secret_missing, unsynchronised, websocket, tls;
-	struct addr local, remote;
-	struct key peer;		/* client: the peer; mesh: the other node's server key; zero: not known */
 	bool peer_claimed;		/* read from memory only, no frame has confirmed it */
-	uint32_t steps;			/* STEP_... */
-	uint64_t opened_ns;		/* or when it was first seen */
-	uint64_t closed_ns;		/* 0: open */
-	uint64_t left_ns;		/* the node closed its end; 0: not, or not seen */
+	uint8_t last_type_in, last_type_out; /* last DERP frame types; 0: none */
 	uint8_t how;			/* enum capture_how, valid when closed */
 	bool fin_in, fin_out;
-	uint32_t last_type_in, last_type_out; /* last DERP frame types; 0: none */
-	uint32_t info_len;		/* ClientInfo's length; 0: not seen */
-	uint16_t http_status;
 	uint8_t tls_alert;		/* see struct stream_info */
 	bool tls_alert_out, tls_alert_hidden, tls_alert_hidden_out;
-	uint64_t tag;			/* of the client random: equal at both ends; 0: not known */
-	uint64_t last_in_ns, last_out_ns; /* last payload byte accepted / first sent */
-	uint64_t preferred_ns;		/* last NotePreferred(true); 0: none, or since revoked */
 	/* TCP's own word, at the snapshot (or the last one before the end) */
 	uint32_t unread, notsent, unacked, rtt_us, retransmits, snd_wnd;
+	uint32_t max_unacked_segment;	/* bytes of the segment that is being retransmitted; 0: none */
 	uint64_t unacked_since_ns;	/* since when nothing of what stands unacknowledged was acknowledged */
 	uint64_t blocked_ns;		/* time, in all, during which notsent > 0 */
-	uint32_t max_unacked_segment;	/* bytes of the segment that is being retransmitted; 0: none */
 	uint64_t in_bytes, out_bytes;	/* TCP payload */
 	uint64_t in_missed;		/* of in_bytes: passed unread, since it was first seen */
-	/* ForwardPacket frames on a mesh connection: sent (MESH_OUT), arrived (MESH_IN) */
+};
+
+/* ForwardPacket frames on a mesh connection: sent (MESH_OUT), arrived (MESH_IN). */
+struct record_conn_forwards {
 	uint64_t forwards, forward_bytes;
 	uint64_t forwards_acked;	/* MESH_OUT: of them, acknowledged by TCP */
 	uint32_t max_acked_forward;	/* MESH_OUT: bytes of the largest of those, with its header */
@@ -136,12 +138,15 @@ struct record_conn_facts {
 	uint64_t gaps;			/* times that its forwards may have been missed */
 };
 
+/* What thousands of connections have in common. */
 struct record_conn_names {
 	char sni[128], host[128], cert_name[128], ideal_node[64];
 };
 
 struct record_conn {
 	struct record_conn_facts;
+	struct record_conn_forwards;
+	struct key peer;		/* client: the peer; mesh: the other node's server key; zero: not known */
 	struct record_conn_names;
 };
 
