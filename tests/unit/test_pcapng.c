@@ -323,6 +323,75 @@ static void test_frames(void **state)
 	assert_int_equal(counts.as_frames, 1);
 }
 
+struct seen_drop {
+	struct capture_drop drop;
+	char reason[32];
+	uint64_t time_ns;
+	uint32_t node, count;
+};
+
+static void on_event(void *ctx, const struct capture_event *e)
+{
+	struct seen_drop *seen = ctx;
+
+	if (e->type != CAPTURE_DROP)
+		return;
+	seen->drop = e->drop;
+	snprintf(seen->reason, sizeof(seen->reason), "%s", e->drop.reason);
+	seen->time_ns = e->time_ns;
+	seen->node = e->node;
+	seen->count++;
+}
+
+/* What a relay said that it dropped is read back as it was told. */
+static void test_drops(void **state)
+{
+	struct capture_event e = {
+		.drop = { .reason = "queue_head", .len = 1234, .digest = 0x1122334455667788, .disco = true },
+	};
+	struct seen_drop seen = { .count = 0 };
+	const struct capture_sink sink = { .ctx = &seen, .event = on_event };
+	struct capture_error err;
+	struct capture *c;
+	char path[32];
+
+	(void)state;
+	memset(e.drop.src.b, 0x51, KEY_LEN);
+	memset(e.drop.dst.b, 0x52, KEY_LEN);
+	begin(false, false);
+	open_conn(5, CAPTURE_ACCEPTED, true, "10.0.0.1");
+	say(5, CAPTURE_IN, 1000, "GET ", 4, 0);
+	tell(CAPTURE_DROP, 1, 0, &e);
+	e.drop.reason = "a word that is longer than any that there is";
+	tell(CAPTURE_DROP, 1, 0, &e);
+	tell(CAPTURE_DROP, 2, 0, &e);	/* of no node */
+	e.drop.reason = "unknown_dest";
+	e.drop.has_src = true;
+	e.drop.disco = false;
+	tell(CAPTURE_DROP, 1, 0, &e);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", dup(fd));
+	finish();
+	assert_int_equal(counts.drops, 3);
+	assert_int_equal(packets[packet_count - 1].p.captured, 136 + 5 + 64);
+	assert_int_equal(packets[packet_count - 1].p.len, 136 + 5 + 64 + 1234);
+	c = capture_file_open(path, NULL, &err);
+	assert_non_null(c);
+	while (!c->ops->run(c, &sink))
+		;
+	assert_null(c->ops->complaints(c));
+	c->ops->close(c);
+	assert_int_equal(seen.count, 3);
+	assert_string_equal(seen.reason, "unknown_dest");
+	assert_true(seen.drop.has_src && !seen.drop.disco);
+	assert_int_equal(seen.node, 1);
+	assert_int_equal(seen.time_ns, now_ns);
+	assert_int_equal(seen.drop.len, 1234);
+	assert_int_equal(seen.drop.digest, 0x1122334455667788);
+	assert_memory_equal(&seen.drop.src, &e.drop.src, KEY_LEN);
+	assert_memory_equal(&seen.drop.dst, &e.drop.dst, KEY_LEN);
+	close(atoi(strrchr(path, '/') + 1));
+}
+
 /* Losses of the ring stand in the statistics, which our parser passes over: look at the bytes. */
 static void test_losses(void **state)
 {
@@ -391,6 +460,7 @@ int main(void)
 		cmocka_unit_test(test_no_secrets),
 		cmocka_unit_test(test_frames),
 		cmocka_unit_test_prestate(test_frames, &yes),
+		cmocka_unit_test(test_drops),
 		cmocka_unit_test(test_losses),
 		cmocka_unit_test(test_names),
 		cmocka_unit_test(test_full_disk),

@@ -27,7 +27,8 @@
 --   28  the node's IP address, 16 bytes (IPv4: the first four)
 --   44  the far end's
 --
--- In version 1 the frame begins at 60.
+-- In version 1 the frame begins at 60. A packet that the relay dropped has 2 at offset 1, at 68 the bits
+-- 4: its sender is certain, 8: it is disco, and at 72 the relay's reason, 24 bytes of text.
 
 local derp = Proto("derp", "Designated Encrypted Relay for Packets")
 local tap = Proto("derptrace", "derptrace decrypted frame")
@@ -46,7 +47,7 @@ local TYPES = {
 local GONE = { [0] = "disconnected", [1] = "not here", [0xf0] = "mesh connection broken" }
 local WIREGUARD = { [1] = "initiation", [2] = "response", [3] = "cookie", [4] = "data" }
 local FAMILIES = { [0] = "not known", [4] = "IPv4", [6] = "IPv6" }
-local DIRECTIONS = { [0] = "to the node", [1] = "from the node" }
+local DIRECTIONS = { [0] = "to the node", [1] = "from the node", [2] = "dropped by the node" }
 local ROLES = { [0] = "not known", [1] = "accepted", [2] = "dialled" }
 
 local f = {
@@ -102,6 +103,8 @@ local t = {
 	to_relay = ProtoField.bool("derptrace.to_relay", "Far end is a relay", 8, nil, 2),
 	peer = ProtoField.bytes("derptrace.peer", "Key of the far end"),
 	server = ProtoField.bytes("derptrace.server", "Key of the node"),
+	reason = ProtoField.string("derptrace.drop", "Dropped"),
+	certain = ProtoField.bool("derptrace.drop.certain", "Sender is certain", 8, nil, 4),
 }
 tap.fields = t
 
@@ -358,10 +361,27 @@ local function after_fast_start(buf, pinfo, root)
 	return false
 end
 
+-- A packet that the relay dropped: its header, and the frame that it would have been, without its payload.
+local function dropped(buf, pinfo, root, header)
+	local tree = root:add(tap, buf(0, header))
+	tree:add(t.version, buf(0, 1))
+	tree:add(t.direction, buf(1, 1))
+	tree:add(t.node, buf(8, 4))
+	tree:add(t.digest, buf(60, 8))
+	tree:add(t.certain, buf(68, 1))
+	tree:add(t.reason, buf(72, 24), buf(72, 24):stringz())
+	frame(buf(header, math.min(HEADER + buf(header + 1, 4):uint(), buf:len() - header)):tvb(), pinfo, root)
+	pinfo.cols.info:prepend("dropped (" .. buf(72, 24):stringz() .. "): ")
+	return buf:len()
+end
+
 function tap.dissector(buf, pinfo, root)
 	local header = buf:captured_len() > 0 and TAP_HEADERS[buf(0, 1):uint()]
 	if not header or buf:captured_len() < header + HEADER then
 		return 0
+	end
+	if buf(0, 1):uint() == 2 and buf(1, 1):uint() == 2 then
+		return dropped(buf, pinfo, root, header)
 	end
 	local tree = root:add(tap, buf(0, header))
 	local out, family = buf(1, 1):uint() == 1, buf(2, 1):uint()

@@ -6,6 +6,9 @@
 #define LEN_1		60
 #define FROM_START	1
 #define PEER_IS_SERVER	2
+#define HAS_SRC		4
+#define IS_DISCO	8
+#define DROPPED		2
 
 static void put_be(uint8_t *to, uint64_t v, int bytes)
 {
@@ -24,10 +27,36 @@ static uint64_t get_be(const uint8_t *from, int bytes)
 	return v;
 }
 
+static void put_drop(uint8_t *to, const struct frame_header *h)
+{
+	to[1] = DROPPED;
+	put_be(to + 8, h->node, 4);
+	put_be(to + 60, h->digest, 8);
+	to[68] = (h->has_src ? HAS_SRC : 0) | (h->disco ? IS_DISCO : 0);
+	memcpy(to + 72, h->reason, strnlen(h->reason, FRAME_HEADER_REASON_LEN));
+}
+
+static size_t get_drop(const uint8_t *p, struct frame_header *h)
+{
+	size_t i;
+
+	*h = (struct frame_header){
+		.dropped = true, .node = (uint32_t)get_be(p + 8, 4), .digest = get_be(p + 60, 8),
+		.has_src = p[68] & HAS_SRC, .disco = p[68] & IS_DISCO,
+	};
+	for (i = 0; i < FRAME_HEADER_REASON_LEN && p[72 + i]; i++)
+		h->reason[i] = p[72 + i] > 0x20 && p[72 + i] < 0x7f ? (char)p[72 + i] : '?';
+	return FRAME_HEADER_LEN;
+}
+
 void frame_header_put(uint8_t to[static FRAME_HEADER_LEN], const struct frame_header *h)
 {
 	memset(to, 0, FRAME_HEADER_LEN);
 	to[0] = 2;
+	if (h->dropped) {
+		put_drop(to, h);
+		return;
+	}
 	to[1] = h->out;
 	to[2] = h->local.family;
 	to[3] = h->accepted ? 1 : h->dialled ? 2 : 0;
@@ -46,6 +75,8 @@ void frame_header_put(uint8_t to[static FRAME_HEADER_LEN], const struct frame_he
 
 size_t frame_header_get(const uint8_t *p, size_t len, struct frame_header *h)
 {
+	if (len >= FRAME_HEADER_LEN && p[0] == 2 && p[1] == DROPPED)
+		return get_drop(p, h);
 	if (len < LEN_1 || !(p[0] == 1 || (p[0] == 2 && len >= FRAME_HEADER_LEN)) || p[1] > 1 ||
 	    (p[2] != 4 && p[2] != 6))
 		return 0;

@@ -17,6 +17,11 @@
  *	44  the far end's
  *
  * Version 1 ends at 60, where the frame begins.
+ *
+ * A packet that the relay says it dropped stands there too: 2 at offset 1, no connection and no
+ * addresses, its digest at 60, at 68 the bits 4: its sender is certain, 8: it is disco, and at 72 the
+ * relay's word for why, 24 bytes of text padded with zeros. What follows is the ForwardPacket that it
+ * would have been, cut behind its keys.
  */
 #ifndef DT_FRAME_HEADER_H
 #define DT_FRAME_HEADER_H
@@ -25,6 +30,7 @@
 #include "base/key.h"
 
 #define FRAME_HEADER_LEN 136
+#define FRAME_HEADER_REASON_LEN 24
 
 struct frame_header {
 	bool out;		/* from the node */
@@ -37,6 +43,9 @@ struct frame_header {
 	uint64_t digest;	/* 0: none */
 	bool peer_is_server;
 	struct key peer, server; /* zero: not known */
+	bool dropped;		/* a packet that the relay dropped; then node, digest and these alone */
+	bool has_src, disco;
+	char reason[FRAME_HEADER_REASON_LEN + 1]; /* printable */
 };
 
 void frame_header_put(uint8_t to[static FRAME_HEADER_LEN], const struct frame_header *h);

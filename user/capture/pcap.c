@@ -185,6 +185,8 @@ static int learn(struct pcap_capture *p, uint64_t *first_ns)
 		p->conns.by_interface = pcap_file_is_ours(p->file);
 		if (!*first_ns)
 			*first_ns = s.time_ns;
+		if (s.drop)
+			continue;
 		if (s.frame) {
 			note_frame(p, &s);
 			continue;
@@ -264,7 +266,9 @@ static int file_fd(struct capture *c)
 
 static void tell_next(struct pcap_capture *p, const struct capture_sink *sink)
 {
-	if (p->next.frame)
+	if (p->next.drop)
+		pcap_tell_drop(&p->teller, &p->next, sink);
+	else if (p->next.frame)
 		pcap_tell_frame(&p->teller, &p->next, sink);
 	else
 		pcap_tell_segment(&p->teller, &p->next, sink);

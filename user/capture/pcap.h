@@ -102,6 +102,7 @@ bool pcap_blocks_are_ours(const struct pcap_blocks *b);
 
 struct pcap_segment {
 	bool frame;		/* of our own file: @data is a frame's header, then the frame */
+	bool drop;		/* the same of a packet that the relay dropped: of no connection */
 	uint64_t time_ns;
 	uint32_t interface;
 	enum pcap_direction direction;
@@ -256,6 +257,7 @@ void pcap_conns_free(struct pcap_conns *c);
 struct pcap_node {
 	char name[64];
 	bool named;		/* second pass: its key was told */
+	uint32_t interface;	/* of a file of our own, from 1; 0: none */
 	struct addr *listeners;
 	size_t listener_count;
 };
@@ -327,6 +329,8 @@ void pcap_tell_segment(struct pcap_teller *t, const struct pcap_segment *s,
 		       const struct capture_sink *sink);
 void pcap_tell_frame(struct pcap_teller *t, const struct pcap_segment *s,
 		     const struct capture_sink *sink);
+void pcap_tell_drop(struct pcap_teller *t, const struct pcap_segment *s,
+		    const struct capture_sink *sink);
 void pcap_tell_end(struct pcap_teller *t, const struct capture_sink *sink);
 
 #endif

@@ -31,6 +31,13 @@ bool pcap_frame_parse(const struct pcap_packet *p, const struct pcap_file *f,
 
 	if (!at || p->captured < at + DERP_HEADER || !h.node)
 		return false;
+	if (h.dropped) {
+		*s = (struct pcap_segment){
+			.drop = true, .time_ns = p->time_ns, .len = p->len, .captured = p->captured,
+			.data = p->data,
+		};
+		return p->captured >= at + DERP_HEADER + 2 * KEY_LEN && find_interface(f, h.node, &s->interface);
+	}
 	*s = (struct pcap_segment){
 		.frame = true, .time_ns = p->time_ns,
 		.direction = h.out ? PCAP_OUTBOUND : PCAP_INBOUND,

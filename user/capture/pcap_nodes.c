@@ -365,8 +365,11 @@ static void nodes_from_interfaces(struct finder *f)
 		if (!c->group || c->group > count)
 			continue;
 		it = pcap_file_interface(f->file, c->group - 1);
-		if (!numbers[c->group - 1])
+		if (!numbers[c->group - 1]) {
 			numbers[c->group - 1] = add_node(f, it ? it->name : "");
+			if (numbers[c->group - 1])
+				f->nodes->nodes[numbers[c->group - 1] - 1].interface = c->group;
+		}
 		c->node[c->local] = numbers[c->group - 1];
 	}
 	for (p = f->endpoints; p; p = p->hh.next) {

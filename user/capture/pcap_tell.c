@@ -20,6 +20,7 @@
 /* The next SYN of a dial would have come by then. */
 #define NO_ANSWER_NS	(3 * NSEC_PER_SEC)
 #define OTHERS_MOST	4096
+#define FRAME_LEN	5	/* of a frame's header */
 
 #define STATE_ESTABLISHED	1
 #define STATE_FIN_WAIT1		4
@@ -382,6 +383,38 @@ void pcap_tell_frame(struct pcap_teller *t, const struct pcap_segment *s,
 		.from_start = h.from_start, .digest = h.digest,
 		.captured = s->captured - (uint32_t)at, .data = s->data + at,
 	};
+	sink->event(sink->ctx, &e);
+}
+
+/* What the relay said when the file was made. */
+void pcap_tell_drop(struct pcap_teller *t, const struct pcap_segment *s,
+		    const struct capture_sink *sink)
+{
+	struct capture_event e = { .type = CAPTURE_DROP, .time_ns = s->time_ns };
+	struct frame_header h;
+	const uint8_t *frame;
+	uint32_t i, len;
+	size_t at;
+
+	pass_time(t, s->time_ns, sink);
+	at = frame_header_get(s->data, s->captured, &h);
+	for (i = 0; i < t->nodes->count && !e.node; i++) {
+		if (t->nodes->nodes[i].interface == s->interface + 1)
+			e.node = i + 1;
+	}
+	if (!at || !e.node)
+		return;
+	frame = s->data + at;
+	len = (uint32_t)frame[1] << 24 | (uint32_t)frame[2] << 16 | (uint32_t)frame[3] << 8 | frame[4];
+	if (len < 2 * KEY_LEN)
+		return;
+	e.time_ns = t->now_ns;
+	e.drop = (struct capture_drop){
+		.reason = h.reason, .has_src = h.has_src, .disco = h.disco, .digest = h.digest,
+		.len = len - 2 * KEY_LEN,
+	};
+	memcpy(e.drop.src.b, frame + FRAME_LEN, KEY_LEN);
+	memcpy(e.drop.dst.b, frame + FRAME_LEN + KEY_LEN, KEY_LEN);
 	sink->event(sink->ctx, &e);
 }
 

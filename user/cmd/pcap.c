@@ -171,6 +171,9 @@ static void say_counts(const struct pcap_cmd *cmd, const struct pcapng_counts *n
 		(unsigned long long)n->readable,
 		cmd->options.secrets ? "with their secrets inside (or plain)" : "plain, without a frame",
 		(unsigned long long)n->as_frames, (unsigned long long)n->unread);
+	if (n->drops)
+		fprintf(stderr, "derptrace pcap: %llu packets that a relay dropped, with its reasons\n",
+			(unsigned long long)n->drops);
 	if (n->lost)
 		fprintf(stderr, "derptrace pcap: %llu segments were lost by the tracer; a larger --ring helps\n",
 			(unsigned long long)n->lost);

@@ -480,6 +480,11 @@ void pcapng_event(struct pcapng *p, uint64_t source, const struct capture_event 
 		if (p->options.secrets)
 			pcapng_secret_take(p, &e->secret);
 		break;
+	case CAPTURE_DROP:
+		n = find_node(p, source, e->node);
+		if (n)
+			pcapng_drop(p, n, e);
+		break;
 	case CAPTURE_LOST:
 		count_lost(p, source, e);
 		break;

@@ -5,7 +5,7 @@
  * the DERP frames that derptrace decrypted.
  *
  * Frames have link type USER0 (147). In front of each stands the header of base/frame_header.h: what
- * capture needs to read them back.
+ * capture needs to read them back. So does each packet that a relay said it dropped, on that interface.
  *
  * Packets are held for a moment before they are written, so that a connection's secrets come first;
  * what is written is whole blocks, so that a file cut short can be read up to there.
@@ -24,6 +24,7 @@ struct pcapng_options {
 struct pcapng_counts {
 	uint32_t nodes;
 	uint64_t packets, frames;
+	uint64_t drops;		/* packets that a relay said it dropped */
 	uint64_t lost;		/* segments that the tracer could not keep up with */
 	/* Connections with payload, each counted once. */
 	uint64_t readable;	/* from their start, plain or with their secrets in the file */

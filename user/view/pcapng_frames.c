@@ -22,7 +22,8 @@
 		"0 to the node, 1 from it; address family; 1 accepted, 2 dialled; node's port (2); " \
 		"far port (2); node (4); connection (8); offset in the DERP stream (8); node's IP " \
 		"(16); far IP (16); digest of the packet (8); bits: 1 offset from the stream's start, " \
-		"2 far end is a relay; 0 (3); far end's key (32); node's key (32). " \
+		"2 far end is a relay; 0 (3); far end's key (32); node's key (32). A packet that the " \
+		"relay dropped has 2 for its direction and the reason for the far end's key. " \
 		"tools/wireshark/derp.lua shows them, derptrace report reads them."
 
 struct pcapng_secrets {
@@ -242,4 +243,34 @@ void pcapng_frame(struct pcapng *p, uint64_t source, const struct stream_frame *
 	c->has_frames = true;
 	c->node->frames.packets++;
 	p->counts.frames++;
+}
+
+void pcapng_drop(struct pcapng *p, struct pcapng_node *n, const struct capture_event *e)
+{
+	const struct capture_drop *d = &e->drop;
+	struct frame_header h = {
+		.dropped = true, .node = n->serial, .digest = d->digest, .has_src = d->has_src,
+		.disco = d->disco,
+	};
+	uint8_t header[FRAME_HEADER_LEN], body[DERP_HEADER_LEN + 2 * DERP_KEY_LEN];
+	uint32_t len = 2 * DERP_KEY_LEN + d->len;
+	struct pcapng_packet packet = {
+		.time_ns = e->time_ns, .dir = CAPTURE_IN, .head = header, .head_len = sizeof(header),
+		.body = body, .body_len = sizeof(body), .len = sizeof(header) + DERP_HEADER_LEN + len,
+	};
+
+	snprintf(h.reason, sizeof(h.reason), "%s", d->reason ? d->reason : "");
+	frame_header_put(header, &h);
+	body[0] = DERP_FORWARD_PACKET;
+	body[1] = (uint8_t)(len >> 24);
+	body[2] = (uint8_t)(len >> 16);
+	body[3] = (uint8_t)(len >> 8);
+	body[4] = (uint8_t)len;
+	memcpy(body + DERP_HEADER_LEN, d->src.b, DERP_KEY_LEN);
+	memcpy(body + DERP_HEADER_LEN + DERP_KEY_LEN, d->dst.b, DERP_KEY_LEN);
+	need_interface(p, n);
+	packet.interface = n->frames_interface;
+	pcapng_file_packet(p->file, &packet);
+	n->frames.packets++;
+	p->counts.drops++;
 }

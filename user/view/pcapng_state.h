@@ -88,6 +88,8 @@ struct pcapng_conn *pcapng_conn_find(struct pcapng *p, uint64_t source, uint64_t
 bool pcapng_conn_is_readable(struct pcapng *p, struct pcapng_conn *c);
 /* What its first bytes say. */
 void pcapng_conn_listen(struct pcapng *p, struct pcapng_conn *c, const struct capture_segment *s);
+/* A packet that the relay dropped, of that node. */
+void pcapng_drop(struct pcapng *p, struct pcapng_node *n, const struct capture_event *e);
 void pcapng_secret_take(struct pcapng *p, const struct capture_secret *s);
 void pcapng_secrets_free(struct pcapng *p);
 

@@ -7,8 +7,9 @@ import subprocess
 
 from lab import ROOT, Lab, LabError, scenario, tail, until
 from parts.proc import Proc
-from parts.truth import Crowd, check_pairs, rows, together
+from parts.truth import Crowd, check_pairs, counters, rows, together
 
+NOBODY = "nodekey:" + "5a" * 32
 COUNT = 100
 TRAFFIC = ("all", f"count={COUNT}", "size=1-1400", "kind=mixed", "rate=400", "burst=2")
 DISSECTOR = f"{ROOT}/tools/wireshark/derp.lua"
@@ -76,8 +77,8 @@ def report_of(lab, *args):
     return lab.derptrace("report", "--json", *args, pids=(), ready=False).wait()
 
 
-def same(live, offline):
-    """Pairs to the frame, links, and verdicts but for the relay's own word on why."""
+def same(live, offline, why=False):
+    """Pairs to the frame, links, and verdicts; why: with the relay's own word."""
     def pairs(r):
         return {k: (p["entered"], p["delivered"], p["in_flight"], p["lost"], p["untraced"])
                 for k, p in rows(r).items()}
@@ -86,7 +87,8 @@ def same(live, offline):
         return sorted((k["state"], k["sent"], k["arrived"], k["lost"]["max"], k["untraced"]) for k in r["links"])
 
     def verdicts(r):
-        return sorted((v["class"], v["count"]["min"], v["count"]["max"]) for v in r["verdicts"])
+        return sorted((v["class"], v["count"]["min"], v["count"]["max"]) +
+                      ((v["reason"] or "", v["basis"], v["hop"] or "") if why else ()) for v in r["verdicts"])
 
     for what in (pairs, links, verdicts):
         a, b = what(live), what(offline)
@@ -200,6 +202,50 @@ def test_open_connections():
         truth = together(old, new)
         for path in (mixed, bare):
             check_pairs(report_of(lab, path), truth)
+
+
+@scenario(timeout=120)
+def test_drops():
+    """What the relay said of its drops is in our own file: a report from it has the same reasons. The file is one
+    for a stock tshark all the same, and our dissector shows them."""
+    with Lab("files-drops") as lab:
+        a = lab.relay("derp1", mesh_with=["derp2.lab"])
+        b = lab.relay("derp2", mesh_with=["derp1.lab"])
+        lab.up()
+        bare, inside = f"{lab.dir}/bare.pcapng", f"{lab.dir}/inside.pcapng"
+        peers = Crowd(lab, lab.host("clients"), [a, b], count=4)
+        slow = Crowd(lab, lab.host("slow"), [b], count=1, prefix="s", options="rcvbuf=4096")
+        lab.clients_settled(5)
+        # Nobody asks the relays for their counters meanwhile: a connection that is no DERP, and that a file without
+        # secrets cannot tell from one, might have been the absent peer's.
+        before = counters([a, b])
+        traces = [lab.derptrace("pcap", "-o", bare), lab.derptrace("pcap", "-o", inside, "--with-secrets"),
+                  lab.derptrace("report", "--json")]
+        slow.load.command("drip", "s0", 100000)
+        for src, dst in (("p0", slow.keys["s0"]), ("p1", slow.keys["s0"]), ("p2", NOBODY), ("p3", NOBODY)):
+            peers.load.command("send", src, dst, "count=600", "size=1000-1400", "kind=mixed", "rate=600", "id=send")
+        for _ in range(4):
+            peers.load.wait_event("sent", id="send")
+        slow.load.command("resume", "s0")
+        slow.quiet(1500)
+        # A file knows of no link on which nothing passed.
+        peers.send("p0", peers.keys["p1"], "count=1")
+        peers.send("p1", peers.keys["p0"], "count=1")
+        peers.quiet(300)
+        live = traces[2].stop()
+        for t in traces[:2]:
+            t.stop()
+            assert "were lost" not in tail(t.log), tail(t.log)
+        check_pairs(live, together(peers, slow))
+        dropped = sum(r.counters().since(before[r.name]).lost() for r in (a, b))
+        assert dropped > 1300, dropped
+        assert {v["reason"] for v in live["verdicts"]} >= {"unknown_dest", "queue_head"}, live["verdicts"]
+        for path in (bare, inside):
+            same(live, report_of(lab, path), why=True)
+            assert not tshark(path, "-Y", "_ws.malformed")
+            reasons = tshark(path, "-X", f"lua_script:{DISSECTOR}", "-Y", "derptrace.drop", "-T", "fields", "-e",
+                             "derptrace.drop").split()
+            assert len(reasons) == dropped and "queue_head" in reasons, (len(reasons), dropped, set(reasons))
 
 
 @scenario(timeout=60)
