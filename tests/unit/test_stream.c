@@ -48,12 +48,26 @@ static void expect_all(const struct dialog *dialog, const struct seen *got)
 	assert_string_equal(got->names.host, "derp.example.com");
 }
 
+/* A dial that is told before its answer: where it starts is told with that. */
+static void open_unanswered(struct streams *s, const struct dialog *dialog)
+{
+	const struct replay_options early = { .midstream = true };
+	const struct capture_facts facts = { .tcp_state = 2 };
+	const struct capture_event e = { .type = CAPTURE_FACTS, .time_ns = 1, .node = HELP_NODE,
+					 .conn = HELP_CONN, .facts = &facts };
+
+	replay_open(s, &early, dialog);
+	streams_event(s, &e);
+}
+
 static void run_all(const struct dialog *dialog, const struct replay_options *o)
 {
 	struct streams *s;
 	struct seen got;
 
 	s = seen_streams(&got, NULL);
+	if (dialog->dialled)
+		open_unanswered(s, dialog);
 	replay_open(s, o, dialog);
 	replay(s, dialog, o, true);
 	expect_all(dialog, &got);

@@ -58,7 +58,7 @@ enum capture_type {
 	CAPTURE_NODE_UP,	/* a relay process was found and its sockets are claimed */
 	CAPTURE_NODE_ENDED,	/* the process has ended, at that time; its sockets may still send */
 	CAPTURE_NODE_DOWN,	/* and nothing more is told of it */
-	CAPTURE_CONN_OPEN,
+	CAPTURE_CONN_OPEN,	/* of a dial that was told before its answer once more, with that */
 	CAPTURE_SEGMENT,
 	CAPTURE_FRAME,		/* a DERP frame that was decrypted when the file was made; see @framed */
 	CAPTURE_COUNTING,	/* a direction's frames are counted in the kernel from here on, or no longer */

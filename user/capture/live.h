@@ -57,6 +57,7 @@ struct live_conn {
 
 	bool watched;			/* its local port is one of the network card's program */
 	bool announced;			/* CONN_OPEN was said */
+	bool told_dial;			/* before it was answered, and not again since */
 	bool closed;			/* nothing more is said of it */
 	bool claimed;			/* a claim of ours may still wait for its first packet */
 	bool started;			/* a record of it was seen */
@@ -318,7 +319,7 @@ struct live_conn *live_conn_from_socket(struct live *live, struct live_node *nod
 bool live_conn_is_fresh(const struct live_conn *conn, const struct sockdiag_socket *s);
 /* Its first record: was anything before it? */
 void live_conn_start(struct live *live, struct live_conn *conn, const struct abi_segment *s);
-/* CONN_OPEN, unless it was said or its node was not announced yet. */
+/* CONN_OPEN, unless it was said or its node was not announced yet; of a dial again with its answer. */
 void live_conn_announce(struct live *live, struct live_conn *conn, uint64_t time_ns);
 void live_conn_close(struct live *live, struct live_conn *conn);
 /* What the far end acknowledged in a segment that passed; taken into its facts when nothing newer will be. */

@@ -152,11 +152,13 @@ static void tell_early(struct live *live, struct live_conn *conn)
 
 void live_conn_announce(struct live *live, struct live_conn *conn, uint64_t time_ns)
 {
+	bool answered = conn->told_dial && !conn->dialling && conn->fresh;
 	struct capture_event event;
 
-	if (conn->announced || conn->closed || !conn->node->announced)
+	if ((conn->announced && !answered) || conn->closed || !conn->node->announced)
 		return;
 	conn->announced = true;
+	conn->told_dial = conn->dialling;
 	event = live_conn_event(conn, CAPTURE_CONN_OPEN, time_ns);
 	event.facts = conn->facts.tcp_state ? &conn->facts : NULL;
 	/* Its first bytes are told next: what the socket says of now would make a gap of them. */

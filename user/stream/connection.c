@@ -402,6 +402,12 @@ struct connection *connection_new(struct connection_shared *shared,
 	return c;
 }
 
+bool connection_begins(const struct connection *c, const struct capture_event *event)
+{
+	return c->midstream && event->open.from_start && c->layer == LAYER_NEW &&
+	       reassemble_is_untouched(&c->dirs[0]) && reassemble_is_untouched(&c->dirs[1]);
+}
+
 void connection_free(struct connection *c)
 {
 	if (!c)

@@ -95,6 +95,8 @@ struct connection {
 
 struct connection *connection_new(struct connection_shared *shared,
 				  const struct capture_event *event);
+/* Is it told only now, after it was told without its start, where that start is, and came nothing yet? */
+bool connection_begins(const struct connection *c, const struct capture_event *event);
 /* Says nothing more to the sink; see connection_close(). */
 void connection_free(struct connection *c);
 

@@ -50,6 +50,12 @@ void reassemble_init(struct reassemble *r, enum capture_dir dir, struct budget *
 /* Frees what is held, hands nothing on. */
 void reassemble_clear(struct reassemble *r);
 
+/* Not one byte of it was handed on, is held, or missing. */
+static inline bool reassemble_is_untouched(const struct reassemble *r)
+{
+	return !r->next && !r->head && !r->counting;
+}
+
 /* Position 0 is sequence number @seq. */
 void reassemble_start(struct reassemble *r, uint32_t seq);
 

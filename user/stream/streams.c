@@ -111,10 +111,13 @@ static struct connection *find_recent(struct streams *s, uint64_t id)
 
 static void open_connection(struct streams *s, const struct capture_event *event)
 {
-	struct connection *c;
+	struct connection *c = event->conn ? find(s, event->conn) : NULL;
 
-	if (!event->conn || find(s, event->conn))
+	if (!event->conn || (c && !connection_begins(c, event)))
 		return;
+	/* A dial that is answered only now: nothing has been said on it. */
+	if (c)
+		remove_connection(s, c);
 	c = connection_new(&s->shared, event);
 	if (!c)
 		return;

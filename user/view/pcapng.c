@@ -162,16 +162,20 @@ struct pcapng_conn *pcapng_conn_find(struct pcapng *p, uint64_t source, uint64_t
 static void conn_open(struct pcapng *p, uint64_t source, const struct capture_event *e)
 {
 	struct pcapng_node *n = find_node(p, source, e->node);
-	struct pcapng_conn *c;
+	struct pcapng_conn *c = pcapng_conn_find(p, source, e->conn);
 
-	if (!n || pcapng_conn_find(p, source, e->conn))
+	/* Once more: a dial, with its answer. */
+	if (!n || (c && (c->open.from_start || !e->open.from_start)))
 		return;
-	c = calloc(1, sizeof(*c));
-	if (!c)
-		return;
-	c->id = (struct pcapng_id){ source, e->conn };
-	c->serial = ++p->last_conn;
-	c->node = n;
+	if (!c) {
+		c = calloc(1, sizeof(*c));
+		if (!c)
+			return;
+		c->id = (struct pcapng_id){ source, e->conn };
+		c->serial = ++p->last_conn;
+		c->node = n;
+		HASH_ADD(hh, p->conns, id, sizeof(c->id), c);
+	}
 	c->open = e->open;
 	c->open_ns = e->time_ns;
 	if (e->open.from_start) {
@@ -179,7 +183,6 @@ static void conn_open(struct pcapng *p, uint64_t source, const struct capture_ev
 		c->ack[CAPTURE_IN] = e->open.out_isn;
 		c->has_ack = true;
 	}
-	HASH_ADD(hh, p->conns, id, sizeof(c->id), c);
 }
 
 static void conn_free(struct pcapng *p, struct pcapng_conn *c)

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """What scenarios have in common: conditions to await, and the traffic that most of them send."""
-from .proc import tail, until
+import re
+
+from .proc import run, tail, until
 from .truth import Crowd, check_counters, check_pairs, counters, link, lost_where, node, only_verdicts
 
 def among(names, steps=(1, 2, 5)):
@@ -38,6 +40,12 @@ def has_local(relay, count, timeout=20):
     """Awaits that so many keys are connected to this very relay."""
     until(lambda: relay.counters().clients_local == count,
           lambda: f"{relay} to have {count} peers, it has {relay.counters().clients_local}", timeout, 0.05)
+
+
+def syns_again(host, port):
+    """Of the connections that are not answered, how often each has sent its SYN again."""
+    out = run("ip", "netns", "exec", host.ns, "ss", "-Hton", "state", "syn-sent", "dport", "=", f":{port}")
+    return [int(n) for n in re.findall(r"timer:\(on,[^,]*,(\d+)\)", out)]
 
 
 def meshed(lab, count=2, **kind):

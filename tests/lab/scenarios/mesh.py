@@ -1,20 +1,27 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Links that do not come up: why not is said where the dial stopped, and what did not cross is charged to it."""
-from lab import Lab, scenario
-from parts.staging import EVERYONE, knows, said, says
+from lab import Lab, scenario, until
+from parts.staging import EVERYONE, knows, said, says, syns_again
 from parts.truth import (Crowd, check_counters, check_pairs, check_verdicts, counters, expected, link, lost_where, node,
                          rows)
 
 
-def failing(lab, relays, words, late=False):
+def failing(lab, relays, words, late=False, slow=False):
     """Two nodes of which some cannot dial: traced from before the first dial, or late, in the middle of it all.
 
-    words: what the log of each relay that fails says when it does.
+    words: what the log of each relay that fails says when it does. slow: the answers take their time, so that the
+    tracer tells of the dials before.
     """
     begun = []
 
+    def again():
+        return [n for r in relays for n in syns_again(r.host, relays[0].port)]
+
     def trace():
+        before = max(again(), default=0)
         begun.append(lab.derptrace("report", "--json"))
+        if slow:
+            until(lambda: len(again()) == len(relays) and min(again()) > before + 2, "the dials to wait")
 
     lab.up(meshed=False, meanwhile=None if late else trace)
     if late:
@@ -75,7 +82,7 @@ def test_mesh_keys_differ():
     with Lab("meshkey") as lab:
         a = lab.relay("derp1", mesh_with=["derp2.lab"])
         b = lab.relay("derp2", mesh_with=["derp1.lab"], mesh_key="ab" * 32)
-        trace = failing(lab, (a, b), {a: "Recv: ", b: "Recv: "})
+        trace = failing(lab, (a, b), {a: "Recv: ", b: "Recv: "}, slow=True)
         hold(lab, (a, b), trace, {(a, b): "mesh-key", (b, a): "mesh-key"})
 
 
@@ -129,7 +136,7 @@ def test_two_nodes_with_one_server_key():
     with Lab("samekey") as lab:
         a = lab.relay("derp1", mesh_with=["derp2.lab"])
         b = lab.relay("derp2", mesh_with=["derp1.lab"], server_key=a)
-        trace = failing(lab, (a, b), {a: "detected self-connect", b: "detected self-connect"})
+        trace = failing(lab, (a, b), {a: "detected self-connect", b: "detected self-connect"}, slow=True)
         hold(lab, (a, b), trace, {(a, b): "same-key", (b, a): "same-key"})
 
 

@@ -12,6 +12,7 @@ import time
 from lab import Lab, scenario, tail, until
 from parts.net import inside
 from parts.proc import run
+from parts.staging import syns_again
 from parts.truth import Crowd, check_pairs, link, node, only_verdicts
 from parts.xdp import attached, stranger
 
@@ -293,12 +294,6 @@ def test_firewall_drops_an_open_link():
         assert found[0]["link"]["to"] == node(report, b)["name"], found
         assert any("that TCP was never given" in line for line in found[0]["evidence"]), found
         assert link(report, a, b)["reason"] == "host-drop", report["links"]
-
-
-def syns_again(host, port):
-    """Of the connections that are not answered, how often each has sent its SYN again."""
-    out = run("ip", "netns", "exec", host.ns, "ss", "-Hton", "state", "syn-sent", "dport", "=", f":{port}")
-    return [int(n) for n in re.findall(r"timer:\(on,[^,]*,(\d+)\)", out)]
 
 
 def waiting(host, port):
