@@ -44,6 +44,8 @@ void script_free(struct script *s)
 
 	for (i = 0; i < s->mark_pair_count; i++)
 		free(s->mark_pairs[i]);
+	for (i = 0; i < s->pair_count; i++)
+		free(s->pairs[i]);
 	free(s->v);
 	memset(s, 0, sizeof(*s));
 }
@@ -180,11 +182,29 @@ void script_mark(struct script *s, uint64_t conn, uint64_t no, uint64_t digest, 
 struct record_pair *script_pair(struct script *s, int src, int dst, uint64_t client_in,
 				uint64_t mesh_in, uint64_t mesh_out, uint64_t client_out)
 {
-	struct record_pair *p = &script_add(s, RECORD_PAIR)->pair;
+	struct script_pair *t = calloc(1, sizeof(*t));
+	struct record_pair *p = &t->counts;
+	struct record_counts *c;
 	int i;
 
-	p->src = peer_key(src);
-	p->dst = peer_key(dst);
+	assert_non_null(t);
+	assert_true(s->pair_count < sizeof(s->pairs) / sizeof(s->pairs[0]));
+	s->pairs[s->pair_count++] = t;
+	t->agent = s->agent;
+	t->node = s->node;
+	t->number = (uint32_t)(1 + src * 256 + dst);
+	t->peers[0] = (struct record_peer){ (uint32_t)src, peer_key(src) };
+	t->peers[1] = (struct record_peer){ (uint32_t)dst, peer_key(dst) };
+	t->ends = (struct record_pair_ends){ t->number, (uint32_t)src, (uint32_t)dst, AT(1) };
+	script_add(s, RECORD_PEERS)->peers = (struct record_peers){ t->peers, 2 };
+	script_add(s, RECORD_PAIRS)->pairs = (struct record_pairs){ &t->ends, 1 };
+	c = &script_add(s, RECORD_COUNTS)->counts;
+	c->pair = &t->number;
+	c->latency_first = &t->latency_first;
+	c->latency_count = &t->latency_count;
+	c->count = 1;
+	for (i = 0; i < RECORD_PAIR_COLUMNS; i++)
+		c->column[i] = (const uint64_t *)p + i;
 	p->frames[HOP_CLIENT_IN] = client_in;
 	p->frames[HOP_MESH_IN] = mesh_in;
 	p->frames[HOP_MESH_OUT] = mesh_out;
@@ -193,7 +213,6 @@ struct record_pair *script_pair(struct script *s, int src, int dst, uint64_t cli
 		p->bytes[i] = p->frames[i] * 100;
 	p->books.entered = client_in + mesh_in;
 	p->books.left = mesh_out + client_out;
-	p->first_ns = AT(1);
 	p->last_ns = AT(9);
 	return p;
 }
@@ -221,26 +240,39 @@ static void sum_node(const struct script *s, struct record *node)
 	size_t i, j;
 
 	memset(sum, 0, sizeof(*sum));
-	for (i = 0; i < s->count; i++) {
-		const struct record *r = &s->v[i];
+	for (i = 0; i < s->pair_count; i++) {
+		const struct script_pair *p = s->pairs[i];
+		const struct record_books *b = &p->counts.books;
 		bool newer = false;
 
-		if (r->type != RECORD_PAIR || r->agent != node->agent || r->node != node->node)
+		if (p->agent != node->agent || p->node != node->node)
 			continue;
-		for (j = i + 1; j < s->count; j++)
-			newer |= s->v[j].type == RECORD_PAIR && s->v[j].agent == r->agent &&
-				 s->v[j].node == r->node &&
-				 key_equal(&s->v[j].pair.src, &r->pair.src) &&
-				 key_equal(&s->v[j].pair.dst, &r->pair.dst);
+		for (j = i + 1; j < s->pair_count; j++)
+			newer |= s->pairs[j]->agent == p->agent && s->pairs[j]->node == p->node &&
+				 s->pairs[j]->number == p->number;
 		if (newer)
 			continue;
-		assert_int_equal(r->pair.books.entered, r->pair.books.left + r->pair.books.in_flight +
-				 r->pair.books.lost + r->pair.books.untraced);
-		sum->entered += r->pair.books.entered;
-		sum->left += r->pair.books.left;
-		sum->in_flight += r->pair.books.in_flight;
-		sum->lost += r->pair.books.lost;
-		sum->untraced += r->pair.books.untraced;
+		assert_int_equal(b->entered, b->left + b->in_flight + b->lost + b->untraced);
+		sum->entered += b->entered;
+		sum->left += b->left;
+		sum->in_flight += b->in_flight;
+		sum->lost += b->lost;
+		sum->untraced += b->untraced;
+	}
+}
+
+static void pair_latency(struct script *s, struct record_counts *c)
+{
+	const struct buckets *b;
+	size_t i;
+
+	for (i = 0; i < s->pair_count; i++) {
+		b = s->pairs[i]->counts.latency;
+		if (c->pair != &s->pairs[i]->number || !b)
+			continue;
+		s->pairs[i]->latency_first = b->first;
+		s->pairs[i]->latency_count = b->count;
+		c->latency = b->v;
 	}
 }
 
@@ -252,6 +284,8 @@ struct record_agent *script_close(struct script *s, double now, bool final)
 	for (i = 0; i < s->count; i++) {
 		if (s->v[i].agent != s->agent || s->v[i].time_ns)
 			continue;
+		if (s->v[i].type == RECORD_COUNTS)
+			pair_latency(s, &s->v[i].counts);
 		if (s->v[i].type == RECORD_NODE)
 			sum_node(s, &s->v[i]);
 		s->v[i].time_ns = AT(now);

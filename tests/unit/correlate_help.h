@@ -22,11 +22,23 @@
 #define T0	1700000000ull
 #define AT(s)	((uint64_t)((T0 + (double)(s)) * 1e9))
 
+/* What is told of a pair: its ends, and counts that are the test's to change until they are read. */
+struct script_pair {
+	uint64_t agent;
+	uint32_t node, number;
+	struct record_peer peers[2];
+	struct record_pair_ends ends;
+	struct record_pair counts;
+	uint32_t latency_first, latency_count; /* set when the snapshot is closed */
+};
+
 struct script {
 	struct record *v;
 	size_t count, cap;
 	struct record_mark_pair *mark_pairs[64];
 	size_t mark_pair_count;
+	struct script_pair *pairs[1024];
+	size_t pair_count;
 	uint64_t agent;		/* of what follows */
 	uint32_t node;
 	double now;

@@ -327,21 +327,66 @@ void lh_wait(struct lh *t, uint32_t ms)
 		lh_tick(t, ms > 100 ? 100 : ms);
 }
 
-static void keep_pair(struct lh *t, const struct record_pair *p)
+static void keep_peers(struct lh *t, const struct record_peers *peers)
 {
-	const struct record_books *b = &p->books;
+	size_t i;
+
+	for (i = 0; i < peers->count; i++) {
+		assert_in_range(peers->v[i].no, 1, LH_PEERS - 1);
+		t->peers[peers->v[i].no] = peers->v[i].key;
+	}
+}
+
+static void keep_pair(struct lh *t, const struct record_pair_ends *ends)
+{
+	const struct key *src = &t->peers[ends->src], *dst = &t->peers[ends->dst];
 	int i;
 
-	assert_int_equal(b->entered, b->left + b->in_flight + b->lost + b->untraced);
+	assert_in_range(ends->no, 1, LH_PAIRS - 1);
 	for (i = 0; i < t->pair_count; i++) {
-		if (key_equal(&t->pairs[i].src, &p->src) && key_equal(&t->pairs[i].dst, &p->dst))
+		if (key_equal(&t->pairs[i].src, src) && key_equal(&t->pairs[i].dst, dst))
 			break;
 	}
 	assert_true(i < LH_PAIRS);
-	t->pairs[i] = *p;
-	assert_true(buckets_set(&t->latencies[i], p->latency));
-	t->pairs[i].latency = t->latencies[i];
+	t->pairs[i].src = *src;
+	t->pairs[i].dst = *dst;
+	t->pairs[i].first_ns = ends->first_ns;
 	t->pair_count += i == t->pair_count;
+	t->numbered[ends->no] = &t->pairs[i];
+}
+
+static void keep_latency(struct lh *t, int pair, const struct record_counts *counts, size_t row,
+			 size_t at)
+{
+	uint32_t i;
+
+	buckets_set(&t->latencies[pair], NULL);
+	for (i = 0; i < counts->latency_count[row]; i++)
+		assert_true(buckets_add(&t->latencies[pair], counts->latency_first[row] + i,
+					counts->latency[at + i]));
+	t->pairs[pair].latency = t->latencies[pair];
+}
+
+static void keep_counts(struct lh *t, const struct record_counts *counts)
+{
+	const struct record_books *b;
+	struct lh_pair *p;
+	uint64_t *v;
+	size_t i, k, at = 0;
+
+	for (i = 0; i < counts->count; i++) {
+		assert_in_range(counts->pair[i], 1, LH_PAIRS - 1);
+		p = t->numbered[counts->pair[i]];
+		assert_non_null(p);
+		v = (uint64_t *)&p->books;
+		for (k = 0; k < RECORD_PAIR_COLUMNS; k++)
+			v[k] = counts->column[k] ? counts->column[k][i] : 0;
+		keep_latency(t, (int)(p - t->pairs), counts, i, at);
+		at += counts->latency_count[i];
+		b = &p->books;
+		assert_int_equal(b->entered, b->left + b->in_flight + b->lost + b->untraced);
+		t->records++;
+	}
 }
 
 static void keep_mark(struct lh *t, const struct record_mark *m)
@@ -372,10 +417,11 @@ static void keep_link(struct lh *t, const struct record_link *k)
 static int keep(void *ctx, const struct record *r)
 {
 	struct lh *t = ctx;
+	size_t i;
 
 	assert_int_equal(r->node, 3);
 	assert_int_equal(r->agent, 99);
-	t->records++;
+	t->records += r->type != RECORD_PEERS && r->type != RECORD_PAIRS && r->type != RECORD_COUNTS;
 	switch (r->type) {
 	case RECORD_NODE:
 		t->node = r->node_info;
@@ -390,8 +436,15 @@ static int keep(void *ctx, const struct record *r)
 	case RECORD_MARK:
 		keep_mark(t, &r->mark);
 		break;
-	case RECORD_PAIR:
-		keep_pair(t, &r->pair);
+	case RECORD_PEERS:
+		keep_peers(t, &r->peers);
+		break;
+	case RECORD_PAIRS:
+		for (i = 0; i < r->pairs.count; i++)
+			keep_pair(t, &r->pairs.v[i]);
+		break;
+	case RECORD_COUNTS:
+		keep_counts(t, &r->counts);
 		break;
 	case RECORD_LOSS:
 		assert_true(t->loss_count < LH_LOSSES);
@@ -439,9 +492,9 @@ int lh_ignore(void *ctx, const struct record *r)
 	return 0;
 }
 
-const struct record_pair *lh_pair(struct lh *t, uint32_t src, uint32_t dst)
+const struct lh_pair *lh_pair(struct lh *t, uint32_t src, uint32_t dst)
 {
-	static const struct record_pair none;
+	static const struct lh_pair none;
 	struct key s = lh_key(src), d = lh_key(dst);
 	int i;
 

@@ -10,6 +10,7 @@
 
 #define LH_CONNS	64
 #define LH_PAIRS	4096
+#define LH_PEERS	8192
 #define LH_LOSSES	65536
 #define LH_MARKS	4096
 #define LH_LINKS	4096
@@ -31,9 +32,15 @@ struct lh {
 	bool quiet;			/* do not assert the law after each event */
 	struct lh_conn conns[LH_CONNS];	/* by number */
 	struct record_node node;
-	struct record_pair pairs[LH_PAIRS];
+	struct key peers[LH_PEERS];	/* by number */
+	struct lh_pair {
+		struct key src, dst;
+		uint64_t first_ns;
+		struct record_pair;
+	} pairs[LH_PAIRS];		/* as told */
 	struct buckets *latencies[LH_PAIRS]; /* theirs */
 	int pair_count;
+	struct lh_pair *numbered[LH_PAIRS]; /* by number */
 	struct record_loss losses[LH_LOSSES];
 	int loss_count;
 	struct record_mark marks[LH_MARKS];
@@ -87,7 +94,7 @@ void lh_wait(struct lh *t, uint32_t ms);
 void lh_snapshot(struct lh *t, bool all);
 
 /* As told; a pair that was never told is all zero. */
-const struct record_pair *lh_pair(struct lh *t, uint32_t src, uint32_t dst);
+const struct lh_pair *lh_pair(struct lh *t, uint32_t src, uint32_t dst);
 #define BOOKS(...) ((struct record_books){ __VA_ARGS__ })
 /* Fails the test where a pair's books, as told, are others. */
 void lh_check_books(struct lh *t, uint32_t src, uint32_t dst, struct record_books want);

@@ -97,7 +97,7 @@ static void test_zero_key(void **state)
 	(void)state;
 	begin(&s);
 	p = script_pair(&s, 1, 9, 30, 0, 0, 0);
-	p->dst = key_zero_named;
+	s.pairs[s.pair_count - 1]->peers[1].key = key_zero_named;
 	p->books.lost = 30;
 	script_loss(&s, 1, 9, REASON_NO_ROUTE, 30, 5, 6)->dst = key_zero_named;
 	script_close(&s, 20, true);

@@ -27,7 +27,7 @@ static struct lh *two_clients(void)
 static void delivers(void **state)
 {
 	struct lh *t = two_clients();
-	const struct record_pair *p;
+	const struct lh_pair *p;
 
 	(void)state;
 	lh_send(t, 1, 2, P(1));
@@ -439,7 +439,7 @@ static void last_hop_of_a_node_that_dies(void **state)
 static void last_hop(void **state)
 {
 	struct lh *t = two_clients();
-	const struct record_pair *p;
+	const struct lh_pair *p;
 
 	(void)state;
 	lh_send(t, 1, 2, P(1));
@@ -464,7 +464,7 @@ static void wireguard_types(void **state)
 {
 	struct lh *t = two_clients();
 	struct lh_packet p = { .no = 1, .len = 148, .first = 1 };
-	const struct record_pair *r;
+	const struct lh_pair *r;
 
 	(void)state;
 	lh_send(t, 1, 2, p);

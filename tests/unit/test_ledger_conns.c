@@ -45,7 +45,7 @@ static void claim(struct lh *t, int conn, uint32_t who)
 static void crosses_the_mesh(void **state)
 {
 	struct lh *t = region();
-	const struct record_pair *p;
+	const struct lh_pair *p;
 
 	(void)state;
 	lh_send(t, 1, 8, P(1));

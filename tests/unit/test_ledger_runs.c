@@ -27,7 +27,7 @@ static struct lh *three_clients(void)
 static void delivers(void **state)
 {
 	struct lh *t = three_clients();
-	const struct record_pair *p;
+	const struct lh_pair *p;
 
 	(void)state;
 	lh_run(t, 1, IN, 2, 50);

@@ -30,7 +30,6 @@
 #define BATCH		4096u		/* packets between two ticks */
 #define MIN_PACKETS	1000000u
 #define SNAPSHOTS	8
-#define RECORDS_MAX	1200000u
 
 static uint64_t cpu_ns(void)
 {
@@ -184,17 +183,84 @@ static void batch(struct node *n, uint32_t count)
 
 struct kept {
 	struct record *v;
-	size_t count;
+	size_t count, cap;
+	uint64_t observations;		/* rows of counts, and records of any other kind but those that number */
 };
 
+static void *copy(const void *from, size_t bytes)
+{
+	void *p = malloc(bytes + 1);
+
+	if (!p)
+		abort();
+	return from ? memcpy(p, from, bytes) : p;
+}
+
+/* What it points to is kept too. */
 static int keep(void *ctx, const struct record *r)
 {
 	struct kept *k = ctx;
+	struct record *to;
+	size_t i, n;
 
-	/* Marks point to what is gone by then; without a mesh there is none. */
-	if (k->count < RECORDS_MAX && r->type != RECORD_MARK)
-		k->v[k->count++] = *r;
+	if (k->count == k->cap) {
+		k->cap = k->cap * 2 + 64;
+		k->v = reallocarray(k->v, k->cap, sizeof(*k->v));
+		if (!k->v)
+			abort();
+	}
+	to = &k->v[k->count++];
+	*to = *r;
+	switch (r->type) {
+	case RECORD_PEERS:
+		to->peers.v = copy(r->peers.v, r->peers.count * sizeof(*r->peers.v));
+		break;
+	case RECORD_PAIRS:
+		to->pairs.v = copy(r->pairs.v, r->pairs.count * sizeof(*r->pairs.v));
+		break;
+	case RECORD_COUNTS:
+		to->counts.pair = copy(r->counts.pair, r->counts.count * sizeof(*r->counts.pair));
+		for (i = 0; i < RECORD_PAIR_COLUMNS; i++) {
+			if (r->counts.column[i])
+				to->counts.column[i] = copy(r->counts.column[i],
+							    r->counts.count * sizeof(uint64_t));
+		}
+		to->counts.latency_first = copy(r->counts.latency_first,
+						r->counts.count * sizeof(uint32_t));
+		to->counts.latency_count = copy(r->counts.latency_count,
+						r->counts.count * sizeof(uint32_t));
+		for (i = n = 0; i < r->counts.count; i++)
+			n += r->counts.latency_count[i];
+		to->counts.latency = copy(r->counts.latency, n * sizeof(uint32_t));
+		k->observations += r->counts.count;
+		break;
+	default:
+		k->observations++;	/* there are no marks without a mesh */
+	}
 	return 0;
+}
+
+static void kept_free(struct kept *k)
+{
+	size_t i, n;
+
+	for (i = 0; i < k->count; i++) {
+		struct record *r = &k->v[i];
+
+		if (r->type == RECORD_PEERS)
+			free((void *)r->peers.v);
+		if (r->type == RECORD_PAIRS)
+			free((void *)r->pairs.v);
+		for (n = 0; r->type == RECORD_COUNTS && n < RECORD_PAIR_COLUMNS; n++)
+			free((void *)r->counts.column[n]);
+		if (r->type != RECORD_COUNTS)
+			continue;
+		free((void *)r->counts.pair);
+		free((void *)r->counts.latency_first);
+		free((void *)r->counts.latency_count);
+		free((void *)r->counts.latency);
+	}
+	free(k->v);
 }
 
 static int agent(struct node *n, const struct record_sink *sink, bool final)
@@ -229,7 +295,7 @@ static int correlator(const struct kept *kept, uint32_t pairs)
 	if (!c || err)
 		return -1;
 	bytes = (double)(heap() - before) / pairs;
-	say("correlator, in memory", pairs, kept->count, ns, bytes);
+	say("correlator, in memory", pairs, kept->observations, ns, bytes);
 	ns = cpu_ns();
 	err = correlate_report(c, &report);
 	say("reports", pairs, 1, cpu_ns() - ns, 0);
@@ -259,12 +325,12 @@ static int from_records(const struct kept *kept, uint32_t pairs)
 		record_writer_put(w, &kept->v[i]);
 	if (!w || record_writer_close(w))
 		goto cleanup;
-	say("records, written", pairs, kept->count, cpu_ns() - ns, 0);
+	say("records, written", pairs, kept->observations, cpu_ns() - ns, 0);
 	r = record_reader_open(path, err);
 	ns = cpu_ns();
 	if (!r || record_reader_run(r, &sink, true) != -ENODATA)
 		goto cleanup;
-	say("correlator, from records", pairs, kept->count, cpu_ns() - ns, 0);
+	say("correlator, from records", pairs, kept->observations, cpu_ns() - ns, 0);
 	ret = 0;
 cleanup:
 	record_reader_close(r);
@@ -281,7 +347,7 @@ static int run(uint32_t pairs)
 	const struct ledger_limits limits = { .max_pairs = 2000000 };
 	const struct capture_node_up up = { .pid = 1, .name = "bench" };
 	struct node n = { .pairs = pairs, .now_ns = START_NS };
-	struct kept kept = { calloc(RECORDS_MAX, sizeof(*kept.v)), 0 };
+	struct kept kept = { 0 };
 	const struct record_sink sink = { &kept, keep };
 	uint32_t packets = pairs > MIN_PACKETS ? pairs : MIN_PACKETS, i, snapshots;
 	uint64_t ns, spent = 0, done = 0;
@@ -292,7 +358,7 @@ static int run(uint32_t pairs)
 	n.in = calloc(n.peers, sizeof(*n.in));
 	n.out = calloc(n.peers, sizeof(*n.out));
 	n.l = ledger_new(NODE, 7, &up, n.now_ns, &limits);
-	if (!n.in || !n.out || !n.l || !kept.v)
+	if (!n.in || !n.out || !n.l)
 		goto cleanup;
 	for (i = 0; i < n.peers; i++)
 		client(&n, i);
@@ -304,9 +370,7 @@ static int run(uint32_t pairs)
 	spent = cpu_ns() - ns;
 	say("ledger", pairs, 2 * done, spent, (double)(heap() - before) / pairs);
 	/* As many snapshots as are worth measuring, in each of which every pair has moved. */
-	snapshots = RECORDS_MAX / (pairs + n.peers + 2);
-	snapshots = pairs < 10000 ? (snapshots > 400 ? 400 : snapshots) :
-		    snapshots > SNAPSHOTS ? SNAPSHOTS : snapshots;
+	snapshots = pairs < 10000 ? 50 * SNAPSHOTS : SNAPSHOTS;
 	for (i = 0, spent = 0; i < snapshots; i++) {
 		for (done = 0; done < pairs; done += BATCH)
 			batch(&n, BATCH < pairs ? BATCH : pairs);
@@ -316,7 +380,7 @@ static int run(uint32_t pairs)
 			goto cleanup;
 		spent += cpu_ns() - ns;
 	}
-	say("ledger, snapshots", pairs, kept.count, spent, 0);
+	say("ledger, snapshots", pairs, kept.observations, spent, 0);
 	ret = correlator(&kept, pairs);
 	if (!ret)
 		ret = from_records(&kept, pairs);
@@ -324,7 +388,7 @@ cleanup:
 	ledger_free(n.l);
 	free(n.in);
 	free(n.out);
-	free(kept.v);
+	kept_free(&kept);
 	return ret;
 }
 

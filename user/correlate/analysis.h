@@ -104,7 +104,7 @@ struct pair_sum {
 /* One pair at one node. */
 struct place {
 	uint32_t pair, node;
-	const struct pair_row *row;
+	uint32_t number;	/* the node's, of the pair */
 };
 
 /* A client of a node. */
@@ -266,6 +266,8 @@ enum link_reason link_stall_reason(const struct analysis *a, const struct edge *
 /* --- pairs.c --- */
 int pairs_sum(struct analysis *a);
 const struct place *pairs_places(const struct analysis *a, uint32_t pair, size_t *count);
+/* What was told of it there. */
+void pairs_row(const struct analysis *a, const struct place *place, struct pair_row *row);
 
 /* --- presence.c --- */
 int presence_make(struct analysis *a);

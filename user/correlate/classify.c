@@ -8,7 +8,6 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 
 #define JUST_NOW_NS	NSEC_PER_SEC		/* a destination that was there so long ago still counts */
 #define END_TOLD_NS	(300 * NSEC_PER_MSEC)	/* so late is the end of a connection told */
@@ -389,22 +388,22 @@ static uint64_t *rest_of(const struct analysis *a, const struct rest *r, uint32_
 
 static int rest_fill(const struct analysis *a, struct rest *r)
 {
-	uint64_t pairs;
-	size_t i, j;
+	struct pair_row row;
+	uint64_t lost;
+	size_t i;
 
 	r->places = calloc(a->place_count + 1, sizeof(*r->places));
 	r->others = calloc(a->node_count + 1, sizeof(*r->others));
 	if (!r->places || !r->others)
 		return -ENOMEM;
-	for (i = 0; i < a->place_count; i++)
-		r->places[i] = a->places[i].row->books.lost;
+	for (i = 0; i < a->place_count; i++) {
+		pairs_row(a, &a->places[i], &row);
+		r->places[i] = row.books.lost;
+		r->others[a->places[i].node] += r->places[i];
+	}
 	for (i = 0; i < a->traced_count; i++) {
-		const struct life *life = a->nodes[i].life;
-
-		for (j = pairs = 0; j < life->pair_count; j++)
-			pairs += life->pairs[j].books.lost;
-		if (life->info.books.lost > pairs)
-			r->others[i] = life->info.books.lost - pairs;
+		lost = a->nodes[i].life->info.books.lost;
+		r->others[i] = lost > r->others[i] ? lost - r->others[i] : 0;
 	}
 	return 0;
 }
@@ -431,11 +430,13 @@ static int charge_rests(struct analysis *a, const struct rest *r)
 	for (i = 0; !err && i < a->place_count; i++) {
 		const struct place *p = &a->places[i];
 		uint32_t agent = a->nodes[p->node].agent;
+		struct pair_row row;
 
-		if (r->places[i])
-			err = charge_rest(a, p->pair, p->node, r->places[i],
-					  ref_time(a, agent, p->row->first_ns),
-					  ref_time(a, agent, p->row->last_ns));
+		if (!r->places[i])
+			continue;
+		pairs_row(a, p, &row);
+		err = charge_rest(a, p->pair, p->node, r->places[i],
+				  ref_time(a, agent, row.first_ns), ref_time(a, agent, row.last_ns));
 	}
 	for (i = 0; !err && i < a->traced_count; i++) {
 		if (r->others[i])
@@ -449,17 +450,19 @@ static int charge_rests(struct analysis *a, const struct rest *r)
 static int charge_last_hop(struct analysis *a, const struct place *p)
 {
 	uint32_t agent = a->nodes[p->node].agent;
+	struct pair_row row;
 	struct loss_case k = {
 		.node = p->node, .dst = a->c->pairs[p->pair].dst,
-		.first_ns = ref_time(a, agent, p->row->last_hop_first_ns),
-		.last_ns = ref_time(a, agent, p->row->last_hop_last_ns),
 		.charge = { .class = VERDICT_LAST_HOP, .basis = BASIS_WIRE, .node = p->node,
-			    .from = NONE, .to = NONE, .hop = HOP_CLIENT_OUT, .pair = p->pair,
-			    .count = p->row->last_hop },
+			    .from = NONE, .to = NONE, .hop = HOP_CLIENT_OUT, .pair = p->pair },
 	};
 
-	k.charge.first_ns = k.first_ns;
-	k.charge.last_ns = k.last_ns;
+	pairs_row(a, p, &row);
+	if (!row.last_hop)
+		return 0;
+	k.charge.count = row.last_hop;
+	k.charge.first_ns = k.first_ns = ref_time(a, agent, row.last_hop_first_ns);
+	k.charge.last_ns = k.last_ns = ref_time(a, agent, row.last_hop_last_ns);
 	if (lives_on(a, &k, k.first_ns, k.last_ns))
 		k.charge.class = VERDICT_STALE_ROUTE;
 	else if (at_death(a, p->node, k.last_ns))
@@ -580,14 +583,10 @@ int classify_losses(struct analysis *a)
 	size_t i, j;
 	int err = rest_fill(a, &r);
 
-	if (!err)
-		err = charge_losses(a, &r);
-	if (!err)
-		err = charge_rests(a, &r);
-	for (i = 0; !err && i < a->place_count; i++) {
-		if (a->places[i].row->last_hop)
-			err = charge_last_hop(a, &a->places[i]);
-	}
+	err = err ? err : charge_losses(a, &r);
+	err = err ? err : charge_rests(a, &r);
+	for (i = 0; !err && i < a->place_count; i++)
+		err = charge_last_hop(a, &a->places[i]);
 	for (i = 0; !err && i < a->edge_count; i++) {
 		for (j = 0; !err && j < a->edges[i].row_count; j++) {
 			if (a->edges[i].rows[j].lost)

@@ -13,6 +13,8 @@
 #define MAX_PAIRS	262144u
 #define MAX_NODES	1024u
 #define STAGE_KEPT	(4u << 20)
+#define ROOM_FOR_COUNTS	(64u << 10)
+#define BASE_NS		(1ull << 42)	/* 73 minutes: so long a time takes six bytes */
 #define STAGE_BYTES	(1ull << 30)	/* of one open snapshot; a greater one is no snapshot of ours */
 
 struct correlate *correlate_new(const struct derpmap *map, const struct correlate_limits *limits)
@@ -55,12 +57,13 @@ void correlate_free(struct correlate *c)
 		life_free(c, c->lives[i]);
 	shared_clear(&c->names);
 	table_free(&c->life_index);
-	table_free(&c->pair_index);
+	index_free(&c->pair_index);
+	slab_free(&c->rows);
 	table_free(&c->left_out);
 	free(c->agents);
 	free(c->lives);
 	free(c->peers);
-	free(c->peer_slots);
+	index_free(&c->peer_index);
 	free(c->pairs);
 	free(c->losses);
 	free(c);
@@ -81,115 +84,155 @@ static uint32_t agent_get(struct correlate *c, uint64_t id)
 	return c->agent_count++;
 }
 
-/* Bytes of a record that its type uses. */
-static size_t record_size(const struct record *r)
-{
-	size_t head = offsetof(struct record, node_info);
+/* A record in a stage: what its type uses of it, and then what that points to. */
+struct staged {
+	uint32_t size, tail;
+};
 
+static size_t body_size(const struct record *r)
+{
+	static const size_t size[] = {
+#define BODY(type, field)	[type] = sizeof(((struct record *)0)->field)
+		BODY(RECORD_NODE, node_info), BODY(RECORD_CONN, conn), BODY(RECORD_LINK, link),
+		BODY(RECORD_MARK, mark), BODY(RECORD_PEERS, peers), BODY(RECORD_PAIRS, pairs),
+		BODY(RECORD_COUNTS, counts.pair), BODY(RECORD_LOSS, loss),
+		BODY(RECORD_PRESENCE, presence), BODY(RECORD_NIC, nic),
+		BODY(RECORD_NIC_DROP, nic_drop), BODY(RECORD_STEP, step),
+#undef BODY
+	};
+
+	return r->type < sizeof(size) / sizeof(size[0]) ? size[r->type] : 0;
+}
+
+/* What it points to, of those whose elements are kept as they are. */
+static const void *tail_of(const struct record *r, size_t *bytes)
+{
 	switch (r->type) {
-	case RECORD_NODE:
-		return head + sizeof(r->node_info);
-	case RECORD_CONN:
-		return head + sizeof(r->conn);
-	case RECORD_LINK:
-		return head + sizeof(r->link);
 	case RECORD_MARK:
-		return head + sizeof(r->mark);
-	case RECORD_PAIR:
-		return head + sizeof(r->pair);
-	case RECORD_LOSS:
-		return head + sizeof(r->loss);
-	case RECORD_PRESENCE:
-		return head + sizeof(r->presence);
-	case RECORD_NIC:
-		return head + sizeof(r->nic);
-	case RECORD_STEP:
-		return head + sizeof(r->step);
-	case RECORD_NIC_DROP:
-		return head + sizeof(r->nic_drop);
+		*bytes = r->mark.pair_count * sizeof(*r->mark.pairs);
+		return r->mark.pairs;
+	case RECORD_PEERS:
+		*bytes = r->peers.count * sizeof(*r->peers.v);
+		return r->peers.v;
+	case RECORD_PAIRS:
+		*bytes = r->pairs.count * sizeof(*r->pairs.v);
+		return r->pairs.v;
 	default:
-		return 0;
+		*bytes = 0;
+		return NULL;
 	}
 }
 
-/* Every record starts on 8 bytes. */
+static void tail_set(struct record *r, const void *tail)
+{
+	if (r->type == RECORD_MARK)
+		r->mark.pairs = tail;
+	else if (r->type == RECORD_PEERS)
+		r->peers.v = tail;
+	else if (r->type == RECORD_PAIRS)
+		r->pairs.v = tail;
+}
+
+/* Every record starts on 8 bytes, and so does its tail. */
 static size_t padded(size_t bytes)
 {
 	return (bytes + 7) & ~(size_t)7;
 }
 
-/* What a record points to stands behind it. */
-static size_t tail_bytes(const struct record *r, const void **tail)
+/* Room for so many bytes at the stage's end. NULL: no memory; or *cut: it is no snapshot of ours. */
+static uint8_t *stage_room(struct agent *a, size_t need, bool *cut)
 {
-	if (r->type == RECORD_MARK) {
-		*tail = r->mark.pairs;
-		return r->mark.pair_count * sizeof(*r->mark.pairs);
+	size_t cap = a->stage_cap ? a->stage_cap : 1 << 16;
+	uint8_t *p;
+
+	*cut = a->stage_len + need > STAGE_BYTES;
+	if (*cut)
+		return NULL;
+	while (cap < a->stage_len + need)
+		cap *= 2;
+	if (cap != a->stage_cap) {
+		p = realloc(a->stage, cap);
+		if (!p)
+			return NULL;
+		a->stage = p;
+		a->stage_cap = cap;
 	}
-	*tail = r->type == RECORD_PAIR ? r->pair.latency : NULL;
-	return buckets_size(*tail);
+	return a->stage + a->stage_len;
 }
 
-/* The record at @at, and how far the next one is from it. */
-static size_t stage_get(const uint8_t *at, struct record *r)
+static uint8_t *stage_head(const struct record *r, size_t size, size_t tail, uint8_t *p)
 {
-	const struct buckets *latency;
-	size_t size;
+	const struct staged head = { (uint32_t)size, (uint32_t)tail };
 
-	/* The type stands first; the rest is copied once its size is known. */
-	memcpy(r, at, offsetof(struct record, node_info));
-	size = record_size(r);
-	memcpy(r, at, size);
-	if (r->type == RECORD_MARK) {
-		r->mark.pairs = (const void *)(at + padded(size));
-		return padded(size) + padded(r->mark.pair_count * sizeof(*r->mark.pairs));
-	}
-	if (r->type != RECORD_PAIR || !r->pair.latency)
-		return padded(size);
-	latency = (const void *)(at + padded(size));
-	r->pair.latency = latency;
-	return padded(size) + padded(buckets_size(latency));
+	memcpy(p, &head, sizeof(head));
+	memcpy(p + sizeof(head), r, size);
+	return p + sizeof(head) + padded(size);
 }
 
 static int stage_put(struct agent *a, const struct record *r)
 {
-	const void *behind;
-	size_t size = record_size(r), tail = tail_bytes(r, &behind), cap;
-	size_t need = padded(size) + padded(tail);
+	size_t size = offsetof(struct record, node_info) + body_size(r), bytes, need;
+	const void *tail = tail_of(r, &bytes);
+	bool cut;
 	uint8_t *p;
 
-	if (!size)
-		return 0;
-	if (a->stage_len + need > STAGE_BYTES) {
-		a->cut = true;
-		return 0;
-	}
-	if (a->stage_len + need > a->stage_cap) {
-		cap = a->stage_cap ? a->stage_cap * 2 : 1 << 16;
-		while (cap < a->stage_len + need)
-			cap *= 2;
-		p = realloc(a->stage, cap);
-		if (!p)
-			return -ENOMEM;
-		a->stage = p;
-		a->stage_cap = cap;
-	}
-	memcpy(a->stage + a->stage_len, r, size);
-	if (tail)
-		memcpy(a->stage + a->stage_len + padded(size), behind, tail);
+	need = sizeof(struct staged) + padded(size) + padded(bytes);
+	p = stage_room(a, need, &cut);
+	a->cut = cut;
+	if (!p)
+		return cut ? 0 : -ENOMEM;
+	p = stage_head(r, size, bytes, p);
+	if (bytes)
+		memcpy(p, tail, bytes);
 	a->stage_len += need;
 	return 0;
+}
+
+/* Counts are packed at once, as they are kept. */
+static int stage_counts(struct agent *a, const struct record *r)
+{
+	const size_t size = offsetof(struct record, node_info) + body_size(r);
+	const size_t head = sizeof(struct staged) + padded(size);
+	size_t from = 0, bytes;
+	bool cut;
+	uint8_t *p;
+
+	while (from < r->counts.count) {
+		p = stage_room(a, head + ROOM_FOR_COUNTS, &cut);
+		a->cut = cut;
+		if (!p)
+			return cut ? 0 : -ENOMEM;
+		bytes = counts_pack(&r->counts, a->base_ns, from, &from, p + head, ROOM_FOR_COUNTS);
+		stage_head(r, size, bytes, p);
+		a->stage_len += head + padded(bytes);
+	}
+	return 0;
+}
+
+static int stage_apply_one(struct correlate *c, uint32_t agent, const struct staged *head,
+			   const uint8_t *p)
+{
+	const uint8_t *tail = p + padded(head->size);
+	struct record r;
+
+	memcpy(&r, p, head->size);
+	if (r.type == RECORD_COUNTS)
+		return state_apply_counts(c, agent, &r, tail, head->tail);
+	tail_set(&r, tail);
+	return state_apply(c, agent, &r);
 }
 
 static int stage_apply(struct correlate *c, uint32_t agent)
 {
 	struct agent *a = &c->agents[agent];
-	struct record r;
-	size_t at = 0;
+	struct staged head;
+	size_t at;
 	int err;
 
-	while (at < a->stage_len) {
-		at += stage_get(a->stage + at, &r);
-		err = state_apply(c, agent, &r);
+	for (at = 0; at < a->stage_len; at += padded(head.size) + padded(head.tail)) {
+		memcpy(&head, a->stage + at, sizeof(head));
+		at += sizeof(head);
+		err = stage_apply_one(c, agent, &head, a->stage + at);
 		if (err < 0)
 			return err;
 	}
@@ -227,8 +270,12 @@ int correlate_put(struct correlate *c, const struct record *r)
 	}
 	if (a->cut || a->info.final)
 		return 0;
+	if (!a->base_ns)
+		a->base_ns = r->time_ns & ~(BASE_NS - 1);
+	if (r->type == RECORD_COUNTS)
+		return stage_counts(a, r);
 	if (r->type != RECORD_AGENT)
-		return stage_put(a, r);
+		return body_size(r) ? stage_put(a, r) : 0;
 	err = stage_apply(c, agent);
 	if (err < 0)
 		return err;

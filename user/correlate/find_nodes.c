@@ -115,12 +115,13 @@ static int find_slow(struct analysis *a, uint32_t node)
 	const struct life *life = a->nodes[node].life;
 	struct slow s = { .pairs = 0 };
 	struct report_latency all;
+	struct pair_row row;
 	struct finding *f;
 	size_t i;
 
 	for (i = 0; i < life->pair_count; i++) {
-		if (life->pairs[i].latency)
-			slow_add(&s, life->pairs[i].latency);
+		if (counts_get(a->c, life, i, &row))
+			slow_add(&s, row.latency);
 	}
 	if (s.all.total < SLOW_SAMPLES || s.slow_pairs < 3 || s.slow_pairs * 2 <= s.pairs ||
 	    is_backed_up(life))

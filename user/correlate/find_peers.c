@@ -185,6 +185,7 @@ struct shakes {
 /* Where the last of them went: what came before, at another node or in another life, was another try. */
 static void shakes_of(const struct analysis *a, uint32_t pair, struct shakes *t)
 {
+	struct pair_row row;
 	uint64_t last;
 	size_t count, i;
 	const struct place *p = pairs_places(a, pair, &count);
@@ -193,12 +194,13 @@ static void shakes_of(const struct analysis *a, uint32_t pair, struct shakes *t)
 	for (i = 0; i < count; i++) {
 		uint32_t agent = a->nodes[p[i].node].agent;
 
-		last = ref_time(a, agent, p[i].row->wg_initiation_last_ns);
-		if (!p[i].row->wg_initiations || last < t->last_ns)
+		pairs_row(a, &p[i], &row);
+		last = ref_time(a, agent, row.wg_initiation_last_ns);
+		if (!row.wg_initiations || last < t->last_ns)
 			continue;
 		*t = (struct shakes){
-			.count = p[i].row->wg_initiations,
-			.first_ns = ref_time(a, agent, p[i].row->wg_initiation_first_ns),
+			.count = row.wg_initiations,
+			.first_ns = ref_time(a, agent, row.wg_initiation_first_ns),
 			.last_ns = last, .node = p[i].node,
 		};
 	}
@@ -208,21 +210,23 @@ static void shakes_of(const struct analysis *a, uint32_t pair, struct shakes *t)
 static bool unanswered(const struct analysis *a, uint32_t pair, uint64_t since_ns)
 {
 	const struct pair_ends *ends = &a->c->pairs[pair];
-	uint32_t *back = table_find(&a->c->pair_index, (uint64_t)ends->dst << 32 | ends->src);
-	uint32_t *nameless = table_find(&a->c->pair_index, ends->src);
+	uint32_t back = pair_find(a->c, ends->dst, ends->src);
+	uint32_t nameless = pair_find(a->c, 0, ends->src);
 	const struct place *p;
+	struct pair_row row;
 	size_t count, i;
 
 	/* A sender whose key is not known may be the one that answered. */
-	if (nameless && a->sums[*nameless].entered)
+	if (nameless && a->sums[nameless].entered)
 		return false;
 	if (!back)
 		return true;
-	if (a->sums[*back].lost || a->sums[*back].untraced)
+	if (a->sums[back].lost || a->sums[back].untraced)
 		return false;
-	p = pairs_places(a, *back, &count);
+	p = pairs_places(a, back, &count);
 	for (i = 0; i < count; i++) {
-		if (ref_time(a, a->nodes[p[i].node].agent, p[i].row->wg_response_last_ns) >= since_ns)
+		pairs_row(a, &p[i], &row);
+		if (ref_time(a, a->nodes[p[i].node].agent, row.wg_response_last_ns) >= since_ns)
 			return false;
 	}
 	return true;

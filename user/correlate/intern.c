@@ -9,15 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static uint64_t mix(uint64_t h, uint64_t w)
-{
-	h ^= w;
-	h ^= h >> 32;
-	h *= 0xd6e8feb86659fd93ull;
-	h ^= h >> 32;
-	return h * 0x9fb21c651e98df25ull;
-}
-
 static uint64_t key_hash(const struct correlate *c, const struct key *key)
 {
 	uint64_t w[4], h = c->seed[0];
@@ -25,75 +16,94 @@ static uint64_t key_hash(const struct correlate *c, const struct key *key)
 
 	memcpy(w, key->b, sizeof(w));
 	for (i = 0; i < 4; i++)
-		h = mix(h, w[i] ^ c->seed[1]);
-	return h ^ (h >> 29);
+		h = index_mix(h, w[i] ^ c->seed[1]);
+	return h;
 }
 
-static size_t peer_slot(const struct correlate *c, const struct key *key)
+static uint64_t peer_hash(const void *ctx, uint32_t peer)
 {
-	size_t i = key_hash(c, key) & (c->peer_slot_count - 1);
+	const struct correlate *c = ctx;
 
-	while (c->peer_slots[i] && !key_equal(&c->peers[c->peer_slots[i]], key))
-		i = (i + 1) & (c->peer_slot_count - 1);
-	return i;
+	return key_hash(c, &c->peers[peer]);
 }
 
-static int peer_slots_grow(struct correlate *c)
+static bool peer_same(const void *ctx, uint32_t peer, const void *key)
 {
-	size_t count = c->peer_slot_count ? c->peer_slot_count * 2 : 64, i;
-	uint32_t *slots = calloc(count, sizeof(*slots));
-
-	if (!slots)
-		return -ENOMEM;
-	free(c->peer_slots);
-	c->peer_slots = slots;
-	c->peer_slot_count = count;
-	for (i = 1; i < c->peer_count; i++)
-		slots[peer_slot(c, &c->peers[i])] = i;
-	return 0;
+	return key_equal(&((const struct correlate *)ctx)->peers[peer], key);
 }
 
 uint32_t peer_get(struct correlate *c, const struct key *key, bool make)
 {
-	size_t slot;
+	const struct index_of of = { peer_hash, peer_same, c };
+	uint64_t hash;
+	uint32_t peer;
 
 	if (key_is_zero(key))
 		return 0;
-	if (!make && !c->peer_slot_count)
-		return 0;
-	if (make && 2 * (c->peer_count + 1) > c->peer_slot_count && peer_slots_grow(c) < 0)
-		return NONE;
-	slot = peer_slot(c, key);
-	if (c->peer_slots[slot] || !make)
-		return c->peer_slots[slot];
+	hash = key_hash(c, key);
+	peer = index_find(&c->peer_index, &of, hash, key);
+	if (peer || !make)
+		return peer;
 	if (!VEC_ROOM(c->peers, c->peer_count, c->peer_cap))
 		return NONE;
 	c->peers[c->peer_count] = *key;
-	c->peer_slots[slot] = c->peer_count;
+	if (!index_add(&c->peer_index, &of, hash, (uint32_t)c->peer_count))
+		return NONE;
 	return c->peer_count++;
+}
+
+static uint64_t ends_hash(const struct correlate *c, const struct pair_ends *ends)
+{
+	return index_mix(c->seed[0] ^ ((uint64_t)ends->src << 32 | ends->dst), c->seed[1]);
+}
+
+static uint64_t pair_hash(const void *ctx, uint32_t pair)
+{
+	const struct correlate *c = ctx;
+
+	return ends_hash(c, &c->pairs[pair]);
+}
+
+static bool pair_same(const void *ctx, uint32_t pair, const void *key)
+{
+	const struct pair_ends *x = &((const struct correlate *)ctx)->pairs[pair], *y = key;
+
+	return x->src == y->src && x->dst == y->dst;
+}
+
+uint32_t pair_find(const struct correlate *c, uint32_t src, uint32_t dst)
+{
+	const struct index_of of = { pair_hash, pair_same, c };
+	const struct pair_ends ends = { src, dst };
+
+	return index_find(&c->pair_index, &of, ends_hash(c, &ends), &ends);
+}
+
+uint32_t pair_of_peers(struct correlate *c, uint32_t src, uint32_t dst)
+{
+	const struct index_of of = { pair_hash, pair_same, c };
+	const struct pair_ends ends = { src, dst };
+	uint64_t hash = ends_hash(c, &ends);
+	uint32_t pair;
+
+	if (!src && !dst)
+		return OTHER_PAIR;
+	pair = index_find(&c->pair_index, &of, hash, &ends);
+	if (pair)
+		return pair;
+	if (c->pair_count > c->limits.max_pairs)
+		return OTHER_PAIR;
+	if (!VEC_ROOM(c->pairs, c->pair_count, c->pair_cap))
+		return NONE;
+	c->pairs[c->pair_count] = ends;
+	if (!index_add(&c->pair_index, &of, hash, (uint32_t)c->pair_count))
+		return NONE;
+	return c->pair_count++;
 }
 
 uint32_t pair_get(struct correlate *c, const struct key *src, const struct key *dst)
 {
-	uint32_t s, d, *known;
-	uint64_t key;
+	uint32_t s = peer_get(c, src, true), d = peer_get(c, dst, true);
 
-	if (key_is_zero(src) && key_is_zero(dst))
-		return OTHER_PAIR;
-	s = peer_get(c, src, true);
-	d = peer_get(c, dst, true);
-	if (s == NONE || d == NONE)
-		return NONE;
-	key = (uint64_t)s << 32 | d;
-	known = table_find(&c->pair_index, key);
-	if (known)
-		return *known;
-	if (c->pair_count > c->limits.max_pairs)
-		return OTHER_PAIR;
-	if (!VEC_ROOM(c->pairs, c->pair_count, c->pair_cap) ||
-	    table_put(&c->pair_index, key, c->pair_count) < 0)
-		return NONE;
-	c->pairs[c->pair_count].src = s;
-	c->pairs[c->pair_count].dst = d;
-	return c->pair_count++;
+	return s == NONE || d == NONE ? NONE : pair_of_peers(c, s, d);
 }

@@ -9,9 +9,11 @@
 #ifndef CORRELATE_INTERNAL_H
 #define CORRELATE_INTERNAL_H
 
-#include "base/buckets.h"
+#include "base/index.h"
 #include "base/shared.h"
+#include "base/slab.h"
 #include "correlate/correlate.h"
+#include "latency.h"
 
 #define NONE		UINT32_MAX
 #define OTHER_PAIR	0u
@@ -110,15 +112,20 @@ struct conn {
 	const struct conn_mesh *mesh; /* never NULL: most have none, and share an empty one */
 };
 
+/* What a node told of a pair last. Kept packed (counts.c); this is what it unpacks to. */
 struct pair_row {
-	uint32_t pair;
-	struct record_books books;
-	uint64_t frames[HOP_COUNT], bytes[HOP_COUNT];
-	uint64_t first_seen, first_ns, last_ns;
-	uint64_t last_hop, last_hop_first_ns, last_hop_last_ns;
-	uint64_t wg_initiations, wg_responses;
-	uint64_t wg_initiation_first_ns, wg_initiation_last_ns, wg_response_last_ns;
-	struct buckets *latency; /* latency.h; NULL: no sample */
+	uint64_t first_ns;
+	struct record_pair;
+	union {
+		struct buckets latency_kept; /* what latency points to: a row is not copied */
+		uint8_t room[sizeof(struct buckets) + LATENCY_BUCKETS * sizeof(uint32_t)];
+	};
+};
+
+/* A pair by the number that the node has given it. */
+struct pair_slot {
+	uint32_t pair;		/* OTHER_PAIR: none, or without a row of its own */
+	uint32_t row;		/* a block of c->rows; 0: nothing was told yet */
 };
 
 /* A mesh peer's word on one of its clients: the last time it came, and whether it is there. */
@@ -152,9 +159,10 @@ struct life {
 	size_t conn_count, conn_cap;
 	struct table conn_index; /* conn's number to place in conns */
 	uint64_t failed_dials_gone; /* let go: closed dials that carried nothing */
-	struct pair_row *pairs;
-	size_t pair_count, pair_cap;
-	struct table pair_index;
+	uint32_t *peers;	/* by the node's number */
+	size_t peer_count;
+	struct pair_slot *pairs; /* by the node's number */
+	size_t pair_count;
 	struct presence *presence;
 	size_t presence_count, presence_cap;
 	struct table presence_index;
@@ -175,6 +183,7 @@ struct agent {
 	bool known;		/* a snapshot was closed */
 	bool cut;
 	uint64_t first_ns, last_ns; /* snapshots */
+	uint64_t base_ns;	/* of the times in its packed rows */
 	struct record_step *steps; /* the newest */
 	size_t step_count, step_cap;
 	uint8_t *stage;		/* records of the snapshot that is not closed yet */
@@ -193,11 +202,11 @@ struct correlate {
 	struct shared names;	/* of connections */
 	struct key *peers;	/* [0]: zero */
 	size_t peer_count, peer_cap;
-	uint32_t *peer_slots;
-	size_t peer_slot_count;
+	struct index peer_index;
 	struct pair_ends { uint32_t src, dst; } *pairs; /* [0]: the other row's */
 	size_t pair_count, pair_cap;
-	struct table pair_index;
+	struct index pair_index;
+	struct slab rows;
 	struct loss *losses;
 	size_t loss_count, loss_cap, loss_limit;
 	struct table left_out;	/* (agent, node): lives over limits.max_nodes */
@@ -207,14 +216,39 @@ struct correlate {
 uint32_t peer_get(struct correlate *c, const struct key *key, bool make);
 /* OTHER_PAIR over the limit or for two unknown ends; NONE without memory. */
 uint32_t pair_get(struct correlate *c, const struct key *src, const struct key *dst);
+/* The same by the peers' numbers. */
+uint32_t pair_of_peers(struct correlate *c, uint32_t src, uint32_t dst);
+/* 0: it is not known. */
+uint32_t pair_find(const struct correlate *c, uint32_t src, uint32_t dst);
 
 struct conn *life_conn(const struct life *life, uint64_t conn);
 void life_free(struct correlate *c, struct life *life);
 
 /* Applies one record of a closed snapshot. 0 or -ENOMEM. */
 int state_apply(struct correlate *c, uint32_t agent, const struct record *r);
+/* Counts, as they were packed. 0 or -ENOMEM. */
+int state_apply_counts(struct correlate *c, uint32_t agent, const struct record *r,
+		       const uint8_t *bytes, size_t len);
 /* After a snapshot: lets go what the limits do not keep. 0 or -ENOMEM. */
 int state_trim(struct correlate *c, uint32_t agent);
+
+/* --- counts (counts.c) --- */
+
+/* Keys and pairs by the life's numbers from now on. 0 or -ENOMEM. */
+int counts_peers(struct correlate *c, struct life *life, const struct record_peers *rec);
+int counts_pairs(struct correlate *c, struct life *life, const struct record_pairs *rec);
+/*
+ * Counts as they wait in a stage and are kept. counts_pack: of the pairs from place @from on, as many as
+ * @room bytes hold; returns the bytes, and in *to the place behind the last one.
+ */
+size_t counts_pack(const struct record_counts *rec, uint64_t base_ns, size_t from, size_t *to,
+		   uint8_t *bytes, size_t room);
+/* 0 or -ENOMEM. */
+int counts_apply(struct correlate *c, struct life *life, const uint8_t *bytes, size_t len);
+/* What is known of the pair at that place in life->pairs. False: nothing; it is all zeros then. */
+bool counts_get(const struct correlate *c, const struct life *life, size_t number,
+		struct pair_row *row);
+void counts_drop(struct correlate *c, struct life *life);
 
 /* --- losses (losses.c) --- */
 

@@ -83,19 +83,26 @@ static int places_fill(struct analysis *a)
 	size_t i, j, count = 0;
 
 	for (i = 0; i < a->traced_count; i++)
-		count += a->nodes[i].life->pair_count;
+		count += a->nodes[i].life->pair_count;	/* at most */
 	a->places = malloc((count + 1) * sizeof(*a->places));
 	if (!a->places)
 		return -ENOMEM;
 	for (i = 0; i < a->traced_count; i++) {
 		const struct life *life = a->nodes[i].life;
 
-		for (j = 0; j < life->pair_count; j++)
-			a->places[a->place_count++] =
-				(struct place){ life->pairs[j].pair, i, &life->pairs[j] };
+		for (j = 0; j < life->pair_count; j++) {
+			if (life->pairs[j].row)
+				a->places[a->place_count++] =
+					(struct place){ life->pairs[j].pair, i, j };
+		}
 	}
-	qsort(a->places, count, sizeof(*a->places), by_pair_node);
+	qsort(a->places, a->place_count, sizeof(*a->places), by_pair_node);
 	return 0;
+}
+
+void pairs_row(const struct analysis *a, const struct place *place, struct pair_row *row)
+{
+	counts_get(a->c, a->nodes[place->node].life, place->number, row);
 }
 
 const struct place *pairs_places(const struct analysis *a, uint32_t pair, size_t *count)
@@ -237,10 +244,11 @@ static void sum_take(struct pair_sum *p, struct sum *s)
 		p->untraced_node = p->untraced;
 }
 
-static void pair_times(const struct analysis *a, struct pair_sum *p, const struct place *place)
+static void pair_times(const struct analysis *a, struct pair_sum *p, uint32_t node,
+		       const struct pair_row *row)
 {
-	uint64_t first = ref_time(a, a->nodes[place->node].agent, place->row->first_ns);
-	uint64_t last = ref_time(a, a->nodes[place->node].agent, place->row->last_ns);
+	uint64_t first = ref_time(a, a->nodes[node].agent, row->first_ns);
+	uint64_t last = ref_time(a, a->nodes[node].agent, row->last_ns);
 
 	if (first && (!p->first_ns || first < p->first_ns))
 		p->first_ns = first;
@@ -329,35 +337,38 @@ static void pair_sum(const struct analysis *a, uint32_t pair, const struct ref *
 	struct sum s = { 0 };
 	size_t places, i;
 	const struct place *place = pairs_places(a, pair, &places);
+	struct pair_row row;
 
-	for (i = 0; i < places && i < a->traced_count; i++)
-		h->books[i] = books_of(place[i].row);
-	cross_hidden(h, place, i);
 	for (i = 0; i < places && i < a->traced_count; i++) {
-		node_add(a, p, &s, place[i].node, &h->books[i], refs, count);
-		pair_times(a, p, &place[i]);
+		pairs_row(a, &place[i], &row);
+		h->books[i] = books_of(&row);
+		pair_times(a, p, place[i].node, &row);
 	}
+	cross_hidden(h, place, i);
+	for (i = 0; i < places && i < a->traced_count; i++)
+		node_add(a, p, &s, place[i].node, &h->books[i], refs, count);
 	edges_add(a, p, &s, refs, count);
 	sum_take(p, &s);
 }
 
 /* What a node's books hold beyond its pairs. */
-static void rest_of(const struct node *n, struct books *b)
+static void rest_of(const struct correlate *c, const struct node *n, struct books *b)
 {
 	const struct record_books *all = &n->life->info.books;
+	struct pair_row row;
 	size_t i, j;
 
 	*b = (struct books){ .entered = all->entered, .left = all->left,
 			     .in_flight = all->in_flight, .lost = all->lost,
 			     .untraced = all->untraced };
 	for (i = 0; i < n->life->pair_count; i++) {
-		const struct record_books *pair = &n->life->pairs[i].books;
-
-		b->entered -= pair->entered;
-		b->left -= pair->left;
-		b->in_flight -= pair->in_flight;
-		b->lost -= pair->lost;
-		b->untraced -= pair->untraced;
+		if (!counts_get(c, n->life, i, &row))
+			continue;
+		b->entered -= row.books.entered;
+		b->left -= row.books.left;
+		b->in_flight -= row.books.in_flight;
+		b->lost -= row.books.lost;
+		b->untraced -= row.books.untraced;
 	}
 	for (i = 0; i < n->life->conn_count; i++) {
 		const struct conn *conn = n->life->conns[i];
@@ -383,7 +394,7 @@ static void other_sum(const struct analysis *a, const struct ref *refs, size_t c
 	size_t i;
 
 	for (i = 0; i < a->traced_count; i++) {
-		rest_of(&a->nodes[i], &b);
+		rest_of(a->c, &a->nodes[i], &b);
 		node_add(a, p, &s, i, &b, refs, count);
 	}
 	edges_add(a, p, &s, refs, count);

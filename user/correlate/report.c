@@ -89,13 +89,16 @@ static int analyse(struct analysis *a, struct correlate *c)
 	return err ? err : finding_uncertain(a);
 }
 
-static void put_node_latency(const struct life *life, struct report_node *r)
+static void put_node_latency(const struct correlate *c, const struct life *life, struct report_node *r)
 {
 	struct histogram h = { .total = 0 };
+	struct pair_row row;
 	size_t i;
 
-	for (i = 0; i < life->pair_count; i++)
-		histogram_add(&h, life->pairs[i].latency);
+	for (i = 0; i < life->pair_count; i++) {
+		if (counts_get(c, life, i, &row))
+			histogram_add(&h, row.latency);
+	}
 	r->latency = histogram_told(&h);
 	memcpy(r->latency_buckets, h.v, sizeof(h.v));
 }
@@ -132,7 +135,7 @@ static int put_nodes(const struct analysis *a, struct report *out)
 		r->lost.min = info->books.lost;
 		r->lost.max = info->books.lost + info->books.untraced;
 		r->unflushed = info->unflushed;
-		put_node_latency(n->life, r);
+		put_node_latency(a->c, n->life, r);
 		r->has_nic = n->life->has_nic;
 		r->nic = n->life->nic;
 	}
@@ -164,14 +167,14 @@ static int put_links(const struct analysis *a, struct report *out)
 }
 
 /* Where the pair came from when it entered @to on the mesh: the one link that leads there. */
-static const struct report_link *link_to(const struct place *places, size_t count, uint32_t to,
-					 const struct report *out)
+static const struct report_link *link_to(const struct place *places, const struct pair_row *rows,
+					 size_t count, uint32_t to, const struct report *out)
 {
 	const struct report_link *found = NULL;
 	size_t i, j;
 
 	for (i = 0; i < count; i++) {
-		if (places[i].node == to || !places[i].row->frames[HOP_MESH_OUT])
+		if (places[i].node == to || !rows[i].frames[HOP_MESH_OUT])
 			continue;
 		if (found)
 			return NULL;
@@ -183,8 +186,8 @@ static const struct report_link *link_to(const struct place *places, size_t coun
 	return found;
 }
 
-static int put_path(const struct place *places, size_t count, const struct report *out,
-		    struct report_pair *r)
+static int put_path(const struct place *places, const struct pair_row *rows, size_t count,
+		    const struct report *out, struct report_pair *r)
 {
 	const struct report_link *link;
 	struct report_hop *at;
@@ -196,19 +199,19 @@ static int put_path(const struct place *places, size_t count, const struct repor
 		return -ENOMEM;
 	for (hop = 0; hop < HOP_COUNT; hop++) {
 		for (i = 0; i < count; i++) {
-			if (!places[i].row->frames[hop])
+			if (!rows[i].frames[hop])
 				continue;
 			at = &r->path[r->path_count++];
 			*at = (struct report_hop){
 				.node = places[i].node, .hop = hop,
-				.frames = places[i].row->frames[hop],
-				.bytes = places[i].row->bytes[hop],
+				.frames = rows[i].frames[hop],
+				.bytes = rows[i].bytes[hop],
 			};
-			link = hop == HOP_MESH_IN ? link_to(places, count, places[i].node, out) : NULL;
+			link = hop == HOP_MESH_IN ? link_to(places, rows, count, places[i].node, out) : NULL;
 			if (link)
 				at->latency = link->latency;
 			else if (hop == HOP_MESH_OUT || hop == HOP_CLIENT_OUT)
-				at->latency = latency_told(places[i].row->latency);
+				at->latency = latency_told(rows[i].latency);
 		}
 	}
 	return 0;
@@ -218,7 +221,7 @@ static int put_path(const struct place *places, size_t count, const struct repor
  * Inside the relays. Across two nodes the times at both add up, and so, about, do their p99s; where the
  * pair stayed on one node at a time, all samples are of one kind.
  */
-static void put_latency(const struct pair_sum *p, const struct place *places, size_t count,
+static void put_latency(const struct pair_sum *p, const struct pair_row *rows, size_t count,
 			struct report_pair *r)
 {
 	struct histogram all = { .total = 0 };
@@ -226,7 +229,7 @@ static void put_latency(const struct pair_sum *p, const struct place *places, si
 	size_t i;
 
 	for (i = 0; i < count && (p->across || count == 1); i++) {
-		one = latency_told(places[i].row->latency);
+		one = latency_told(rows[i].latency);
 		if (one.samples && (!r->latency.samples || one.samples < r->latency.samples))
 			r->latency.samples = one.samples;
 		r->latency.p50_us += one.p50_us;
@@ -235,7 +238,7 @@ static void put_latency(const struct pair_sum *p, const struct place *places, si
 	if (p->across || count == 1)
 		return;
 	for (i = 0; i < count; i++)
-		histogram_add(&all, places[i].row->latency);
+		histogram_add(&all, rows[i].latency);
 	r->latency = histogram_told(&all);
 }
 
@@ -245,8 +248,9 @@ static int put_pair(const struct analysis *a, uint32_t pair, const struct report
 	const struct pair_sum *p = &a->sums[pair];
 	uint64_t rest = p->untraced - p->untraced_node;
 	const struct place *places;
-	size_t count;
-	int i;
+	struct pair_row *rows;
+	size_t count, k;
+	int err, i;
 
 	r->src = a->c->peers[a->c->pairs[pair].src];
 	r->dst = a->c->peers[a->c->pairs[pair].dst];
@@ -267,8 +271,15 @@ static int put_pair(const struct analysis *a, uint32_t pair, const struct report
 	if (r->is_other)
 		return 0;
 	places = pairs_places(a, pair, &count);
-	put_latency(p, places, count, r);
-	return put_path(places, count, out, r);
+	rows = malloc((count + 1) * sizeof(*rows));
+	if (!rows)
+		return -ENOMEM;
+	for (k = 0; k < count; k++)
+		pairs_row(a, &places[k], &rows[k]);
+	put_latency(p, rows, count, r);
+	err = put_path(places, rows, count, out, r);
+	free(rows);
+	return err;
 }
 
 static int most_lost_first(const void *px, const void *py)

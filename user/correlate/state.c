@@ -100,14 +100,11 @@ void life_free(struct correlate *c, struct life *life)
 		return;
 	for (i = 0; i < life->conn_count; i++)
 		conn_free(c, life->conns[i]);
-	for (i = 0; i < life->pair_count; i++)
-		free(life->pairs[i].latency);
+	counts_drop(c, life);
 	free(life->conns);
-	free(life->pairs);
 	free(life->presence);
 	free(life->nic_drops);
 	table_free(&life->conn_index);
-	table_free(&life->pair_index);
 	table_free(&life->presence_index);
 	free(life);
 }
@@ -371,43 +368,6 @@ static int apply_mark(struct correlate *c, struct life *life, const struct recor
 	return 0;
 }
 
-static int apply_pair(struct correlate *c, struct life *life, const struct record_pair *rec)
-{
-	uint32_t pair = pair_get(c, &rec->src, &rec->dst), *at;
-	struct pair_row *row;
-
-	if (pair == NONE)
-		return -ENOMEM;
-	if (pair == OTHER_PAIR)
-		return 0;
-	at = table_find(&life->pair_index, pair);
-	if (!at) {
-		if (!VEC_ROOM(life->pairs, life->pair_count, life->pair_cap) ||
-		    table_put(&life->pair_index, pair, life->pair_count) < 0)
-			return -ENOMEM;
-		row = &life->pairs[life->pair_count++];
-		memset(row, 0, sizeof(*row));
-		row->pair = pair;
-	} else {
-		row = &life->pairs[*at];
-	}
-	row->books = rec->books;
-	memcpy(row->frames, rec->frames, sizeof(row->frames));
-	memcpy(row->bytes, rec->bytes, sizeof(row->bytes));
-	row->first_seen = rec->first_seen;
-	row->first_ns = rec->first_ns;
-	row->last_ns = rec->last_ns;
-	row->last_hop = rec->last_hop;
-	row->last_hop_first_ns = rec->last_hop_first_ns;
-	row->last_hop_last_ns = rec->last_hop_last_ns;
-	row->wg_initiations = rec->wg_initiations;
-	row->wg_responses = rec->wg_responses;
-	row->wg_initiation_first_ns = rec->wg_initiation_first_ns;
-	row->wg_initiation_last_ns = rec->wg_initiation_last_ns;
-	row->wg_response_last_ns = rec->wg_response_last_ns;
-	return buckets_set(&row->latency, rec->latency) ? 0 : -ENOMEM;
-}
-
 static int apply_presence(struct correlate *c, struct life *life, const struct record *r)
 {
 	const struct record_presence *rec = &r->presence;
@@ -504,8 +464,10 @@ int state_apply(struct correlate *c, uint32_t agent, const struct record *r)
 		return apply_link(c, life, &r->link);
 	case RECORD_MARK:
 		return apply_mark(c, life, &r->mark);
-	case RECORD_PAIR:
-		return apply_pair(c, life, &r->pair);
+	case RECORD_PEERS:
+		return counts_peers(c, life, &r->peers);
+	case RECORD_PAIRS:
+		return counts_pairs(c, life, &r->pairs);
 	case RECORD_LOSS:
 		pair = pair_get(c, &r->loss.src, &r->loss.dst);
 		if (pair == NONE)
@@ -516,6 +478,19 @@ int state_apply(struct correlate *c, uint32_t agent, const struct record *r)
 	default:
 		return 0;
 	}
+}
+
+int state_apply_counts(struct correlate *c, uint32_t agent, const struct record *r,
+		       const uint8_t *bytes, size_t len)
+{
+	struct life *life;
+	int err;
+
+	life = life_get(c, agent, r->node, &err);
+	if (!life)
+		return err;
+	life->told_ns = r->time_ns;
+	return counts_apply(c, life, bytes, len);
 }
 
 /* A dial that came to nothing: it tells what the newest ones of its kind tell as well. */

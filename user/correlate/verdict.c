@@ -206,6 +206,7 @@ static uint64_t starved_maybe(const struct analysis *a, uint32_t finding)
 {
 	const struct finding *f = &a->findings[finding];
 	uint64_t maybe = missed_packets(a, f);
+	struct pair_row row;
 	size_t i;
 
 	for (i = 0; i < a->place_count; i++) {
@@ -216,7 +217,8 @@ static uint64_t starved_maybe(const struct analysis *a, uint32_t finding)
 		    (f->dst && ends->dst && ends->dst != f->dst) ||
 		    table_find(&a->share_index, (uint64_t)finding << 32 | p->pair))
 			continue;
-		maybe += p->row->books.untraced;
+		pairs_row(a, p, &row);
+		maybe += row.books.untraced;
 	}
 	return maybe;
 }

@@ -14,7 +14,8 @@
  *	ghosts.c	what was booked without its entry, and entries that are told later still
  *	still.c		when the relay itself stands still
  *	fate.c		what time decides: what was passed, what nothing can hold any more
- *	pairs.c		rows, bounds, the other row; losses.c: lost packets until they are told
+ *	pairs.c		rows, bounds, the other row; tell.c, tell.h: how they are told
+ *	losses.c	lost packets until they are told
  *	links.c		ForwardPacket frames per mesh connection and pair, marks
  *	snapshot.c	records
  *	check.c		the law, asserted
@@ -26,6 +27,7 @@
 #include "base/shared.h"
 #include "ledger/ledger.h"
 #include "ledger/loose.h"
+#include "ledger/numbers.h"
 #include "ledger/table.h"
 
 #define SECOND_NS	1000000000ull
@@ -57,6 +59,7 @@ struct peer {
 	struct chain chain;	/* by key; an unknown peer is in no table */
 	struct key key;		/* zero: not known */
 	uint32_t refs;
+	uint32_t no;		/* by which it is told; 0: it was not yet */
 	uint32_t group;		/* see ledger_group(); 0: it has met nobody */
 	bool unknown;
 	struct conn *conns;	/* its connections here; ended ones too until they are let go */
@@ -209,6 +212,7 @@ struct pair {
 	struct pair *dirty_next;
 	struct pair *moved_to;	/* its peer was learnt; kept while it is referred to */
 	uint32_t refs;
+	uint32_t no;		/* by which it is told; 0: it was not yet */
 	bool dirty, gone;
 	bool doubtful;		/* equal packets were dropped: which of them left is not known */
 	bool counted;		/* runs were told: not every packet of it has a name */
@@ -217,7 +221,7 @@ struct pair {
 	uint32_t walked, count_id; /* in flight, as walked for the snapshot of this number */
 	uint64_t entered, left, lost, untraced, first_seen, disco;
 	uint64_t frames[HOP_COUNT], bytes[HOP_COUNT];
-	uint64_t first_ns, last_ns;
+	uint64_t first_ns, last_ns, told_first_ns;
 	struct buckets *latency; /* latency.h; NULL: no sample */
 	struct pair_more *more;
 };
@@ -300,6 +304,7 @@ struct ledger {
 	struct shared names;	/* of connections */
 	struct table conns, peers, pairs, unknown_pairs, presences, links, losses, rows;
 	struct conn *overflow;	/* the shared one; NULL: not needed yet */
+	struct numbers peer_numbers, pair_numbers;
 	struct peer *nobody;	/* unknown, for ever */
 	struct pair *other;	/* nobody to nobody: all that has no row */
 	struct pair *dirty;
@@ -423,9 +428,11 @@ void ledger_pair_move_lost(struct ledger *l, struct pair *from, struct pair *to,
 			   const struct item *i);
 /* Moves one packet in flight that entered, or a run of them. */
 void ledger_pair_move_entry(struct ledger *l, struct item *e, struct pair *to);
+/* Adds to what is there already; the histogram is left to the caller. */
 void ledger_pair_fill(const struct ledger *l, const struct pair *p, struct record_pair *r);
 void ledger_pair_free(struct ledger *l, struct pair *p);
-int ledger_pairs_tell(struct ledger *l, struct record *r, bool all, const struct record_sink *sink);
+/* All that is booked of @from, to @to as well. */
+void ledger_pair_add(struct pair *to, const struct pair *from);
 
 void ledger_book_entered(struct ledger *l, struct pair *p, const struct item *i);
 void ledger_book_first_seen(struct ledger *l, struct pair *p, const struct item *i);
@@ -438,7 +445,6 @@ void ledger_book_again(struct ledger *l, struct pair *p, const struct item *i);
 void ledger_book_untraced(struct ledger *l, struct pair *p, uint32_t packets);
 void ledger_book_lost(struct ledger *l, const struct item *i, enum record_reason reason,
 		      enum record_basis basis, const struct conn *out);
-void ledger_rows_free(struct ledger *l);
 int ledger_losses_tell(struct ledger *l, struct record *r, const struct record_sink *sink);
 void ledger_losses_free(struct ledger *l);
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /* A ledger's life, the events of capture that are about its node, and time. */
-#include "ledger/internal.h"
+#include "ledger/tell.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -106,6 +106,8 @@ void ledger_free(struct ledger *l)
 	ledger_table_free(&l->peers);
 	ledger_table_free(&l->presences);
 	ledger_table_free(&l->links);
+	numbers_free(&l->peer_numbers);
+	numbers_free(&l->pair_numbers);
 	free(l->same);
 	free(l->by_digest);
 	free(l->items);

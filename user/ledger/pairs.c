@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
  * Rows: one for each pair, and one for all that has none (over the limit, or told of no one). A pair
- * of which one end is not known yet has a row of its own, per connection, until that end is learnt;
- * in the records all rows with an unknown end and the same other end are one.
+ * of which one end is not known yet has a row of its own, per connection, until that end is learnt.
  */
 #include "ledger/internal.h"
 
@@ -72,6 +71,7 @@ void ledger_pair_put(struct pair *p)
 
 void ledger_pair_free(struct ledger *l, struct pair *p)
 {
+	numbers_give(&l->pair_numbers, p->no);
 	ledger_peer_put(l, p->src);
 	ledger_peer_put(l, p->dst);
 	pair_destroy(p);
@@ -122,7 +122,7 @@ static void more_add(struct pair *to, const struct pair_more *m)
 		t->wg_response_last_ns = m->wg_response_last_ns;
 }
 
-static void pair_add(struct pair *to, const struct pair *from)
+void ledger_pair_add(struct pair *to, const struct pair *from)
 {
 	int h;
 
@@ -151,7 +151,7 @@ static void pair_let_go(struct ledger *l, struct pair *p)
 
 void ledger_pair_move(struct ledger *l, struct pair *from, struct pair *to)
 {
-	pair_add(to, from);
+	ledger_pair_add(to, from);
 	ledger_pair_dirty(l, to);
 	pair_let_go(l, from);
 	ledger_peer_put(l, from->src);
@@ -310,8 +310,6 @@ void ledger_pair_fill(const struct ledger *l, const struct pair *p, struct recor
 	const struct pair_more *m = p->more;
 	int h;
 
-	r->src = p->src->key;
-	r->dst = p->dst->key;
 	r->books.entered += p->entered;
 	r->books.left += p->left;
 	r->books.lost += p->lost;
@@ -323,7 +321,8 @@ void ledger_pair_fill(const struct ledger *l, const struct pair *p, struct recor
 	}
 	r->first_seen += p->first_seen;
 	r->disco += p->disco;
-	widen(&r->first_ns, &r->last_ns, p->first_ns, p->last_ns);
+	if (p->last_ns > r->last_ns)
+		r->last_ns = p->last_ns;
 	if (!m)
 		return;
 	r->last_hop += m->last_hop;
@@ -335,204 +334,4 @@ void ledger_pair_fill(const struct ledger *l, const struct pair *p, struct recor
 	      m->wg_initiation_last_ns);
 	if (m->wg_response_last_ns > r->wg_response_last_ns)
 		r->wg_response_last_ns = m->wg_response_last_ns;
-}
-
-/* Records of rows with an unknown end: those that say the same are one. */
-struct row {
-	struct chain chain;
-	struct record_pair pair;
-	struct buckets *latency; /* the pair's */
-	uint64_t told;		/* hash of what was told last */
-};
-
-static uint64_t row_hash(const struct ledger *l, const struct key *src, const struct key *dst)
-{
-	return hash_mix(hash_key(&l->seed, src) ^ l->seed.w[2], hash_key(&l->seed, dst));
-}
-
-static struct row *row_get(struct ledger *l, const struct pair *p)
-{
-	uint64_t hash = row_hash(l, &p->src->key, &p->dst->key);
-	struct chain *c = table_find(&l->rows, hash);
-	struct row *row;
-
-	for (; c; c = table_again(c)) {
-		row = ITEM_OF(c, struct row, chain);
-		if (key_equal(&row->pair.src, &p->src->key) &&
-		    key_equal(&row->pair.dst, &p->dst->key))
-			return row;
-	}
-	row = calloc(1, sizeof(*row));
-	if (!row || !ledger_table_add(&l->rows, &row->chain, hash)) {
-		free(row);
-		return NULL;
-	}
-	row->pair.src = p->src->key;
-	row->pair.dst = p->dst->key;
-	return row;
-}
-
-static void row_free(struct row *row)
-{
-	free(row->latency);
-	free(row);
-}
-
-static uint64_t row_sum(const struct ledger *l, const struct row *row)
-{
-	struct record_pair pair = row->pair;
-	const struct buckets *b = row->latency;
-	uint64_t sum = 1, w;
-	size_t at;
-
-	pair.latency = NULL;
-	for (at = 0; at + sizeof(w) <= sizeof(pair); at += sizeof(w)) {
-		memcpy(&w, (const char *)&pair + at, sizeof(w));
-		sum = hash_mix(sum ^ l->seed.w[0], w ^ l->seed.w[1]) + at;
-	}
-	for (at = 0; b && at < b->count; at++)
-		sum = hash_mix(sum ^ l->seed.w[0], b->v[at] ^ l->seed.w[1]) + at;
-	return sum;
-}
-
-static void row_add(struct ledger *l, const struct pair *p)
-{
-	struct row *row = row_get(l, p);
-
-	if (!row)
-		return;
-	ledger_pair_fill(l, p, &row->pair);
-	buckets_sum(&row->latency, p->latency);
-	row->pair.latency = row->latency;
-}
-
-static void rows_sum(struct ledger *l)
-{
-	struct chain *c;
-	struct row *row;
-	struct key src, dst;
-
-	for (c = ledger_table_first(&l->rows); c; c = ledger_table_next(&l->rows, c)) {
-		row = ITEM_OF(c, struct row, chain);
-		src = row->pair.src;
-		dst = row->pair.dst;
-		memset(&row->pair, 0, sizeof(row->pair));
-		row->pair.src = src;
-		row->pair.dst = dst;
-		buckets_set(&row->latency, NULL);
-	}
-	for (c = ledger_table_first(&l->unknown_pairs); c;
-	     c = ledger_table_next(&l->unknown_pairs, c))
-		row_add(l, ITEM_OF(c, struct pair, chain));
-}
-
-void ledger_rows_free(struct ledger *l)
-{
-	struct chain *c, *next;
-
-	for (c = ledger_table_first(&l->rows); c; c = next) {
-		next = ledger_table_next(&l->rows, c);
-		row_free(ITEM_OF(c, struct row, chain));
-	}
-	ledger_table_free(&l->rows);
-}
-
-static int rows_tell(struct ledger *l, struct record *r, bool all, const struct record_sink *sink)
-{
-	struct chain *c, *next;
-	int err = 0;
-
-	if (!l->unknown_dirty && !all)
-		return 0;
-	l->unknown_dirty = false;
-	rows_sum(l);
-	for (c = ledger_table_first(&l->rows); c && !err; c = next) {
-		struct row *row = ITEM_OF(c, struct row, chain);
-		uint64_t sum = row_sum(l, row);
-
-		next = ledger_table_next(&l->rows, c);
-		if ((sum != row->told || all) && (row->told || row->pair.books.entered)) {
-			r->pair = row->pair;
-			err = sink->put(sink->ctx, r);
-			row->told = sum;
-		}
-		/* Its packets have moved to a peer that was learnt, and that has been told. */
-		if (!row->pair.books.entered) {
-			ledger_table_del(&l->rows, c);
-			row_free(row);
-		}
-	}
-	return err;
-}
-
-static bool is_idle(const struct ledger *l, const struct pair *p, uint64_t now_ns)
-{
-	if (p->in_flight || p->refs || p->dirty || p == l->other || p->last_ns + IDLE_NS > now_ns)
-		return false;
-	/* The unknown end of a connection is folded when the connection goes. */
-	return (!p->src->unknown || p->src == l->nobody) && (!p->dst->unknown || p->dst == l->nobody);
-}
-
-/* Its sums stay, in the other row. */
-static int tell_idle(struct ledger *l, struct table *t, struct record *r,
-		     const struct record_sink *sink)
-{
-	struct chain *c, *next;
-	int err = 0;
-
-	for (c = ledger_table_first(t); c && !err; c = next) {
-		struct pair *p = ITEM_OF(c, struct pair, chain);
-
-		next = ledger_table_next(t, c);
-		if (!is_idle(l, p, r->time_ns))
-			continue;
-		if (t == &l->pairs) {
-			memset(&r->pair, 0, sizeof(r->pair));
-			r->pair.src = p->src->key;
-			r->pair.dst = p->dst->key;
-			err = sink->put(sink->ctx, r);
-		}
-		l->info.other_frames += p->entered;
-		l->node_dirty = true;
-		pair_add(l->other, p);
-		l->unknown_dirty = true;
-		ledger_table_del(t, c);
-		ledger_pair_free(l, p);
-	}
-	return err;
-}
-
-static int pair_tell(struct ledger *l, const struct pair *p, struct record *r,
-		     const struct record_sink *sink)
-{
-	memset(&r->pair, 0, sizeof(r->pair));
-	ledger_pair_fill(l, p, &r->pair);
-	r->pair.latency = p->latency;
-	return sink->put(sink->ctx, r);
-}
-
-int ledger_pairs_tell(struct ledger *l, struct record *r, bool all, const struct record_sink *sink)
-{
-	struct pair *p, *next;
-	struct chain *c;
-	int err = 0;
-
-	r->type = RECORD_PAIR;
-	if (l->pairs.count + l->unknown_pairs.count > l->limits.max_pairs / 2) {
-		/* Rows that have been idle for long make room. */
-		err = tell_idle(l, &l->pairs, r, sink);
-		if (!err)
-			err = tell_idle(l, &l->unknown_pairs, r, sink);
-	}
-	for (p = l->dirty; p; p = next) {
-		next = p->dirty_next;
-		p->dirty = false;
-		if (!err && !all)
-			err = pair_tell(l, p, r, sink);
-	}
-	l->dirty = NULL;
-	for (c = all ? ledger_table_first(&l->pairs) : NULL; c && !err;
-	     c = ledger_table_next(&l->pairs, c))
-		err = pair_tell(l, ITEM_OF(c, struct pair, chain), r, sink);
-	return err ? err : rows_tell(l, r, all, sink);
 }

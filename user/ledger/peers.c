@@ -49,6 +49,7 @@ void ledger_peer_put(struct ledger *l, struct peer *p)
 		return;
 	if (!p->unknown)
 		ledger_table_del(&l->peers, &p->chain);
+	numbers_give(&l->peer_numbers, p->no);
 	free(p);
 }
 

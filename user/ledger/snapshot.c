@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /* What has changed since it was last told, as records. */
-#include "ledger/internal.h"
+#include "ledger/tell.h"
 
 #include <errno.h>
 #include <stdlib.h>

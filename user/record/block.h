@@ -4,8 +4,9 @@
 #define DT_RECORD_BLOCK_H
 
 #include <stdint.h>
+#include <string.h>
 
-#define BLOCK_FILE_MAGIC	"DERPTRC\1"
+#define BLOCK_FILE_MAGIC	"DERPTRC\2"	/* the last byte is the format */
 #define BLOCK_FILE_MAGIC_LEN	8
 #define BLOCK_MAGIC		0x42525444	/* "DTRB" */
 #define BLOCK_HEADER_LEN	16
@@ -15,6 +16,17 @@
 struct block_header {
 	uint32_t magic, bytes, crc, inflated;
 };
+
+enum block_file { BLOCK_FILE_OURS, BLOCK_FILE_OTHER_FORMAT, BLOCK_FILE_FOREIGN };
+
+/* What a file is that begins with these eight bytes. */
+static inline enum block_file block_file_is(const uint8_t *p)
+{
+	if (!memcmp(p, BLOCK_FILE_MAGIC, BLOCK_FILE_MAGIC_LEN))
+		return BLOCK_FILE_OURS;
+	return memcmp(p, BLOCK_FILE_MAGIC, BLOCK_FILE_MAGIC_LEN - 1) ? BLOCK_FILE_FOREIGN :
+								       BLOCK_FILE_OTHER_FORMAT;
+}
 
 static inline uint32_t block_get_word(const uint8_t *p)
 {

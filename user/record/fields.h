@@ -30,11 +30,6 @@
 #define MARK_NUMBERS(X) X(conn) X(no) X(digest) X(len) X(seen_ns)
 #define MARK_KEYS(X) X(src) X(dst)
 
-#define PAIR_NUMBERS(X) X(first_seen) X(disco) X(first_ns) X(last_ns) X(last_hop) \
-	X(last_hop_first_ns) X(last_hop_last_ns) X(wg_initiations) X(wg_responses) \
-	X(wg_initiation_first_ns) X(wg_initiation_last_ns) X(wg_response_last_ns)
-#define PAIR_KEYS(X) X(src) X(dst)
-
 #define LOSS_NUMBERS(X) X(reason) X(basis) X(from_mesh) X(in_conn) X(out_conn) X(count) X(bytes) \
 	X(first_ns) X(last_ns)
 #define LOSS_KEYS(X) X(src) X(dst)

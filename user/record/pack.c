@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "record/fields.h"
+#include "record/private.h"
 #include "record/record.pb-c.h"
 
 #define NUMBER(field) m->field = from->field;
@@ -138,27 +139,111 @@ cleanup:
 	return packed;
 }
 
-static size_t pack_pair(Derptrace__Record *record, const struct record_pair *from, uint8_t *buf,
-			size_t len)
+static size_t pack_peers(Derptrace__Record *record, const struct record_peers *from, uint8_t *buf,
+			 size_t len)
 {
-	Derptrace__Pair pair, *m = &pair;
-	Derptrace__Books books;
+	Derptrace__Peers peers, *m = &peers;
+	uint8_t *keys = malloc((from->count + 1) * KEY_LEN);
+	uint32_t *no = malloc((from->count + 1) * sizeof(*no));
+	size_t i, packed = 0;
 
-	derptrace__pair__init(m);
-	PAIR_NUMBERS(NUMBER)
-	PAIR_KEYS(KEY)
-	m->books = pack_books(&books, &from->books);
-	m->n_frames = m->n_bytes = HOP_COUNT;
-	m->frames = (uint64_t *)from->frames;
-	m->bytes = (uint64_t *)from->bytes;
-	if (from->latency) {
-		m->latency_first = from->latency->first;
-		m->n_latency = from->latency->count;
-		m->latency = (uint32_t *)from->latency->v;
+	derptrace__peers__init(m);
+	for (i = 0; keys && no && i < from->count; i++) {
+		no[i] = from->v[i].no;
+		memcpy(keys + i * KEY_LEN, from->v[i].key.b, KEY_LEN);
 	}
-	record->body_case = DERPTRACE__RECORD__BODY_PAIR;
-	record->pair = m;
-	return finish(record, buf, len);
+	m->no = no;
+	m->n_no = from->count;
+	m->keys = (ProtobufCBinaryData){ from->count * KEY_LEN, keys };
+	record->body_case = DERPTRACE__RECORD__BODY_PEERS;
+	record->peers = m;
+	if (keys && no)
+		packed = finish(record, buf, len);
+	free(keys);
+	free(no);
+	return packed;
+}
+
+static size_t pack_pairs(Derptrace__Record *record, const struct record_pairs *from, uint8_t *buf,
+			 size_t len)
+{
+	Derptrace__Pairs pairs, *m = &pairs;
+	uint32_t *numbers = malloc((from->count + 1) * 3 * sizeof(*numbers));
+	uint64_t *ages = malloc((from->count + 1) * sizeof(*ages));
+	size_t i, packed = 0;
+
+	derptrace__pairs__init(m);
+	m->n_no = m->n_src = m->n_dst = m->n_first_age_ns = from->count;
+	m->no = numbers;
+	m->src = numbers + from->count;
+	m->dst = numbers + 2 * from->count;
+	m->first_age_ns = ages;
+	for (i = 0; numbers && ages && i < from->count; i++) {
+		m->no[i] = from->v[i].no;
+		m->src[i] = from->v[i].src;
+		m->dst[i] = from->v[i].dst;
+		ages[i] = record->time_ns - from->v[i].first_ns;
+	}
+	record->body_case = DERPTRACE__RECORD__BODY_PAIRS;
+	record->pairs = m;
+	if (numbers && ages)
+		packed = finish(record, buf, len);
+	free(numbers);
+	free(ages);
+	return packed;
+}
+
+/* Times as ages, in a copy. NULL without memory. */
+static uint64_t *pack_ages(const uint64_t *times, size_t count, uint64_t now_ns)
+{
+	uint64_t *ages = malloc((count + 1) * sizeof(*ages));
+	size_t i;
+
+	for (i = 0; ages && i < count; i++)
+		ages[i] = now_ns - times[i];
+	return ages;
+}
+
+static size_t pack_counts(Derptrace__Record *record, const struct record_counts *from, uint8_t *buf,
+			  size_t len)
+{
+	Derptrace__Counts counts, *m = &counts;
+	Derptrace__Column columns[RECORD_PAIR_COLUMNS], *pointers[RECORD_PAIR_COLUMNS], *to;
+	uint64_t *ages[RECORD_PAIR_COLUMNS] = { NULL };
+	size_t i, packed = 0;
+
+	derptrace__counts__init(m);
+	for (i = 0; i < RECORD_PAIR_COLUMNS; i++) {
+		if (!from->column[i])
+			continue;
+		to = pointers[m->n_columns] = &columns[m->n_columns];
+		m->n_columns++;
+		derptrace__column__init(to);
+		to->what = i;
+		to->n_value = from->count;
+		to->value = (uint64_t *)from->column[i];
+		if (!record_column_is_time(i))
+			continue;
+		to->value = ages[i] = pack_ages(from->column[i], from->count, record->time_ns);
+		if (!to->value)
+			goto cleanup;
+	}
+	m->n_pair = from->count;
+	m->pair = (uint32_t *)from->pair;
+	m->columns = pointers;
+	m->n_latency_first = m->n_latency_count = from->count;
+	m->latency_first = (uint32_t *)from->latency_first;
+	m->latency_count = (uint32_t *)from->latency_count;
+	for (i = 0; i < from->count; i++)
+		m->n_latency += from->latency_count[i];
+	m->latency = (uint32_t *)from->latency;
+	record->body_case = DERPTRACE__RECORD__BODY_COUNTS;
+	record->counts = m;
+	packed = finish(record, buf, len);
+cleanup:
+	for (i = 0; i < RECORD_PAIR_COLUMNS; i++)
+		free(ages[i]);
+	return packed;
 }
 
 static size_t pack_loss(Derptrace__Record *record, const struct record_loss *from, uint8_t *buf,
@@ -259,8 +344,12 @@ size_t record_pack(const struct record *r, uint8_t *buf, size_t len)
 		return pack_link(m, &r->link, buf, len);
 	case RECORD_MARK:
 		return pack_mark(m, &r->mark, buf, len);
-	case RECORD_PAIR:
-		return pack_pair(m, &r->pair, buf, len);
+	case RECORD_PEERS:
+		return pack_peers(m, &r->peers, buf, len);
+	case RECORD_PAIRS:
+		return pack_pairs(m, &r->pairs, buf, len);
+	case RECORD_COUNTS:
+		return pack_counts(m, &r->counts, buf, len);
 	case RECORD_LOSS:
 		return pack_loss(m, &r->loss, buf, len);
 	case RECORD_PRESENCE:

@@ -13,6 +13,7 @@
 
 #include "base/packed.h"
 #include "record/block.h"
+#include "record/declared.h"
 
 #define READ_BYTES	(64u << 10)
 #define MAX_AGENTS	1024
@@ -35,6 +36,7 @@ struct record_reader {
 	struct record_scratch *scratch;
 	struct reader_agent *agents;
 	size_t agent_count;
+	struct declared declared;
 	int ended;		/* what run() returns from now on */
 	char error[256];
 };
@@ -78,6 +80,7 @@ void record_reader_close(struct record_reader *r)
 		close(r->fd);
 	record_scratch_free(r->scratch);
 	free(r->agents);
+	declared_free(&r->declared);
 	free(r->inflated);
 	free(r->buf);
 	free(r);
@@ -131,6 +134,8 @@ static int hand_over(struct record_reader *r, size_t len, const struct record_si
 		at += n;
 		if (!record.type)
 			continue;
+		if (!declared_check(&r->declared, &record))
+			return -EBADMSG;
 		note_agent(r, &record);
 		err = sink->put(sink->ctx, &record);
 		if (err)
@@ -183,11 +188,21 @@ static int no_records(struct record_reader *r)
 	return -EBADMSG;
 }
 
+static int other_format(struct record_reader *r)
+{
+	snprintf(r->error, sizeof(r->error), "%s: records of format %u, and this derptrace reads format %u "
+		 "only; use the version that wrote it", r->name, r->buf[BLOCK_FILE_MAGIC_LEN - 1],
+		 BLOCK_FILE_MAGIC[BLOCK_FILE_MAGIC_LEN - 1]);
+	return -EBADMSG;
+}
+
 static int check_magic(struct record_reader *r, size_t *at)
 {
 	if (r->begun || r->len < BLOCK_FILE_MAGIC_LEN)
 		return 0;
-	if (memcmp(r->buf, BLOCK_FILE_MAGIC, BLOCK_FILE_MAGIC_LEN))
+	if (block_file_is(r->buf) == BLOCK_FILE_OTHER_FORMAT)
+		return other_format(r);
+	if (block_file_is(r->buf) == BLOCK_FILE_FOREIGN)
 		return no_records(r);
 	r->begun = true;
 	*at = BLOCK_FILE_MAGIC_LEN;

@@ -4,10 +4,10 @@
  * kept in files and sent through pipes. Records say what was seen; what it means is correlate's.
  *
  * A tracer (agent) tells a snapshot some times a second: whatever has changed, in this order: nodes,
- * connections, links, marks, pairs, losses, presences, steps; and last the agent itself, which closes the
- * snapshot: a reader applies a snapshot when it is closed and forgets one that was cut. All counts
- * are totals since the agent began, so that a snapshot that is lost costs time, not truth; losses
- * and steps are told once each. Records carry no payload byte and no secret.
+ * connections, links, marks, peers, pairs, counts, losses, presences, steps; and last the agent itself,
+ * which closes the snapshot: a reader applies a snapshot when it is closed and forgets one that was
+ * cut. All counts are totals since the agent began, so that what is cut off costs time, not truth;
+ * losses and steps are told once each. Records carry no payload byte and no secret.
  */
 #ifndef DT_RECORD_H
 #define DT_RECORD_H
@@ -25,7 +25,9 @@ enum record_type {
 	RECORD_CONN,
 	RECORD_LINK,
 	RECORD_MARK,
-	RECORD_PAIR,
+	RECORD_PEERS,
+	RECORD_PAIRS,
+	RECORD_COUNTS,
 	RECORD_LOSS,
 	RECORD_PRESENCE,
 	RECORD_NIC,
@@ -177,13 +179,40 @@ struct record_mark {
 	size_t pair_count;
 };
 
+/*
+ * What is told of pairs again and again is told by number. A number is one node's, from 1 on; it stands
+ * for what it was last told to stand for, before it is used. New ones are given in order, those that
+ * are free again first: none is more than one above the greatest so far.
+ */
+struct record_peer {
+	uint32_t no;
+	struct key key;
+};
+
+struct record_peers {
+	const struct record_peer *v;
+	size_t count;
+};
+
+/* Where a number stands for another pair from here on, the one before has been told as all zeros. */
+struct record_pair_ends {
+	uint32_t no;
+	uint32_t src, dst;		/* peers; 0: not known */
+	uint64_t first_ns;		/* told again where it has changed */
+};
+
+struct record_pairs {
+	const struct record_pair_ends *v;
+	size_t count;
+};
+
+/* Totals of one pair at this node. First numbers of 64 bits: their order is that of the columns. */
 struct record_pair {
-	struct key src, dst;		/* zero: not known */
-	struct record_books books;	/* of this pair at this node */
+	struct record_books books;
 	uint64_t frames[HOP_COUNT], bytes[HOP_COUNT];
+	uint64_t last_ns;
 	uint64_t first_seen;		/* of entered: first seen on the way out, or when it was dropped */
 	uint64_t disco;			/* of entered */
-	uint64_t first_ns, last_ns;
 	uint64_t last_hop;		/* left on client-out, unacknowledged when that connection ended */
 	uint64_t last_hop_first_ns, last_hop_last_ns;
 	/* WireGuard, by the packets' clear type: delivered here on client-out; initiations since the
@@ -191,6 +220,19 @@ struct record_pair {
 	uint64_t wg_initiations, wg_responses;
 	uint64_t wg_initiation_first_ns, wg_initiation_last_ns, wg_response_last_ns;
 	const struct buckets *latency;	/* in -> out inside this node, latency.h; NULL: no sample */
+};
+
+#define RECORD_PAIR_COLUMNS	24
+_Static_assert(offsetof(struct record_pair, latency) == RECORD_PAIR_COLUMNS * sizeof(uint64_t),
+	       "a column for each number");
+
+/* Of many pairs: one array for each number, with a place for each pair. */
+struct record_counts {
+	const uint32_t *pair;		/* their numbers */
+	const uint64_t *column[RECORD_PAIR_COLUMNS]; /* NULL: zero for all of them */
+	/* Buckets of each, the first one's number and how many: one pair's behind another's */
+	const uint32_t *latency_first, *latency_count, *latency;
+	size_t count;
 };
 
 enum record_reason {
@@ -294,7 +336,9 @@ struct record {
 		struct record_conn conn;
 		struct record_link link;
 		struct record_mark mark;
-		struct record_pair pair;
+		struct record_peers peers;
+		struct record_pairs pairs;
+		struct record_counts counts;
 		struct record_loss loss;
 		struct record_presence presence;
 		struct record_nic nic;
@@ -311,10 +355,27 @@ struct record_sink {
 };
 
 /*
+ * Peers, pairs and their counts, collected into records of many. Each of the three is told before what
+ * is told behind it, whatever the order in which they were given.
+ */
+struct record_batch;
+
+/* @head: agent, node and time of what is told. NULL without memory. */
+struct record_batch *record_batch_new(const struct record *head, const struct record_sink *sink);
+/* What the sink returned sticks: after it nothing more is told. */
+int record_batch_peer(struct record_batch *b, const struct record_peer *peer);
+int record_batch_pair(struct record_batch *b, const struct record_pair_ends *ends);
+int record_batch_counts(struct record_batch *b, uint32_t pair, const struct record_pair *counts);
+/* Tells what was collected. 0 or what the sink returned. */
+int record_batch_flush(struct record_batch *b);
+void record_batch_free(struct record_batch *b);
+
+/*
  * Files (.dtr) and pipes: an 8-byte magic, then blocks. A block is a 16-byte header of four
  * little-endian words (magic, bytes that follow, their CRC-32, bytes when inflated) and a
  * zlib-deflated run of protobuf records (record.proto), each behind its length as a little-endian
- * word. A block ends with each snapshot, so that a pipe's reader is never behind.
+ * word. The magic's last byte is the format, and a reader reads its own only. A block ends with each
+ * snapshot, so that a pipe's reader is never behind.
  */
 struct record_writer;
 

@@ -11,12 +11,13 @@
 #include <string.h>
 
 #include "record/fields.h"
+#include "record/private.h"
 #include "record/record.pb-c.h"
 
 struct record_scratch {
-	struct record_mark_pair *pairs;
-	size_t capacity;
-	struct buckets *latency;	/* of LATENCY_BUCKETS */
+	void *v;		/* grows */
+	size_t size;
+	Derptrace__Record *message; /* the last one, where the record points into it */
 };
 
 #define NUMBER(field) to->field = m->field;
@@ -97,6 +98,21 @@ static bool unpack_link(struct record_link *to, const Derptrace__Link *m)
 	return ok;
 }
 
+/* For @count elements of @size bytes, at least one. NULL without memory. */
+static void *scratch_room(struct record_scratch *scratch, size_t count, size_t size)
+{
+	void *grown;
+
+	if (scratch->v && count * size <= scratch->size)
+		return scratch->v;
+	grown = reallocarray(scratch->v, count + 1, size);
+	if (!grown)
+		return NULL;
+	scratch->v = grown;
+	scratch->size = (count + 1) * size;
+	return grown;
+}
+
 static bool unpack_mark_pair(struct record_mark_pair *to, const Derptrace__MarkPair *m)
 {
 	bool ok = true;
@@ -110,60 +126,90 @@ static bool unpack_mark_pair(struct record_mark_pair *to, const Derptrace__MarkP
 static bool unpack_mark(struct record_mark *to, const Derptrace__Mark *m,
 			struct record_scratch *scratch)
 {
-	struct record_mark_pair *grown;
-	bool ok = true;
+	struct record_mark_pair *pairs = scratch_room(scratch, m->n_pairs, sizeof(*pairs));
+	bool ok = pairs != NULL;
 	size_t i;
 
 	MARK_NUMBERS(NUMBER)
 	MARK_KEYS(KEY)
-	if (m->n_pairs > scratch->capacity) {
-		grown = reallocarray(scratch->pairs, m->n_pairs, sizeof(*grown));
-		if (!grown)
-			return false;
-		scratch->pairs = grown;
-		scratch->capacity = m->n_pairs;
-	}
-	for (i = 0; i < m->n_pairs; i++)
-		ok &= unpack_mark_pair(&scratch->pairs[i], m->pairs[i]);
-	to->pairs = scratch->pairs;
+	for (i = 0; ok && i < m->n_pairs; i++)
+		ok = unpack_mark_pair(&pairs[i], m->pairs[i]);
+	to->pairs = pairs;
 	to->pair_count = m->n_pairs;
 	return ok;
 }
 
-static bool unpack_latency(struct record_pair *to, const Derptrace__Pair *m,
-			   struct record_scratch *scratch)
+static bool unpack_peers(struct record_peers *to, const Derptrace__Peers *m,
+			 struct record_scratch *scratch)
 {
-	struct buckets *b = scratch->latency;
+	struct record_peer *peers;
+	size_t i;
 
-	if (!m->n_latency)
-		return true;
-	if (m->latency_first >= LATENCY_BUCKETS ||
-	    m->n_latency > LATENCY_BUCKETS - m->latency_first)
+	if (m->keys.len != m->n_no * KEY_LEN)
 		return false;
-	if (!b)
-		b = scratch->latency = malloc(sizeof(*b) + LATENCY_BUCKETS * sizeof(b->v[0]));
-	if (!b)
-		return false;
-	b->first = (uint8_t)m->latency_first;
-	b->count = (uint16_t)m->n_latency;
-	memcpy(b->v, m->latency, m->n_latency * sizeof(b->v[0]));
-	to->latency = b;
-	return true;
+	peers = scratch_room(scratch, m->n_no, sizeof(*peers));
+	for (i = 0; peers && i < m->n_no; i++) {
+		peers[i].no = m->no[i];
+		memcpy(peers[i].key.b, m->keys.data + i * KEY_LEN, KEY_LEN);
+	}
+	*to = (struct record_peers){ peers, m->n_no };
+	return peers;
 }
 
-static bool unpack_pair(struct record_pair *to, const Derptrace__Pair *m,
-			struct record_scratch *scratch)
+static bool unpack_pairs(struct record_pairs *to, const Derptrace__Pairs *m, uint64_t time_ns,
+			 struct record_scratch *scratch)
 {
-	bool ok = m->n_frames == HOP_COUNT && m->n_bytes == HOP_COUNT;
+	struct record_pair_ends *pairs;
+	size_t i;
 
-	PAIR_NUMBERS(NUMBER)
-	PAIR_KEYS(KEY)
-	unpack_books(&to->books, m->books);
-	if (!ok)
+	if (m->n_src != m->n_no || m->n_dst != m->n_no || m->n_first_age_ns != m->n_no)
 		return false;
-	memcpy(to->frames, m->frames, sizeof(to->frames));
-	memcpy(to->bytes, m->bytes, sizeof(to->bytes));
-	return unpack_latency(to, m, scratch);
+	pairs = scratch_room(scratch, m->n_no, sizeof(*pairs));
+	for (i = 0; pairs && i < m->n_no; i++)
+		pairs[i] = (struct record_pair_ends){ m->no[i], m->src[i], m->dst[i],
+						      time_ns - m->first_age_ns[i] };
+	*to = (struct record_pairs){ pairs, m->n_no };
+	return pairs;
+}
+
+static bool unpack_latency(struct record_counts *to, const Derptrace__Counts *m)
+{
+	size_t i, left = m->n_latency;
+
+	if (m->n_latency_first != m->n_pair || m->n_latency_count != m->n_pair)
+		return false;
+	for (i = 0; i < m->n_pair; i++) {
+		if (m->latency_first[i] > LATENCY_BUCKETS || m->latency_count[i] > left ||
+		    m->latency_count[i] > LATENCY_BUCKETS - m->latency_first[i])
+			return false;
+		left -= m->latency_count[i];
+	}
+	to->latency_first = m->latency_first;
+	to->latency_count = m->latency_count;
+	to->latency = m->latency;
+	return !left;
+}
+
+/* The columns stay where protobuf has put them; a column of a later version is passed over. */
+static bool unpack_counts(struct record_counts *to, const Derptrace__Counts *m, uint64_t time_ns)
+{
+	size_t i, k;
+
+	*to = (struct record_counts){ .pair = m->pair, .count = m->n_pair };
+	for (i = 0; i < m->n_columns; i++) {
+		const Derptrace__Column *column = m->columns[i];
+
+		if (column->what >= RECORD_PAIR_COLUMNS)
+			continue;
+		if (column->n_value != m->n_pair || to->column[column->what])
+			return false;
+		if (record_column_is_time(column->what)) {
+			for (k = 0; k < column->n_value; k++)
+				column->value[k] = time_ns - column->value[k];
+		}
+		to->column[column->what] = column->value;
+	}
+	return unpack_latency(to, m);
 }
 
 static bool unpack_loss(struct record_loss *to, const Derptrace__Loss *m)
@@ -227,9 +273,15 @@ static bool unpack_body(const Derptrace__Record *m, struct record *r, struct rec
 	case DERPTRACE__RECORD__BODY_MARK:
 		r->type = RECORD_MARK;
 		return unpack_mark(&r->mark, m->mark, scratch);
-	case DERPTRACE__RECORD__BODY_PAIR:
-		r->type = RECORD_PAIR;
-		return unpack_pair(&r->pair, m->pair, scratch);
+	case DERPTRACE__RECORD__BODY_PEERS:
+		r->type = RECORD_PEERS;
+		return unpack_peers(&r->peers, m->peers, scratch);
+	case DERPTRACE__RECORD__BODY_PAIRS:
+		r->type = RECORD_PAIRS;
+		return unpack_pairs(&r->pairs, m->pairs, m->time_ns, scratch);
+	case DERPTRACE__RECORD__BODY_COUNTS:
+		r->type = RECORD_COUNTS;
+		return unpack_counts(&r->counts, m->counts, m->time_ns);
 	case DERPTRACE__RECORD__BODY_LOSS:
 		r->type = RECORD_LOSS;
 		return unpack_loss(&r->loss, m->loss);
@@ -253,6 +305,13 @@ static bool unpack_body(const Derptrace__Record *m, struct record *r, struct rec
 	}
 }
 
+static void scratch_release(struct record_scratch *scratch)
+{
+	if (scratch->message)
+		derptrace__record__free_unpacked(scratch->message, NULL);
+	scratch->message = NULL;
+}
+
 bool record_unpack(const uint8_t *buf, size_t len, struct record *r, struct record_scratch **scratch)
 {
 	Derptrace__Record *m;
@@ -262,6 +321,7 @@ bool record_unpack(const uint8_t *buf, size_t len, struct record *r, struct reco
 		*scratch = calloc(1, sizeof(**scratch));
 	if (!*scratch)
 		return false;
+	scratch_release(*scratch);
 	m = derptrace__record__unpack(NULL, len, buf);
 	if (!m)
 		return false;
@@ -270,7 +330,9 @@ bool record_unpack(const uint8_t *buf, size_t len, struct record *r, struct reco
 	r->node = m->node;
 	r->time_ns = m->time_ns;
 	ok = unpack_body(m, r, *scratch);
-	derptrace__record__free_unpacked(m, NULL);
+	(*scratch)->message = m;
+	if (!ok || r->type != RECORD_COUNTS)
+		scratch_release(*scratch);
 	return ok;
 }
 
@@ -278,7 +340,7 @@ void record_scratch_free(struct record_scratch *scratch)
 {
 	if (!scratch)
 		return;
-	free(scratch->pairs);
-	free(scratch->latency);
+	scratch_release(scratch);
+	free(scratch->v);
 	free(scratch);
 }

@@ -40,7 +40,7 @@ static int write_all(int fd, const uint8_t *p, size_t len)
 	return 0;
 }
 
-/* Where the last whole block ends; -EBADMSG where the file is none of ours. */
+/* Where the last whole block ends; -EBADMSG: the file is none of ours, -EPROTONOSUPPORT: another format. */
 static int64_t find_end(int fd, int64_t size)
 {
 	uint8_t buf[BLOCK_HEADER_LEN];
@@ -48,8 +48,10 @@ static int64_t find_end(int fd, int64_t size)
 	int64_t at = BLOCK_FILE_MAGIC_LEN;
 
 	if (pread(fd, buf, BLOCK_FILE_MAGIC_LEN, 0) != BLOCK_FILE_MAGIC_LEN ||
-	    memcmp(buf, BLOCK_FILE_MAGIC, BLOCK_FILE_MAGIC_LEN))
+	    block_file_is(buf) == BLOCK_FILE_FOREIGN)
 		return -EBADMSG;
+	if (block_file_is(buf) == BLOCK_FILE_OTHER_FORMAT)
+		return -EPROTONOSUPPORT;
 	while (pread(fd, buf, sizeof(buf), at) == sizeof(buf)) {
 		h = block_get_header(buf);
 		if (h.magic != BLOCK_MAGIC || h.bytes > BLOCK_MAX_BYTES ||
@@ -95,6 +97,9 @@ struct record_writer *record_writer_open(const char *path, char err[static 256])
 fail:
 	if (error == -EBADMSG)
 		snprintf(err, 256, "%s: exists and is no .dtr file; name another one", path);
+	else if (error == -EPROTONOSUPPORT)
+		snprintf(err, 256, "%s: exists, and was written by another version of derptrace; name "
+			 "another one", path);
 	else
 		snprintf(err, 256, "%s: cannot write: %s", path, strerror(-error));
 	if (w && w->fd > STDERR_FILENO)
@@ -142,13 +147,32 @@ static int reserve(struct record_writer *w, size_t len)
 	return 0;
 }
 
-static int put(struct record_writer *w, const struct record *r)
+/* More than its wire form takes. */
+static size_t room_for(const struct record *r)
 {
-	size_t room = 4096, len = 0;
-	int err;
+	const size_t number = 10;	/* of one, at most */
+	size_t room = 4096, i;
 
 	if (r->type == RECORD_MARK)
 		room += r->mark.pair_count * 96;
+	else if (r->type == RECORD_PEERS)
+		room += r->peers.count * (KEY_LEN + number);
+	else if (r->type == RECORD_PAIRS)
+		room += r->pairs.count * 4 * number;
+	else if (r->type == RECORD_COUNTS)
+		room += r->counts.count * 3 * number;
+	for (i = 0; r->type == RECORD_COUNTS && i < RECORD_PAIR_COLUMNS; i++)
+		room += r->counts.column[i] ? r->counts.count * number : 0;
+	for (i = 0; r->type == RECORD_COUNTS && i < r->counts.count; i++)
+		room += r->counts.latency_count[i] * number;
+	return room;
+}
+
+static int put(struct record_writer *w, const struct record *r)
+{
+	size_t room = room_for(r), len = 0;
+	int err;
+
 	if (room > BLOCK_MAX_RECORD)
 		return -E2BIG;
 	err = reserve(w, room + 4);
