@@ -174,14 +174,38 @@ static void put_varint_string(struct go_fixture *f, const char *mark, const char
 	put(f, mark, strlen(mark));
 }
 
+/* Before Go 1.18: pointers to two string variables, which lead to the texts. */
+static void put_pointed_info(struct go_fixture *f, struct parts *parts, const char *version)
+{
+	static const char mark[] = "0123456789abcdef";
+	const uint64_t off = f->len, vars = off + 32, texts = vars + 32;
+
+	put(f, "\xff Go buildinf:\10\0", 16);
+	put_pointer(f, parts, f->base + vars);
+	put_pointer(f, parts, f->base + vars + 16);
+	section(parts, ".go.buildinfo", SHT_PROGBITS, f->base + off, off, f->len - off);
+	put_pointer(f, parts, f->base + texts);
+	put64(f, strlen(version));
+	put_pointer(f, parts, f->base + texts + strlen(version));
+	put64(f, strlen(f->build_info) + 32);
+	put(f, version, strlen(version));
+	put(f, mark, 16);
+	put(f, f->build_info, strlen(f->build_info));
+	put(f, mark, 16);
+}
+
 static void put_build_info(struct go_fixture *f, struct parts *parts)
 {
 	const uint64_t off = f->len;
 	char version[32];
 
+	snprintf(version, sizeof(version), "go1.%d.8", f->version);
+	if (f->version == 16) {
+		put_pointed_info(f, parts, version);
+		return;
+	}
 	put(f, "\xff Go buildinf:\10\2", 16);
 	put(f, "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 16);
-	snprintf(version, sizeof(version), "go1.%d.8", f->version);
 	put_varint_string(f, "", version);
 	put_varint_string(f, "0123456789abcdef", f->build_info);
 	section(parts, ".go.buildinfo", SHT_PROGBITS, f->base + off, off, f->len - off);

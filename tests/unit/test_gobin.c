@@ -87,6 +87,8 @@ static void test_versions(void **state)
 			assert_true(gobin_info(bin)->stripped);
 			assert_int_equal(gobin_info(bin)->pie, pie);
 			assert_int_equal(gobin_info(bin)->go_minor, versions[i]);
+			assert_string_equal(gobin_info(bin)->software,
+					    "tailscale.com/cmd/derper v1.102.5");
 			gobin_close(bin);
 		}
 	}

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * Build information of a Go program: section .go.buildinfo, from Go 1.18 on with its strings
- * inside: 14 bytes of magic, pointer size, flags (2: strings inside), padding to 32, then two
- * strings, each with a varint length: the Go version, and the modules between two 16-byte marks:
+ * Build information of a Go program: section .go.buildinfo, 14 bytes of magic, pointer size, flags.
+ * From Go 1.18 on (flag 2) padding to 32, then two strings, each with a varint length; before that
+ * two pointers to string variables (pointer, length). They are the Go version, and the modules
+ * between two 16-byte marks:
  *
  *   path<TAB>tailscale.com/cmd/derper
  *   mod<TAB>module<TAB>version<TAB>sum
@@ -19,7 +20,9 @@
 enum {
 	INFO_MAX = 4 << 20,
 	MARK = 16,
+	POINTERS_OFF = 16,
 	STRINGS_OFF = 32,
+	FLAGS_BIG_ENDIAN = 1,
 	FLAGS_INLINE = 2,
 };
 
@@ -152,6 +155,45 @@ static void read_modules(struct piece text, const char *server, struct gobin_inf
 	}
 }
 
+static void read_strings(struct piece version, struct piece modules, const char *server,
+			 struct gobin_info *info)
+{
+	copy_text(info->go_version, sizeof(info->go_version), version);
+	if (!strncmp(info->go_version, "go1.", 4))
+		info->go_minor = (int)strtol(info->go_version + 4, NULL, 10);
+	if (modules.len > 2 * MARK) {
+		modules.p += MARK;
+		modules.len -= 2 * MARK;
+		read_modules(modules, server, info);
+	}
+}
+
+/* The string variable that the pointer at addr leads to, into memory that the caller frees. */
+static void *load_string(const struct goelf *elf, uint64_t addr, struct piece *piece)
+{
+	uint64_t var, text, off, len;
+	void *data;
+
+	if (goelf_pointer(elf, addr, &var) || goelf_pointer(elf, var, &text) ||
+	    goelf_offset(elf, var + 8, &off) || goelf_read(elf, off, &len, sizeof(len)) ||
+	    goelf_offset(elf, text, &off) || goelf_load(elf, off, len, INFO_MAX, &data))
+		return NULL;
+	piece->p = data;
+	piece->len = len;
+	return data;
+}
+
+static void read_pointed(const struct goelf *elf, uint64_t addr, const char *server,
+			 struct gobin_info *info)
+{
+	struct piece version = { "", 0 }, modules = { "", 0 };
+	void *held[2] = {load_string(elf, addr, &version), load_string(elf, addr + 8, &modules)};
+
+	read_strings(version, modules, server, info);
+	free(held[0]);
+	free(held[1]);
+}
+
 void gobuildinfo_read(const struct goelf *elf, const char *server, struct gobin_info *info)
 {
 	static const char magic[14] = "\xff Go buildinf:";
@@ -165,19 +207,19 @@ void gobuildinfo_read(const struct goelf *elf, const char *server, struct gobin_
 		return;
 	p = data;
 	end = p + sh->sh_size;
-	if (sh->sh_size < STRINGS_OFF || memcmp(p, magic, sizeof(magic)) || !(p[15] & FLAGS_INLINE))
+	if (sh->sh_size < STRINGS_OFF || memcmp(p, magic, sizeof(magic)))
 		goto cleanup;
+	if (!(p[15] & FLAGS_INLINE)) {
+		if (p[14] == 8 && !(p[15] & FLAGS_BIG_ENDIAN))
+			read_pointed(elf, sh->sh_addr + POINTERS_OFF, server, info);
+		goto cleanup;
+	}
 	p += STRINGS_OFF;
 	if (!take_string(&p, end, &version))
 		goto cleanup;
-	copy_text(info->go_version, sizeof(info->go_version), version);
-	if (!strncmp(info->go_version, "go1.", 4))
-		info->go_minor = (int)strtol(info->go_version + 4, NULL, 10);
-	if (take_string(&p, end, &modules) && modules.len > 2 * MARK) {
-		modules.p += MARK;
-		modules.len -= 2 * MARK;
-		read_modules(modules, server, info);
-	}
+	if (!take_string(&p, end, &modules))
+		modules.len = 0;
+	read_strings(version, modules, server, info);
 cleanup:
 	free(data);
 }

@@ -101,9 +101,23 @@ static void find(const struct live_node *node, struct live_probe *probe,
 	probe->err = -ENOENT;
 	for (; *names && probe->err; names++)
 		probe->err = gobin_function(node->relay->bin, *names, &function);
-	if (!probe->err)
+	if (!probe->err) {
 		probe->err = gobin_probe_offset(node->relay->bin, &function, &probe->file_off);
+		if (probe->err == -ENOENT)
+			probe->err = -ENOTSUP;
+	}
 	probe->wanted = !probe->err;
+}
+
+static const char *why(int err)
+{
+	switch (err) {
+	case -ENOENT:
+		return "the function is not in the program";
+	case -ENOTSUP:
+		return "the function does not begin as Go 1.17 and later have it";
+	}
+	return strerror(-err);
 }
 
 static void warn_if_failed(struct live *live, const struct live_node *node,
@@ -111,8 +125,7 @@ static void warn_if_failed(struct live *live, const struct live_node *node,
 {
 	if (probe->err)
 		live_warn(live, "%s (pid %d): %s (%s)", node->relay->comm, (int)probe->pid,
-			  without, probe->err == -ENOENT ? "the function is not in the program" :
-							   strerror(-probe->err));
+			  without, why(probe->err));
 }
 
 /* --- a node's -------------------------------------------------------------------------------- */

@@ -4,6 +4,7 @@
  * node, while the ring is drained. What it finds is told by the caller's thread.
  */
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -307,6 +308,27 @@ static void search_tell(struct live *live, struct live_node *node)
 	free(sockets.all);
 }
 
+static bool has_ended(const struct live_node *node)
+{
+	struct pollfd end = { .fd = node->relay->pidfd, .events = POLLIN };
+
+	return node->ended || poll(&end, 1, 0) > 0;
+}
+
+/* What could be opened, but not be made sense of: said once. A relay may end while it is read. */
+static void warn_if_failed(struct live *live, const struct live_node *node)
+{
+	const char *built_by = gobin_info(node->relay->bin)->go_version;
+	const enum gomem_error error = node->search->error;
+
+	if (node->searched || node->provisional || error == GOMEM_OK || error == GOMEM_NO_CONN ||
+	    error == GOMEM_NO_PERMISSION || error == GOMEM_NO_PROCESS || has_ended(node))
+		return;
+	live_warn(live, "%s (pid %d): connections that are open already are not decrypted, nor their "
+		  "peers named: %s%s%s", node->relay->comm, (int)node->relay->pid,
+		  gomem_error_text(error), built_by[0] ? "; it was built by " : "", built_by);
+}
+
 void live_search_finish(struct live *live)
 {
 	struct live_node *node;
@@ -317,6 +339,7 @@ void live_search_finish(struct live *live)
 		pthread_join(node->search->thread, NULL);
 		if (node->provisional && has_server(node->search))
 			live_node_prove(live, node);
+		warn_if_failed(live, node);
 		if (!node->provisional)
 			search_tell(live, node);
 		search_free(node->search);
