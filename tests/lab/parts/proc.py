@@ -122,12 +122,16 @@ class Proc:
             self.popen.wait(timeout)
         except subprocess.TimeoutExpired:
             self.kill()
+        self._last_words()
         for f in (self.popen.stdin, self.popen.stdout):
             if f:
                 try:
                     f.close()
                 except OSError:
                     pass
+
+    def _last_words(self):
+        """Who reads from it is done before its pipe is closed."""
 
 
 class Talker(Proc):
@@ -137,7 +141,11 @@ class Talker(Proc):
         super().__init__(name, argv, log, ns=ns, env=env, out=subprocess.PIPE, stdin=subprocess.PIPE)
         self.events = []            # those not yet waited for, in order
         self._queue = queue.Queue()
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _last_words(self):
+        self._reader.join(5)
 
     def _read(self):
         for line in self.popen.stdout:
