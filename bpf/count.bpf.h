@@ -47,13 +47,17 @@ static __noinline int count_begin(struct count_dir *d)
 	return 0;
 }
 
-/* Counted up to @seq, no further. Without room in the ring user space is not told: it is lost. */
+/*
+ * Counted up to @seq, no further. Without room in the ring user space is not told: the segment is lost,
+ * for what was counted of it would be read once more.
+ */
 static __noinline int count_end(struct count_dir *d, __u32 seq)
 {
 	d->counting = 0;
 	if (count_tell(d, seq, false))
 		return 0;
 	__sync_fetch_and_add(&lost.segments, 1);
+	d->seen.untold = 1;
 	d->walking = 0;
 	return 0;
 }
@@ -431,9 +435,10 @@ static __always_inline void count_see(struct count_dir *d, const struct abi_segm
 	d->seen.has = s->has;
 	d->seen.check = s->check;
 	d->seen.counted = 0;
+	d->seen.untold = 0;
 }
 
-/* A segment of a relay's connection passes. True where its frames were counted: it need not be shipped. */
+/* A segment of a relay's connection passes. True where its frames were counted: it is not to be shipped. */
 static __always_inline bool count_packet(struct __sk_buff *skb, struct bpf_sock *sk,
 					 struct abi_segment *s, __u32 payload_off)
 {
@@ -455,7 +460,7 @@ static __always_inline bool count_packet(struct __sk_buff *skb, struct bpf_sock 
 	count_segment(skb, s->dir == ABI_OUT);
 	s->epoch = d->seen.epoch;
 	s->counted = d->seen.counted;
-	counted = d->counting && !d->seen.counted;
+	counted = d->seen.untold || (d->counting && !d->seen.counted);
 	if (s->dir == ABI_IN)
 		count_leave(state, d);
 	return counted;

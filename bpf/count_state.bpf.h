@@ -32,7 +32,7 @@ struct count_seen {
 	__u32 epoch;		/* what came of it, as the next */
 	__u8 dir, flags, has, check;
 	__u8 counted;
-	__u8 role;
+	__u8 untold;		/* where its counting ended could not be told */
 	__u8 zero[6];
 };
 

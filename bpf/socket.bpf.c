@@ -159,7 +159,7 @@ static __always_inline int socket_packet(struct __sk_buff *skb, __u8 dir)
 	struct abi_mark *mark;
 	struct packet p;
 	__u32 whole = 0;
-	bool bare, untold;
+	bool bare, untold, counts;
 
 	if (!sk || (stun_wanted && reached_stun(skb, dir)) ||
 	    (level == ABI_LEVEL_OFF && !claims_pending) || !packet_parse(skb, &p))
@@ -203,6 +203,10 @@ static __always_inline int socket_packet(struct __sk_buff *skb, __u8 dir)
 	s.seq = p.seq + (p.flags & ABI_TCP_SYN ? 1 : 0);
 	s.ack = p.ack;
 	s.len = p.payload_len;
+	counts = count_frames && kernel_types && !untold && !(s.has & ABI_LISTENING);
+	/* What leaves needs nothing more to be counted; of what comes TCP must be sure to take it. */
+	if (dir == ABI_OUT && counts && count_packet(skb, sk, &s, p.payload_off))
+		return 1;
 	packet_addresses(skb, &p, s.saddr, s.daddr);
 	if (dir == ABI_IN)
 		whole = check_segment(skb, &p, &s);
@@ -212,8 +216,8 @@ static __always_inline int socket_packet(struct __sk_buff *skb, __u8 dir)
 		else
 			socket_few_facts(sk, &s);
 	}
-	if (count_frames && kernel_types && !untold && !(s.has & ABI_LISTENING) &&
-	    (dir == ABI_OUT || s.role != ABI_DIALLED) && count_packet(skb, sk, &s, p.payload_off))
+	if (dir == ABI_IN && counts && s.role != ABI_DIALLED &&
+	    count_packet(skb, sk, &s, p.payload_off))
 		return 1;
 	if (untold) {
 		/* That it begins or ends is told all the same, without what it brings. */

@@ -180,6 +180,7 @@ struct capture_count {
 	uint64_t frames, bytes;	/* bytes of packets, without keys */
 	uint64_t first_ns;	/* event.time_ns is of the last */
 	uint32_t seq;		/* behind the last of them */
+	bool on;		/* they are of the COUNTING that was told last, and has not ended */
 };
 
 /* A ForwardPacket frame. Its event is told between those of the COUNTING that it belongs to, in order. */

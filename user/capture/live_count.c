@@ -266,6 +266,12 @@ static int compare(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
+/* Of one that the ring has not told yet it may be. */
+static bool is_on(const struct live_conn *conn, const struct abi_count_key *key)
+{
+	return conn->counts[key->dir].on && conn->counts[key->dir].generation == key->generation;
+}
+
 static void tell(struct live *live, const struct news *n)
 {
 	struct live_conn *conn = n->conn;
@@ -279,11 +285,12 @@ static void tell(struct live *live, const struct news *n)
 		.wg = n->key.class < COUNT_DISCO ? n->key.class : 0,
 		.frames = n->count.frames, .bytes = n->count.bytes,
 		.first_ns = clock_from_monotonic_ns(n->count.first_ns), .seq = n->count.seq,
+		.on = is_on(conn, &n->key),
 	};
 	memcpy(event.count.key.b, n->key.key, KEY_LEN);
 	if (conn->announced)
 		live_emit(live, &event);
-	if (n->key.dir == ABI_IN)
+	if (n->key.dir == ABI_IN && event.count.on)
 		live_record_handed(conn, n->count.seq, n->count.seq);
 	/* What became of them its records do not say. */
 	conn->ask = true;

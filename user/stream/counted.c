@@ -46,12 +46,15 @@ void counted_resume(void *ctx, enum capture_dir dir, uint64_t pos, uint64_t time
 		    uint64_t bytes, const struct capture_counting *at)
 {
 	struct connection *c = ctx;
-
 	const struct derp_host host = application_derp(c, dir);
 
 	c->info.bytes[dir] += bytes;
-	if (at && is_plain_derp(c, dir))
+	if (!is_plain_derp(c, dir))
+		return;
+	if (at)
 		derp_resume(&c->apps[dir].derp, &host, time_ns, pos, at);
+	else
+		derp_pass(&c->apps[dir].derp, &host, pos);
 }
 
 static void tell(struct connection *c, const struct capture_event *event)
@@ -66,7 +69,8 @@ static void tell(struct connection *c, const struct capture_event *event)
 		.bytes = n->bytes, .tcp_end = reassemble_position(r, n->seq),
 	};
 
-	reassemble_counted(r, n->seq);
+	if (n->on)
+		reassemble_counted(r, n->seq);
 	if (sink->run)
 		sink->run(sink->ctx, &run);
 }
@@ -75,7 +79,6 @@ void counted_forward(void *ctx, enum capture_dir dir, uint64_t pos, uint64_t tim
 		     uint64_t bytes, const struct capture_forward *f)
 {
 	struct connection *c = ctx;
-
 	const struct derp_host host = application_derp(c, dir);
 
 	c->info.bytes[dir] += bytes;

@@ -438,6 +438,17 @@ void derp_resume(struct derp *d, const struct derp_host *h, uint64_t time_ns, ui
 	}
 }
 
+void derp_pass(struct derp *d, const struct derp_host *h, uint64_t pos)
+{
+	derp_clear(d, h->budget);
+	d->synced = true;
+	if (d->base_pos == UINT64_MAX) {
+		d->base_pos = pos;
+		d->from_start = false;
+	}
+	d->off = pos - d->base_pos;
+}
+
 void derp_named(struct derp *d, const struct derp_host *h, uint64_t time_ns, uint64_t pos,
 		const struct capture_forward *named)
 {
@@ -451,7 +462,7 @@ void derp_named(struct derp *d, const struct derp_host *h, uint64_t time_ns, uin
 		d->base_pos = pos - WALK_HEADER_LEN - named->len;
 		d->from_start = false;
 	}
-	d->off = pos - d->base_pos;
+	derp_pass(d, h, pos);
 	f.derp_off = d->off - WALK_HEADER_LEN - named->len;
 	f.derp_from_start = d->from_start;
 	h->sink->frame(h->ctx, h->dir, &f, named->head, 0);

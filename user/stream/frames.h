@@ -95,7 +95,9 @@ void derp_gap(struct derp *d, const struct derp_host *host, uint64_t time_ns, ui
  */
 void derp_resume(struct derp *d, const struct derp_host *host, uint64_t time_ns, uint64_t pos,
 		 const struct capture_counting *at);
-/* A frame that another walked, and named, ends at @pos. */
+/* All before @pos, where a frame ends, was walked by another: what was under way is. */
+void derp_pass(struct derp *d, const struct derp_host *host, uint64_t pos);
+/* A frame that was walked so, and named, ends at @pos. */
 void derp_named(struct derp *d, const struct derp_host *host, uint64_t time_ns, uint64_t pos,
 		const struct capture_forward *f);
 /* Does a frame begin with what is fed next? */

@@ -333,6 +333,18 @@ static void segment_in(struct reassemble *r, int64_t pos, const struct capture_s
 	advance(r, time_ns);
 }
 
+/* Is any of what comes before @end counted? */
+static bool holds_counted(const struct reassemble *r, int64_t end)
+{
+	const struct reassemble_held *h;
+
+	for (h = r->head; h && (int64_t)h->pos < end; h = h->next) {
+		if (is_counted(h))
+			return true;
+	}
+	return false;
+}
+
 static void segment_out(struct reassemble *r, int64_t pos, const struct capture_segment *seg,
 			uint64_t time_ns)
 {
@@ -364,7 +376,10 @@ static void segment_out(struct reassemble *r, int64_t pos, const struct capture_
 		deliver(r, UINT64_MAX, (uint64_t)pos, time_ns);
 		from = r->next;
 	}
-	if (end > (int64_t)from) {
+	/* Sent again in a larger piece, behind a hole. */
+	if (end > (int64_t)from && holds_counted(r, end)) {
+		insert(r, from, (uint64_t)end, (uint64_t)wire_end, &by, seg->data + ((int64_t)from - pos));
+	} else if (end > (int64_t)from) {
 		r->next = (uint64_t)end;
 		r->sink->bytes(r->ctx, r->dir, from, time_ns, seg->data + ((int64_t)from - pos),
 			       (size_t)(end - (int64_t)from));
@@ -438,9 +453,12 @@ static struct reassemble_held *hold_counted(struct reassemble *r, uint64_t pos, 
 					    uint64_t time_ns)
 {
 	const struct arrival by = { .time_ns = time_ns };
-	struct reassemble_held *before = r->head, *h;
+	struct reassemble_held *before, *h;
 
+	/* What TCP had not taken when it passed first, and was counted when it came again. */
+	forget(r, pos, end);
 	/* Where nothing was counted the end stands behind what was counted before. */
+	before = r->head;
 	while (before && (before->pos < pos || (before->pos == pos && is_counted(before))))
 		before = before->next;
 	if (!hold(r, before, pos, pos, end, &by, (const uint8_t *)""))
@@ -531,12 +549,11 @@ void reassemble_counted(struct reassemble *r, uint32_t seq)
 {
 	int64_t pos = r->started ? locate(r, seq) : 0;
 
-	if (!r->counting || pos <= (int64_t)r->count_from)
+	/* What came before it is not confirmed yet: it is gone over where the counting ends, if not before. */
+	if (!r->counting || pos <= (int64_t)r->count_from || r->next != r->count_from)
 		return;
-	if (r->next == r->count_from) {
-		r->next = (uint64_t)pos;
-		r->sink->counted(r->ctx, r->dir, r->next, 0, r->next - r->count_from, NULL);
-	}
+	r->next = (uint64_t)pos;
+	r->sink->counted(r->ctx, r->dir, r->next, 0, r->next - r->count_from, NULL);
 	r->count_from = (uint64_t)pos;
 }
 

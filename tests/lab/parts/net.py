@@ -147,6 +147,11 @@ class Net:
         rules = [f"{m} drop" for m in self._match(src, dst, sport, dport)]
         return self._nft(self.bridge, "bridge", "forward", rules, f"blackhole {src} to {dst}")
 
+    def lossy(self, one_of):
+        """Of packets that carry data one in so many vanishes, whoever sends them to whom."""
+        return self._nft(self.bridge, "bridge", "forward", [f"meta length > 100 numgen random mod {one_of} == 0 drop"],
+                         f"one packet of {one_of} lost")
+
     def drop_syn(self, dst, dport, src=None):
         """Connections to this port are never answered; those that are open live on."""
         rules = [f"{m} tcp flags & (syn | ack) == syn drop" for m in self._match(src, dst, None, dport)]

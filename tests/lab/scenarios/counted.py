@@ -1,52 +1,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Plain HTTP relays, their packets counted in the kernel: the books are those of a tracer that has seen each packet."""
 from lab import Lab, scenario, until
+from parts.both import Both, two_nodes
 from parts.staging import knows
-from parts.truth import Crowd, check_counters, check_pairs, counters, only_verdicts, rows
+from parts.truth import Crowd, counters, only_verdicts, rows
 
 TRAFFIC = ("ring", "count=500", "size=1-1400", "kind=mixed", "rate=250", "burst=4")
-
-
-class Both:
-    """Two tracers of one region at once: one counts in the kernel, the other sees every packet."""
-
-    def __init__(self, lab, relays, least=0.9):
-        self.least = least              # so many of all sightings are to be counted
-        self.relays, self.before = relays, counters(relays)
-        self.kernel = lab.derptrace("report", "--json", "--count", "kernel")
-        self.user = lab.derptrace("report", "--json", "--count", "user", "--xdp", "off")
-
-    def stop(self):
-        """Both reports, whose books are equal: the kernel's first."""
-        kernel, user = self.kernel.stop(), self.user.stop()
-        counted, all_in = kernel["tracer"]["frames_counted"], sum(n["entered"] + n["left"] for n in kernel["nodes"])
-        print(f"measured: {counted} of {all_in} sightings counted in the kernel")
-        assert counted > all_in * self.least and user["tracer"]["frames_counted"] == 0
-        assert kernel["tracer"]["segments_uncounted"] == 0
-        have, wanted = books(kernel), books(user)
-        wrong = [f"{pair}: {have.get(pair)} instead of {wanted.get(pair)}"
-                 for pair in have.keys() | wanted.keys() if have.get(pair) != wanted.get(pair)]
-        assert not wrong, "\n".join(wrong[:20])
-        return kernel, user
-
-    def check(self, truth, *verdicts):
-        """Both say what the clients and the relays say, and nothing else."""
-        for report in self.stop():
-            only_verdicts(report, *verdicts)
-            check_pairs(report, truth)
-            check_counters(report, self.relays, self.before)
-
-
-def books(report):
-    return {pair: {k: r[k] for k in ("entered", "delivered", "in_flight", "lost", "untraced", "lost_by")}
-            for pair, r in rows(report).items()}
-
-
-def two_nodes(lab, meshed_a=True, meshed_b=True):
-    a = lab.relay("derp1", kind="plainrelay", mesh_with=["derp2.lab"] if meshed_a else [])
-    b = lab.relay("derp2", kind="plainrelay", mesh_with=["derp1.lab"] if meshed_b else [])
-    lab.up()
-    return a, b
 
 
 @scenario(timeout=90)
