@@ -112,6 +112,8 @@ def compared(lab, meshed, **kind):
 
     lab.up(meanwhile=meanwhile, meshed=meshed)
     peers = Crowd(lab, clients, [a, b], count=6)
+    if meshed:
+        lab.clients_settled(6)
     peers.pairs(*TRAFFIC)
     peers.quiet(1500)
     # A file knows no time but its packets': one more, so that what was lost a second ago is lost in it, too.
