@@ -63,7 +63,6 @@ void ledger_conn_open(struct ledger *l, const struct capture_event *e)
 	/* What left on it before it was found was not seen. */
 	if (!c->from_start && e->time_ns > c->out_from_ns)
 		c->out_from_ns = e->time_ns;
-	ledger_conn_clean(c);
 	c->local = e->open.local;
 	c->remote = e->open.remote;
 	c->steps |= STEP_SYN;
@@ -109,10 +108,8 @@ void ledger_conn_kind(struct ledger *l, struct conn *c, enum record_conn_kind ki
 	bool first = c->kind == CONN_UNKNOWN || c->kind == CONN_OTHER;
 
 	/* It was taken for something else: its frames are not read, though it has some. */
-	if (kind != CONN_OTHER && c->misread && !c->out_seen && !c->shared) {
+	if (kind != CONN_OTHER && c->misread && !c->out_seen && !c->shared)
 		c->out_late = true;
-		ledger_conn_clean(c);
-	}
 	if (c->kind == kind || c->shared || (c->kind == CONN_MESH_IN && kind == CONN_CLIENT))
 		return;
 	c->kind = kind;
@@ -183,6 +180,7 @@ void ledger_conn_free(struct ledger *l, struct conn *c)
 	if (!c->shared)
 		ledger_table_del(&l->conns, &c->chain);
 	shared_drop(&l->names, c->names);
+	free(c->server);
 	free(c);
 }
 
@@ -199,9 +197,12 @@ void ledger_conns_sweep(struct ledger *l)
 	}
 }
 
-void ledger_conn_clean(struct conn *c)
+void ledger_conn_server(struct conn *c, const struct key *key)
 {
-	c->out_clean_ns = c->out_gap || c->out_late ? NEVER : c->out_from_ns;
+	if (!c->server)
+		c->server = malloc(sizeof(*c->server));
+	if (c->server)
+		*c->server = *key;
 }
 
 void ledger_gap(struct ledger *l, const struct stream_gap *g)
@@ -225,7 +226,6 @@ void ledger_gap(struct ledger *l, const struct stream_gap *g)
 	c->out_gap = g->begins;
 	if (!g->begins && g->time_ns > c->out_from_ns)
 		c->out_from_ns = g->time_ns;
-	ledger_conn_clean(c);
 }
 
 static uint32_t stage_steps(enum stream_stage stage)
@@ -271,9 +271,9 @@ static void note_names(struct ledger *l, struct conn *c, const struct stream_inf
 	c->names = names;
 	if (c->role == CAPTURE_DIALLED) {
 		if (!key_is_zero(&names->http_key))
-			c->server = names->http_key;
+			ledger_conn_server(c, &names->http_key);
 		else if (!key_is_zero(&names->cert_key))
-			c->server = names->cert_key;
+			ledger_conn_server(c, &names->cert_key);
 		return;
 	}
 	if (c->role != CAPTURE_ACCEPTED || info->stage < STREAM_UPGRADED ||
@@ -320,6 +320,5 @@ void ledger_info(struct ledger *l, uint64_t conn, const struct stream_info *info
 		c->out_late = true;
 	else if ((c->from_start && !c->out_seen) || info->stage == STREAM_OTHER)
 		c->out_late = false;
-	ledger_conn_clean(c);
 	note_names(l, c, info);
 }

@@ -35,7 +35,7 @@ void ledger_pass(struct ledger *l, uint32_t from, const struct conn *conn, struc
 		if (e->time_ns < since)
 			break;
 		if (e->conn == conn && e->dst == dst)
-			ledger_item_pass(l, i, time_ns, e->time_ns < out->out_clean_ns);
+			ledger_item_pass(l, i, time_ns, e->time_ns < ledger_conn_clean_ns(out));
 	}
 }
 
@@ -115,7 +115,7 @@ static void weigh(const struct ledger *l, const struct item *e, struct conn *c, 
 		return;
 	if (!before && e->time_ns + LATE_NS < l->now_ns)
 		return;
-	if (e->time_ns < c->out_clean_ns) {
+	if (e->time_ns < ledger_conn_clean_ns(c)) {
 		o->unclean = true;
 		o->late |= c->out_late && !c->misread && !c->closed_ns;
 	}

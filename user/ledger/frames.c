@@ -136,7 +136,7 @@ static void on_server_key(struct ledger *l, struct conn *c, const struct stream_
 	if (!has_bytes(f, 8 + DERP_KEY_LEN))
 		return;
 	if (f->dir == CAPTURE_IN)
-		c->server = *key_at(f, 8);
+		ledger_conn_server(c, key_at(f, 8));
 	else
 		ledger_server_key(l, key_at(f, 8));
 }
@@ -194,10 +194,7 @@ static void note_role(struct conn *c, const struct stream_frame *f)
 static void note_told(struct conn *c, uint64_t pos)
 {
 	c->out_told = pos;
-	if (!c->out_late)
-		return;
 	c->out_late = false;
-	ledger_conn_clean(c);
 }
 
 static void note_frame(struct ledger *l, struct conn *c, const struct stream_frame *f)
@@ -218,7 +215,6 @@ static void note_frame(struct ledger *l, struct conn *c, const struct stream_fra
 	/* What came before the first frame that was understood was not. */
 	if (!(f->derp_from_start && c->from_start) && f->time_ns > c->out_from_ns)
 		c->out_from_ns = f->time_ns;
-	ledger_conn_clean(c);
 }
 
 uint8_t ledger_may_count(struct ledger *l, uint64_t conn, enum capture_dir dir)

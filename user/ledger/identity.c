@@ -120,7 +120,7 @@ void ledger_conn_identify(struct ledger *l, struct conn *c, const struct key *ke
 	c->dirty = true;
 	l->node_dirty = true;
 	if (c->role == CAPTURE_DIALLED) {
-		c->server = *key;
+		ledger_conn_server(c, key);
 		return;
 	}
 	if (c->peer && !c->peer->unknown) {

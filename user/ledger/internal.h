@@ -92,8 +92,8 @@ struct unacked {
 };
 
 struct ring {
-	struct unacked *v;
 	uint32_t size, first, count;
+	struct unacked v[];
 };
 
 struct mesh;
@@ -103,48 +103,47 @@ struct conn {
 	uint64_t id;
 	enum record_conn_kind kind;
 	enum capture_role role;
+	uint32_t items;		/* packets that refer to it */
 	bool shared;		/* stands for all that are over the limit */
 	bool from_start, dirty, told_closed;
-	uint32_t items;		/* packets that refer to it */
 
 	/* whose it is */
-	struct peer *peer;	/* accepted: its peer, unknown or not; NULL: not asked for yet */
-	struct conn *next_of_peer;
 	bool registered;	/* in peer->conns: packets for the peer may leave here */
 	bool claimed;
+	bool unsure;		/* dialled: presence may have been missed */
 	uint8_t contradictions;	/* joins in a row that show another peer than the claimed one */
+	struct peer *peer;	/* accepted: its peer, unknown or not; NULL: not asked for yet */
+	struct conn *next_of_peer;
 	struct peer *contradicted_by;
-	struct key server;	/* dialled: the server's key over there */
+	struct key *server;	/* dialled: the server's key over there; NULL: not known */
 	uint64_t since_ns;	/* registered */
 
-	/* the way out: what may have been missed, what may be stuck */
+	/* the way out: what may have been missed, what may be stuck; see ledger_conn_clean_ns() */
 	bool out_gap, out_late;	/* frames pass unseen; or not yet: their secret is looked for */
 	bool out_seen, misread;	/* misread: it is no DERP, as far as its bytes were understood */
+	uint32_t gaps[2];	/* by direction */
 	uint64_t out_told;	/* position behind the last frame that was told */
 	uint64_t out_from_ns;	/* behind the last gap, or where frames were first understood */
-	uint64_t out_clean_ns;	/* since then every frame out was seen; NEVER: not now */
 	uint64_t quiet_ns;	/* since then nothing is stuck in its socket; NEVER: something is */
 	uint64_t left_entered_ns[CLASSES]; /* latest entry of those that left here */
 	uint64_t tick_sent, tick_acked, tick_read;
 	uint64_t drained_ns;	/* the last tick at which all that had come was read; 0: none */
-	uint64_t gaps[2];	/* by direction */
-	bool in_gap;
-	uint64_t in_told, in_missed; /* position behind the last frame told; bytes in gaps that have ended */
-	bool unsure;	/* dialled: presence may have been missed */
 
 	/* the way in: what the relay has done */
+	uint64_t in_told, in_missed; /* position behind the last frame told; bytes in gaps that have ended */
 	uint32_t next_no, done_no; /* of its entries; one of a higher number was seen handled */
-	bool has_done;
 	uint32_t notsent_budget, buffer_budget; /* at its end: bytes that explain losses */
+	bool in_gap;
+	bool has_done;
 
 	/* TCP */
-	uint64_t in_arrived, in_read, out_sent, out_acked;
 	bool has_read, has_acked, has_queues;
 	uint32_t unread, notsent, unacked, rtt_us, retransmits, snd_wnd, max_unacked_segment;
+	uint64_t in_arrived, in_read, out_sent, out_acked;
 	uint64_t acked_ns;	/* when out_acked was last told */
 	uint64_t unacked_since_ns, blocked_ns, blocked_from_ns;
 	uint64_t last_in_ns, last_out_ns;
-	struct ring ring;
+	struct ring *ring;	/* NULL: all that was sent is acknowledged */
 
 	struct mesh *mesh;
 	struct presence *presences;
@@ -152,14 +151,14 @@ struct conn {
 	/* for the record */
 	struct addr local, remote;
 	uint64_t opened_ns, closed_ns, preferred_ns, tag;
-	uint32_t steps, info_len;
-	uint8_t how, last_type_in, last_type_out, tls_alert;
 	uint64_t left_ns;	/* the relay has closed it; its socket may live on. 0: no */
+	const struct stream_names *names; /* NULL: not known */
+	uint32_t steps, info_len;
+	uint16_t http_status;
+	uint8_t how, last_type_in, last_type_out, tls_alert;
 	bool ends_here;		/* the node said FIN before the far end did */
 	bool fin_in, fin_out, tls, websocket, secret_missing, unsynchronised, decrypted;
 	bool tls_alert_out, tls_alert_hidden, tls_alert_hidden_out;
-	uint16_t http_status;
-	const struct stream_names *names; /* NULL: not known */
 };
 
 /* ForwardPacket frames of one pair on one mesh connection. */
@@ -360,8 +359,14 @@ void ledger_conn_open(struct ledger *l, const struct capture_event *e);
 void ledger_conn_close(struct ledger *l, const struct capture_event *e);
 void ledger_conn_role(struct conn *c, enum capture_role role);
 void ledger_conn_kind(struct ledger *l, struct conn *c, enum record_conn_kind kind);
-/* Works out out_clean_ns. */
-void ledger_conn_clean(struct conn *c);
+/* Since then every frame out was seen; NEVER: not now. */
+static inline uint64_t ledger_conn_clean_ns(const struct conn *c)
+{
+	return c->out_gap || c->out_late ? NEVER : c->out_from_ns;
+}
+
+/* The key of the server that was dialled. Without memory it stays as it was. */
+void ledger_conn_server(struct conn *c, const struct key *key);
 /* A packet for a peer that is not known to be here may leave on it. */
 bool ledger_conn_may_exit(const struct conn *c);
 void ledger_conns_sweep(struct ledger *l);

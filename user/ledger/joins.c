@@ -203,7 +203,7 @@ static uint32_t entry_of(struct ledger *l, const struct pair *p, const struct si
 	for (n = 0; i && s->len < NAMED_LEN && n < SEARCH_NEAR; n++) {
 		const struct item *it = item_at(l, i);
 
-		if (it->time_ns >= s->conn->out_clean_ns && it->time_ns <= s->time_ns)
+		if (it->time_ns >= ledger_conn_clean_ns(s->conn) && it->time_ns <= s->time_ns)
 			return i;
 		i = it->link[LINK_SAME].next;
 	}

@@ -264,7 +264,7 @@ uint32_t ledger_group(const struct ledger *l, uint64_t conn, bool *link)
 	if (!c)
 		return 0;
 	if (c->kind == CONN_MESH_OUT)
-		return own + key_word(&c->server);
+		return c->server ? own + key_word(c->server) : 0;
 	if (!c->peer)
 		return 0;
 	return c->kind == CONN_MESH_IN ? own + key_word(&c->peer->key) : c->peer->group;

@@ -132,6 +132,7 @@ void ledger_peer_unregister(struct ledger *l, struct conn *c)
 {
 	struct peer *p = c->peer;
 	struct conn **at;
+	uint64_t until;
 
 	if (!c->registered)
 		return;
@@ -139,13 +140,11 @@ void ledger_peer_unregister(struct ledger *l, struct conn *c)
 		;
 	*at = c->next_of_peer;
 	c->registered = false;
-	if (c->out_clean_ns) {
-		uint64_t until = c->closed_ns < c->out_clean_ns && c->closed_ns ?
-				 c->closed_ns : c->out_clean_ns;
-
-		if (until != NEVER && until > p->unclean_ns)
-			p->unclean_ns = until;
-	}
+	until = ledger_conn_clean_ns(c);
+	if (c->closed_ns && c->closed_ns < until)
+		until = c->closed_ns;
+	if (until != NEVER && until > p->unclean_ns)
+		p->unclean_ns = until;
 	forget_exit(l, p, c);
 	ledger_peer_put(l, p);
 }

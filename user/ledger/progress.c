@@ -20,45 +20,53 @@ static struct unacked *ring_at(struct ring *r, uint32_t n)
 	return &r->v[(r->first + n) & (r->size - 1)];
 }
 
-static bool ring_grow(struct ring *r)
+/* False where it is as large as it gets, or there is no memory. */
+static bool ring_grow(struct ring **ring)
 {
-	uint32_t size = r->size ? r->size * 2 : RING_FIRST, i;
-	struct unacked *v = size <= RING_MAX ? malloc(size * sizeof(*v)) : NULL;
+	uint32_t size = *ring ? (*ring)->size * 2 : RING_FIRST, i;
+	struct ring *r = size <= RING_MAX ? malloc(sizeof(*r) + size * sizeof(r->v[0])) : NULL;
 
-	if (!v)
+	if (!r)
 		return false;
+	*r = (struct ring){ .size = size, .count = *ring ? (*ring)->count : 0 };
 	for (i = 0; i < r->count; i++)
-		v[i] = *ring_at(r, i);
-	free(r->v);
-	r->v = v;
-	r->size = size;
-	r->first = 0;
+		r->v[i] = *ring_at(*ring, i);
+	free(*ring);
+	*ring = r;
 	return true;
 }
 
 void ledger_conn_sent(struct conn *c, const struct sight *s, struct pair *pair)
 {
 	const uint32_t head = DERP_HEADER_LEN + (pair ? 1 : 2) * DERP_KEY_LEN;
-	struct ring *r = &c->ring;
+	struct ring *r;
 	struct unacked *u;
 
 	if (c->shared)
 		return;
-	if (r->count == r->size && !ring_grow(r)) {
-		if (!r->count)
+	if ((!c->ring || c->ring->count == c->ring->size) && !ring_grow(&c->ring)) {
+		if (!c->ring)
 			return;
+		r = c->ring;
 		u = ring_at(r, r->count - 1);
 		u->pos = s->pos;
 		u->packets += sight_packets(s);
 		u->each = 0;
 		return;
 	}
+	r = c->ring;
 	if (pair)
 		pair->refs++;
 	*ring_at(r, r->count++) = (struct unacked){
 		s->pos, s->time_ns, pair, sight_packets(s),
 		head + (s->run ? (uint32_t)(s->bytes / s->run) : s->len),
 	};
+}
+
+static void ring_drop(struct conn *c)
+{
+	free(c->ring);
+	c->ring = NULL;
 }
 
 static void mesh_acked(struct mesh *m, const struct unacked *u)
@@ -70,15 +78,15 @@ static void mesh_acked(struct mesh *m, const struct unacked *u)
 
 uint32_t ledger_conn_stuck(const struct conn *c)
 {
-	return c->ring.count ? c->ring.v[c->ring.first & (c->ring.size - 1)].each : 0;
+	return c->ring && c->ring->count ? ring_at(c->ring, 0)->each : 0;
 }
 
 void ledger_conn_acked(struct conn *c)
 {
-	struct ring *r = &c->ring;
+	struct ring *r = c->ring;
 	struct unacked *u;
 
-	while (r->count && (u = ring_at(r, 0))->pos <= c->out_acked) {
+	while (r && r->count && (u = ring_at(r, 0))->pos <= c->out_acked) {
 		if (u->pair)
 			ledger_pair_put(u->pair);
 		else if (c->mesh)
@@ -114,13 +122,13 @@ static bool may_be_acked(const struct conn *c, const struct unacked *u)
 
 void ledger_conn_unacked(struct ledger *l, struct conn *c)
 {
-	struct ring *r = &c->ring;
+	struct ring *r = c->ring;
 	struct pair_more *m;
 	struct unacked *u;
 	struct pair *p;
 
 	ledger_conn_acked(c);
-	for (; r->count; r->first++, r->count--) {
+	for (; r && r->count; r->first++, r->count--) {
 		u = ring_at(r, 0);
 		if (!u->pair)
 			continue;
@@ -136,8 +144,7 @@ void ledger_conn_unacked(struct ledger *l, struct conn *c)
 		}
 		ledger_pair_put(u->pair);
 	}
-	free(r->v);
-	memset(r, 0, sizeof(*r));
+	ring_drop(c);
 }
 
 static void note_blocked(struct conn *c, uint64_t time_ns)
@@ -252,10 +259,10 @@ static void conn_tick(struct ledger *l, struct conn *c)
 					      c->out_acked == c->tick_acked);
 
 	/* More was sent, to the end, than frames that were told explain: it is not read, or not yet. */
-	if (c->out_seen && !c->out_late && !c->notsent && c->out_sent >= c->out_told + MIN_PACKET_BYTES) {
+	if (c->out_seen && !c->out_late && !c->notsent && c->out_sent >= c->out_told + MIN_PACKET_BYTES)
 		c->out_late = true;
-		ledger_conn_clean(c);
-	}
+	if (c->ring && !c->ring->count)
+		ring_drop(c);
 	c->tick_sent = c->out_sent;
 	c->tick_acked = c->out_acked;
 	if (stuck)
@@ -266,8 +273,10 @@ static void conn_tick(struct ledger *l, struct conn *c)
 
 static void note_anywhere(const struct ledger *l, struct anywhere *any, const struct conn *c)
 {
-	if (c->out_clean_ns > any->clean_ns)
-		any->clean_ns = c->out_clean_ns;
+	uint64_t clean_ns = ledger_conn_clean_ns(c);
+
+	if (clean_ns > any->clean_ns)
+		any->clean_ns = clean_ns;
 	any->late |= c->out_late && !c->misread;
 	any->busy |= c->quiet_ns == NEVER || c->quiet_ns + SETTLE_NS > l->now_ns;
 }

@@ -121,6 +121,15 @@ static void fill_mesh(const struct conn *c, struct record_conn *t)
 	t->gaps = c->gaps[c->kind == CONN_MESH_OUT ? CAPTURE_OUT : CAPTURE_IN];
 }
 
+static const struct key *key_of(const struct conn *c)
+{
+	static const struct key none;
+
+	if (c->role == CAPTURE_DIALLED)
+		return c->server ? c->server : &none;
+	return c->peer ? &c->peer->key : &none;
+}
+
 static void fill_conn(const struct conn *c, struct record_conn *t)
 {
 	*t = (struct record_conn){
@@ -135,8 +144,7 @@ static void fill_conn(const struct conn *c, struct record_conn *t)
 		.tls = c->tls,
 		.local = c->local,
 		.remote = c->remote,
-		.peer = c->role == CAPTURE_DIALLED ? c->server :
-			c->peer ? c->peer->key : (struct key){ { 0 } },
+		.peer = *key_of(c),
 		.peer_claimed = c->claimed,
 		.steps = c->steps,
 		.opened_ns = c->opened_ns,
