@@ -82,20 +82,7 @@ struct presence {
 	uint64_t gone_ns;
 };
 
-/* Packets sent on a connection and not acknowledged. */
-struct unacked {
-	uint64_t pos;		/* position behind it */
-	uint64_t time_ns;
-	struct pair *pair;	/* NULL on mesh connections */
-	uint32_t packets;
-	uint32_t each;		/* a run's: TCP bytes of one, on average */
-};
-
-struct ring {
-	uint32_t size, first, count;
-	struct unacked v[];
-};
-
+struct ring;
 struct mesh;
 
 struct conn {

@@ -15,6 +15,20 @@
 #define RING_FIRST	16u
 #define RING_MAX	65536u	/* beyond, neighbours are taken together */
 
+/* Packets sent on a connection and not acknowledged. */
+struct unacked {
+	uint64_t pos;		/* position behind it */
+	uint64_t time_ns;
+	struct pair *pair;	/* NULL on mesh connections */
+	uint32_t packets;
+	uint32_t each;		/* a run's: TCP bytes of one, on average */
+};
+
+struct ring {
+	uint32_t size, first, count;
+	struct unacked v[];
+};
+
 static struct unacked *ring_at(struct ring *r, uint32_t n)
 {
 	return &r->v[(r->first + n) & (r->size - 1)];
