@@ -65,11 +65,11 @@ static bool check_pair(const struct ledger *l, const struct pair *p, struct sums
 	return true;
 }
 
-static bool check_table(const struct ledger *l, const struct table *t, struct sums *s, char *err)
+static bool check_table(const struct ledger *l, const struct chains *t, struct sums *s, char *err)
 {
 	struct chain *c;
 
-	for (c = ledger_table_first(t); c; c = ledger_table_next(t, c)) {
+	for (c = chains_first(t); c; c = chains_next(t, c)) {
 		if (!check_pair(l, ITEM_OF(c, struct pair, chain), s, err))
 			return false;
 	}

@@ -7,9 +7,9 @@
 
 static struct conn *conn_find(const struct ledger *l, uint64_t id, uint64_t hash)
 {
-	struct chain *at = table_find(&l->conns, hash);
+	struct chain *at = chains_find(&l->conns, hash);
 
-	for (; at; at = table_again(at)) {
+	for (; at; at = chains_again(at)) {
 		if (ITEM_OF(at, struct conn, chain)->id == id)
 			return ITEM_OF(at, struct conn, chain);
 	}
@@ -42,7 +42,7 @@ struct conn *ledger_conn_get(struct ledger *l, uint64_t id, uint64_t time_ns)
 	if (l->conns.count >= l->limits.max_connections)
 		return overflow(l);
 	c = calloc(1, sizeof(*c));
-	if (!c || !ledger_table_add(&l->conns, &c->chain, hash)) {
+	if (!c || !chains_add(&l->conns, &c->chain, hash)) {
 		free(c);
 		return overflow(l);
 	}
@@ -178,7 +178,7 @@ void ledger_conn_free(struct ledger *l, struct conn *c)
 	ledger_mesh_free(l, c);
 	ledger_conn_disown(l, c);
 	if (!c->shared)
-		ledger_table_del(&l->conns, &c->chain);
+		chains_del(&l->conns, &c->chain);
 	shared_drop(&l->names, c->names);
 	free(c->server);
 	free(c);
@@ -189,8 +189,8 @@ void ledger_conns_sweep(struct ledger *l)
 	struct chain *at, *next;
 	struct conn *c;
 
-	for (at = ledger_table_first(&l->conns); at; at = next) {
-		next = ledger_table_next(&l->conns, at);
+	for (at = chains_first(&l->conns); at; at = next) {
+		next = chains_next(&l->conns, at);
 		c = ITEM_OF(at, struct conn, chain);
 		if (c->told_closed && !c->items && c->closed_ns + KEEP_NS < l->now_ns)
 			ledger_conn_free(l, c);

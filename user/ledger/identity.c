@@ -68,8 +68,8 @@ static void move_pairs(struct ledger *l, struct peer *from, struct peer *to)
 	size_t mask;
 
 	ledger_ghosts_move(l, from, to);
-	for (at = ledger_table_first(&l->unknown_pairs); at; at = next) {
-		next = ledger_table_next(&l->unknown_pairs, at);
+	for (at = chains_first(&l->unknown_pairs); at; at = next) {
+		next = chains_next(&l->unknown_pairs, at);
 		p = ITEM_OF(at, struct pair, chain);
 		if ((p->src != from && p->dst != from) || p->in_flight)
 			continue;
@@ -80,7 +80,7 @@ static void move_pairs(struct ledger *l, struct peer *from, struct peer *to)
 		ledger_pair_move(l, p, q);
 		/* A row was added and the table has grown: begin again. */
 		if (mask != l->unknown_pairs.mask)
-			next = ledger_table_first(&l->unknown_pairs);
+			next = chains_first(&l->unknown_pairs);
 	}
 }
 

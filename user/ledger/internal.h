@@ -24,11 +24,11 @@
 #define LEDGER_INTERNAL_H
 
 #include "base/buckets.h"
+#include "base/chains.h"
 #include "base/shared.h"
 #include "ledger/ledger.h"
 #include "ledger/loose.h"
 #include "ledger/numbers.h"
-#include "ledger/table.h"
 
 #define SECOND_NS	1000000000ull
 #define MSEC_NS		1000000ull
@@ -288,7 +288,7 @@ struct ledger {
 	size_t nic_drop_count;
 
 	struct shared names;	/* of connections */
-	struct table conns, peers, pairs, unknown_pairs, presences, links, losses, rows;
+	struct chains conns, peers, pairs, unknown_pairs, presences, links, losses, rows;
 	struct conn *overflow;	/* the shared one; NULL: not needed yet */
 	struct numbers peer_numbers, pair_numbers;
 	struct peer *nobody;	/* unknown, for ever */
@@ -585,8 +585,8 @@ int ledger_nic_tell(struct ledger *l, struct record *r, bool all, const struct r
 uint64_t ledger_count_in_flight(struct ledger *l);
 
 #define EACH_CONN(l, c)                                                                         \
-	for (struct chain *c##_ = ledger_table_first(&(l)->conns);                               \
+	for (struct chain *c##_ = chains_first(&(l)->conns);                               \
 	     c##_ && ((c) = ITEM_OF(c##_, struct conn, chain), true);                            \
-	     c##_ = ledger_table_next(&(l)->conns, c##_))
+	     c##_ = chains_next(&(l)->conns, c##_))
 
 #endif

@@ -66,16 +66,16 @@ fail:
 	return NULL;
 }
 
-static void free_pairs(struct ledger *l, struct table *t)
+static void free_pairs(struct ledger *l, struct chains *t)
 {
 	struct chain *c, *next;
 
-	for (c = ledger_table_first(t); c; c = next) {
-		next = ledger_table_next(t, c);
-		ledger_table_del(t, c);
+	for (c = chains_first(t); c; c = next) {
+		next = chains_next(t, c);
+		chains_del(t, c);
 		ledger_pair_free(l, ITEM_OF(c, struct pair, chain));
 	}
-	ledger_table_free(t);
+	chains_free(t);
 }
 
 void ledger_free(struct ledger *l)
@@ -90,8 +90,8 @@ void ledger_free(struct ledger *l)
 		while (lists[i]->head)
 			ledger_item_del(l, lists[i]->head);
 	}
-	for (c = ledger_table_first(&l->conns); c; c = next) {
-		next = ledger_table_next(&l->conns, c);
+	for (c = chains_first(&l->conns); c; c = next) {
+		next = chains_next(&l->conns, c);
 		ledger_conn_free(l, ITEM_OF(c, struct conn, chain));
 	}
 	ledger_conn_free(l, l->overflow);
@@ -102,10 +102,10 @@ void ledger_free(struct ledger *l)
 	ledger_losses_free(l);
 	if (l->nobody)
 		ledger_peer_put(l, l->nobody);
-	ledger_table_free(&l->conns);
-	ledger_table_free(&l->peers);
-	ledger_table_free(&l->presences);
-	ledger_table_free(&l->links);
+	chains_free(&l->conns);
+	chains_free(&l->peers);
+	chains_free(&l->presences);
+	chains_free(&l->links);
 	numbers_free(&l->peer_numbers);
 	numbers_free(&l->pair_numbers);
 	free(l->same);

@@ -20,7 +20,7 @@ static struct link *link_get(struct ledger *l, struct conn *c, struct peer *src,
 	struct chain *at;
 	struct link *k;
 
-	for (at = table_find(&l->links, hash); at; at = table_again(at)) {
+	for (at = chains_find(&l->links, hash); at; at = chains_again(at)) {
 		k = ITEM_OF(at, struct link, chain);
 		if (k->conn == c && k->src == src && k->dst == dst)
 			return k;
@@ -29,7 +29,7 @@ static struct link *link_get(struct ledger *l, struct conn *c, struct peer *src,
 	if (l->links.count >= l->limits.max_pairs && (src != l->nobody || dst != l->nobody))
 		return link_get(l, c, l->nobody, l->nobody);
 	k = calloc(1, sizeof(*k));
-	if (!k || !ledger_table_add(&l->links, &k->chain, hash)) {
+	if (!k || !chains_add(&l->links, &k->chain, hash)) {
 		free(k);
 		return NULL;
 	}
@@ -195,7 +195,7 @@ void ledger_mesh_free(struct ledger *l, struct conn *c)
 		return;
 	while ((k = m->links)) {
 		m->links = k->next;
-		ledger_table_del(&l->links, &k->chain);
+		chains_del(&l->links, &k->chain);
 		ledger_peer_put(l, k->src);
 		ledger_peer_put(l, k->dst);
 		free(k);

@@ -17,7 +17,7 @@ static struct loss *loss_find(const struct ledger *l, const struct record_loss *
 {
 	struct chain *c;
 
-	for (c = table_find(&l->losses, hash); c; c = table_again(c)) {
+	for (c = chains_find(&l->losses, hash); c; c = chains_again(c)) {
 		struct loss *loss = ITEM_OF(c, struct loss, chain);
 
 		if (key_equal(&loss->rec.src, &rec->src) && key_equal(&loss->rec.dst, &rec->dst) &&
@@ -46,7 +46,7 @@ static struct loss *loss_get(struct ledger *l, struct record_loss *rec)
 			return loss;
 	}
 	loss = calloc(1, sizeof(*loss));
-	if (!loss || !ledger_table_add(&l->losses, &loss->chain, hash)) {
+	if (!loss || !chains_add(&l->losses, &loss->chain, hash)) {
 		free(loss);
 		return NULL;
 	}
@@ -106,7 +106,7 @@ int ledger_losses_tell(struct ledger *l, struct record *r, const struct record_s
 		free(loss);
 	}
 	l->loss_last = NULL;
-	ledger_table_free(&l->losses);
+	chains_free(&l->losses);
 	return err;
 }
 
@@ -118,5 +118,5 @@ void ledger_losses_free(struct ledger *l)
 		l->loss_list = loss->next;
 		free(loss);
 	}
-	ledger_table_free(&l->losses);
+	chains_free(&l->losses);
 }

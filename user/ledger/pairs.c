@@ -14,19 +14,19 @@ static uint64_t pair_hash(const struct ledger *l, const struct peer *src, const 
 	return hash_words(&l->seed, (uintptr_t)src, (uintptr_t)dst, 1);
 }
 
-static struct table *pair_table(struct ledger *l, const struct peer *src, const struct peer *dst)
+static struct chains *pair_table(struct ledger *l, const struct peer *src, const struct peer *dst)
 {
 	return src->unknown || dst->unknown ? &l->unknown_pairs : &l->pairs;
 }
 
 struct pair *ledger_pair_get(struct ledger *l, struct peer *src, struct peer *dst)
 {
-	struct table *t = pair_table(l, src, dst);
+	struct chains *t = pair_table(l, src, dst);
 	uint64_t hash = pair_hash(l, src, dst);
 	struct chain *c;
 	struct pair *p;
 
-	for (c = table_find(t, hash); c; c = table_again(c)) {
+	for (c = chains_find(t, hash); c; c = chains_again(c)) {
 		p = ITEM_OF(c, struct pair, chain);
 		if (p->src == src && p->dst == dst)
 			return p;
@@ -34,7 +34,7 @@ struct pair *ledger_pair_get(struct ledger *l, struct peer *src, struct peer *ds
 	if (l->other && l->pairs.count + l->unknown_pairs.count > l->limits.max_pairs)
 		return l->other;
 	p = calloc(1, sizeof(*p));
-	if (!p || !ledger_table_add(t, &p->chain, hash)) {
+	if (!p || !chains_add(t, &p->chain, hash)) {
 		free(p);
 		return l->other;
 	}
@@ -144,7 +144,7 @@ void ledger_pair_add(struct pair *to, const struct pair *from)
 
 static void pair_let_go(struct ledger *l, struct pair *p)
 {
-	ledger_table_del(pair_table(l, p->src, p->dst), &p->chain);
+	chains_del(pair_table(l, p->src, p->dst), &p->chain);
 	if (p->src->unknown || p->dst->unknown)
 		l->unknown_dirty = true;
 }

@@ -28,13 +28,13 @@ struct peer *ledger_peer_get(struct ledger *l, const struct key *key)
 	if (key_is_zero(key))
 		key = &key_zero_named;
 	hash = hash_key(&l->seed, key);
-	for (c = table_find(&l->peers, hash); c; c = table_again(c)) {
+	for (c = chains_find(&l->peers, hash); c; c = chains_again(c)) {
 		p = ITEM_OF(c, struct peer, chain);
 		if (key_equal(&p->key, key))
 			return peer_ref(p);
 	}
 	p = l->peers.count < 2 * (size_t)l->limits.max_pairs ? calloc(1, sizeof(*p)) : NULL;
-	if (!p || !ledger_table_add(&l->peers, &p->chain, hash)) {
+	if (!p || !chains_add(&l->peers, &p->chain, hash)) {
 		free(p);
 		return peer_ref(l->nobody);
 	}
@@ -48,7 +48,7 @@ void ledger_peer_put(struct ledger *l, struct peer *p)
 	if (!p || --p->refs)
 		return;
 	if (!p->unknown)
-		ledger_table_del(&l->peers, &p->chain);
+		chains_del(&l->peers, &p->chain);
 	numbers_give(&l->peer_numbers, p->no);
 	free(p);
 }
@@ -166,9 +166,9 @@ static uint64_t presence_hash(const struct ledger *l, const struct conn *c, cons
 static struct presence *presence_find(const struct ledger *l, const struct conn *c,
 				      const struct peer *p)
 {
-	struct chain *at = table_find(&l->presences, presence_hash(l, c, p));
+	struct chain *at = chains_find(&l->presences, presence_hash(l, c, p));
 
-	for (; at; at = table_again(at)) {
+	for (; at; at = chains_again(at)) {
 		struct presence *pr = ITEM_OF(at, struct presence, chain);
 
 		if (pr->conn == c && pr->peer == p)
@@ -186,7 +186,7 @@ static struct presence *presence_get(struct ledger *l, struct conn *c, struct pe
 		return pr;
 	pr = l->presences.count < l->limits.max_pairs && p != l->nobody ? calloc(1, sizeof(*pr)) :
 									  NULL;
-	if (!pr || !ledger_table_add(&l->presences, &pr->chain, presence_hash(l, c, p))) {
+	if (!pr || !chains_add(&l->presences, &pr->chain, presence_hash(l, c, p))) {
 		free(pr);
 		ledger_conn_unsure(l, c);
 		return NULL;
@@ -265,7 +265,7 @@ static void presence_free(struct ledger *l, struct presence *pr)
 	for (at = &pr->peer->presences; *at != pr; at = &(*at)->next_of_peer)
 		;
 	*at = pr->next_of_peer;
-	ledger_table_del(&l->presences, &pr->chain);
+	chains_del(&l->presences, &pr->chain);
 	ledger_peer_put(l, pr->peer);
 	free(pr);
 }
@@ -275,8 +275,8 @@ void ledger_presences_sweep(struct ledger *l)
 	struct chain *at, *next;
 	struct presence *pr;
 
-	for (at = ledger_table_first(&l->presences); at; at = next) {
-		next = ledger_table_next(&l->presences, at);
+	for (at = chains_first(&l->presences); at; at = next) {
+		next = chains_next(&l->presences, at);
 		pr = ITEM_OF(at, struct presence, chain);
 		if (!pr->present && !pr->dirty && pr->gone_ns + KEEP_NS < l->now_ns)
 			presence_free(l, pr);

@@ -199,8 +199,8 @@ static int tell_presences(struct ledger *l, struct record *r, bool all,
 	int err = 0;
 
 	r->type = RECORD_PRESENCE;
-	for (at = ledger_table_first(&l->presences); at && !err;
-	     at = ledger_table_next(&l->presences, at)) {
+	for (at = chains_first(&l->presences); at && !err;
+	     at = chains_next(&l->presences, at)) {
 		pr = ITEM_OF(at, struct presence, chain);
 		if (pr->seen || (!pr->dirty && !all))
 			continue;

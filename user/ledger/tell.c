@@ -72,17 +72,17 @@ static uint64_t row_hash(const struct ledger *l, const struct key *src, const st
 static struct row *row_get(struct ledger *l, const struct pair *p)
 {
 	uint64_t hash = row_hash(l, &p->src->key, &p->dst->key);
-	struct chain *c = table_find(&l->rows, hash);
+	struct chain *c = chains_find(&l->rows, hash);
 	struct row *row;
 
-	for (; c; c = table_again(c)) {
+	for (; c; c = chains_again(c)) {
 		row = ITEM_OF(c, struct row, chain);
 		if (key_equal(&row->src->key, &p->src->key) &&
 		    key_equal(&row->dst->key, &p->dst->key))
 			return row;
 	}
 	row = calloc(1, sizeof(*row));
-	if (!row || !ledger_table_add(&l->rows, &row->chain, hash)) {
+	if (!row || !chains_add(&l->rows, &row->chain, hash)) {
 		free(row);
 		return NULL;
 	}
@@ -121,14 +121,14 @@ static void rows_sum(struct ledger *l)
 	struct row *row;
 	struct pair *p;
 
-	for (c = ledger_table_first(&l->rows); c; c = ledger_table_next(&l->rows, c)) {
+	for (c = chains_first(&l->rows); c; c = chains_next(&l->rows, c)) {
 		row = ITEM_OF(c, struct row, chain);
 		memset(&row->counts, 0, sizeof(row->counts));
 		buckets_set(&row->latency, NULL);
 		row->first_ns = 0;
 	}
-	for (c = ledger_table_first(&l->unknown_pairs); c;
-	     c = ledger_table_next(&l->unknown_pairs, c)) {
+	for (c = chains_first(&l->unknown_pairs); c;
+	     c = chains_next(&l->unknown_pairs, c)) {
 		p = ITEM_OF(c, struct pair, chain);
 		row = row_get(l, p);
 		if (!row)
@@ -145,11 +145,11 @@ void ledger_rows_free(struct ledger *l)
 {
 	struct chain *c, *next;
 
-	for (c = ledger_table_first(&l->rows); c; c = next) {
-		next = ledger_table_next(&l->rows, c);
+	for (c = chains_first(&l->rows); c; c = next) {
+		next = chains_next(&l->rows, c);
 		row_free(l, ITEM_OF(c, struct row, chain));
 	}
-	ledger_table_free(&l->rows);
+	chains_free(&l->rows);
 }
 
 static int row_tell(struct ledger *l, struct row *row, bool all, struct record_batch *b)
@@ -174,13 +174,13 @@ static int rows_tell(struct ledger *l, bool all, struct record_batch *b)
 		return 0;
 	l->unknown_dirty = false;
 	rows_sum(l);
-	for (c = ledger_table_first(&l->rows); c && !err; c = next) {
+	for (c = chains_first(&l->rows); c && !err; c = next) {
 		row = ITEM_OF(c, struct row, chain);
-		next = ledger_table_next(&l->rows, c);
+		next = chains_next(&l->rows, c);
 		err = row_tell(l, row, all, b);
 		/* Its packets have moved to a peer that was learnt, and that has been told. */
 		if (!row->counts.books.entered) {
-			ledger_table_del(&l->rows, c);
+			chains_del(&l->rows, c);
 			row_free(l, row);
 		}
 	}
@@ -196,16 +196,16 @@ static bool is_idle(const struct ledger *l, const struct pair *p, uint64_t now_n
 }
 
 /* Its sums stay, in the other row. */
-static int tell_idle(struct ledger *l, struct table *t, uint64_t now_ns, struct record_batch *b)
+static int tell_idle(struct ledger *l, struct chains *t, uint64_t now_ns, struct record_batch *b)
 {
 	const struct record_pair none = { 0 };
 	struct chain *c, *next;
 	int err = 0;
 
-	for (c = ledger_table_first(t); c && !err; c = next) {
+	for (c = chains_first(t); c && !err; c = next) {
 		struct pair *p = ITEM_OF(c, struct pair, chain);
 
-		next = ledger_table_next(t, c);
+		next = chains_next(t, c);
 		if (!is_idle(l, p, now_ns))
 			continue;
 		if (p->no)
@@ -214,7 +214,7 @@ static int tell_idle(struct ledger *l, struct table *t, uint64_t now_ns, struct 
 		l->node_dirty = true;
 		ledger_pair_add(l->other, p);
 		l->unknown_dirty = true;
-		ledger_table_del(t, c);
+		chains_del(t, c);
 		ledger_pair_free(l, p);
 	}
 	return err;
@@ -233,8 +233,8 @@ static int tell_dirty(struct ledger *l, bool all, struct record_batch *b)
 			err = pair_tell(l, p, b);
 	}
 	l->dirty = NULL;
-	for (c = all ? ledger_table_first(&l->pairs) : NULL; c && !err;
-	     c = ledger_table_next(&l->pairs, c))
+	for (c = all ? chains_first(&l->pairs) : NULL; c && !err;
+	     c = chains_next(&l->pairs, c))
 		err = pair_tell(l, ITEM_OF(c, struct pair, chain), b);
 	return err;
 }

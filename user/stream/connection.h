@@ -5,6 +5,7 @@
 #ifndef DT_STREAM_CONNECTION_H
 #define DT_STREAM_CONNECTION_H
 
+#include "base/chains.h"
 #include "stream/frames.h"
 #include "stream/http.h"
 #include "stream/names.h"
@@ -71,6 +72,7 @@ struct connection_claim {
 };
 
 struct connection {
+	struct chain chain;	/* by id */
 	uint64_t id;
 	uint32_t node;
 	uint32_t signature;	/* of the info that the sink has; 0: it has none */
@@ -90,7 +92,6 @@ struct connection {
 	struct connection_claim *claims; /* NULL: nothing is counted */
 	struct connection_app apps[2];
 	struct stream_info info;
-	UT_hash_handle hh;
 };
 
 struct connection *connection_new(struct connection_shared *shared,

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "base/chains.h"
 #include "stream/names.h"
 #include "stream/text.h"
 
@@ -89,20 +90,13 @@ static void read_alpn(struct cursor ext, struct stream_info *info)
 	names_store(info, &names);
 }
 
-static uint64_t mix(uint64_t a, uint64_t b)
-{
-	__uint128_t r = (__uint128_t)a * b;
-
-	return (uint64_t)r ^ (uint64_t)(r >> 64);
-}
-
 uint64_t handshake_tag(const uint8_t random[static 32])
 {
 	uint64_t w[4], tag;
 
 	memcpy(w, random, sizeof(w));
-	tag = mix(w[0] ^ 0x9fb21c651e98df25ULL, w[1] ^ 0x165667b19e3779f9ULL) ^
-	      mix(w[2] ^ 0x165667b19e3779f9ULL, w[3] ^ 0x9fb21c651e98df25ULL);
+	tag = hash_mix(w[0] ^ 0x9fb21c651e98df25ULL, w[1] ^ 0x165667b19e3779f9ULL) ^
+	      hash_mix(w[2] ^ 0x165667b19e3779f9ULL, w[3] ^ 0x9fb21c651e98df25ULL);
 	return tag ? tag : 1;
 }
 

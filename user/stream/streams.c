@@ -32,7 +32,7 @@ struct search {
 struct streams {
 	struct stream_sink sink;
 	struct connection_shared shared;
-	struct connection *connections;	/* by id */
+	struct chains connections; /* by id, which is given by ourselves: it is its own hash */
 	struct connection *recent[RECENT]; /* found last, by id; or NULL */
 	struct search *searches;	/* by node */
 	uint64_t now_ns;		/* of the last event */
@@ -63,9 +63,14 @@ struct streams *streams_new(const struct stream_sink *sink, const struct stream_
 	return s;
 }
 
+static struct connection *connection_of(const struct chain *at)
+{
+	return ITEM_OF(at, struct connection, chain);
+}
+
 static void remove_connection(struct streams *s, struct connection *c)
 {
-	HASH_DEL(s->connections, c);
+	chains_del(&s->connections, &c->chain);
 	if (s->recent[c->id % RECENT] == c)
 		s->recent[c->id % RECENT] = NULL;
 	connection_free(c);
@@ -73,13 +78,16 @@ static void remove_connection(struct streams *s, struct connection *c)
 
 void streams_free(struct streams *s)
 {
-	struct connection *c, *next;
+	struct chain *at, *next;
 	struct search *search, *tmp;
 
 	if (!s)
 		return;
-	HASH_ITER(hh, s->connections, c, next)
-		remove_connection(s, c);
+	for (at = chains_first(&s->connections); at; at = next) {
+		next = chains_next(&s->connections, at);
+		remove_connection(s, connection_of(at));
+	}
+	chains_free(&s->connections);
 	HASH_ITER(hh, s->searches, search, tmp) {
 		HASH_DEL(s->searches, search);
 		free(search);
@@ -93,10 +101,9 @@ void streams_free(struct streams *s)
 
 static struct connection *find(const struct streams *s, uint64_t id)
 {
-	struct connection *c;
+	struct chain *at = chains_find(&s->connections, id);
 
-	HASH_FIND(hh, s->connections, &id, sizeof(id), c);
-	return c;
+	return at ? connection_of(at) : NULL;
 }
 
 /* The same for what comes often. */
@@ -121,7 +128,10 @@ static void open_connection(struct streams *s, const struct capture_event *event
 	c = connection_new(&s->shared, event);
 	if (!c)
 		return;
-	HASH_ADD(hh, s->connections, id, sizeof(c->id), c);
+	if (!chains_add(&s->connections, &c->chain, c->id)) {
+		connection_free(c);
+		return;
+	}
 	connection_event(c, event);
 }
 
@@ -246,12 +256,12 @@ const struct stream_info *streams_info(const struct streams *s, uint64_t conn)
 
 void streams_stats(const struct streams *s, struct stream_stats *stats)
 {
-	const struct connection *c;
+	const struct chain *at;
 
 	*stats = s->shared.gone;
 	stats->records = s->shared.tls.opened;
 	stats->records_failed = s->shared.tls.failed;
 	stats->records_by_heads = s->shared.tls.by_heads;
-	for (c = s->connections; c; c = c->hh.next)
-		connection_stats(c, s->now_ns, stats);
+	for (at = chains_first(&s->connections); at; at = chains_next(&s->connections, at))
+		connection_stats(connection_of(at), s->now_ns, stats);
 }

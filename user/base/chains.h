@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Hash tables of things that carry their own link: 16 bytes an element, no allocation to add one. The
- * hash is made with a seed of this run, because strangers choose the keys.
+ * Hash tables of things that carry their own link: 16 bytes an element, no allocation to add one. Where
+ * strangers choose the keys, the hash is made with a seed of this run.
  */
-#ifndef LEDGER_TABLE_H
-#define LEDGER_TABLE_H
+#ifndef DT_BASE_CHAINS_H
+#define DT_BASE_CHAINS_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -19,7 +19,7 @@ struct chain {
 };
 
 /* All zero is an empty one. */
-struct table {
+struct chains {
 	struct chain **slots;
 	size_t mask, count;
 };
@@ -52,10 +52,10 @@ static inline uint64_t hash_key(const struct seed *s, const struct key *key)
 }
 
 /* False without memory; nothing has changed then. */
-bool ledger_table_add(struct table *t, struct chain *c, uint64_t hash);
-void ledger_table_del(struct table *t, struct chain *c);
+bool chains_add(struct chains *t, struct chain *c, uint64_t hash);
+void chains_del(struct chains *t, struct chain *c);
 /* The first element with this hash, and those behind it. */
-static inline struct chain *table_find(const struct table *t, uint64_t hash)
+static inline struct chain *chains_find(const struct chains *t, uint64_t hash)
 {
 	struct chain *c = t->slots ? t->slots[hash & t->mask] : NULL;
 
@@ -64,7 +64,7 @@ static inline struct chain *table_find(const struct table *t, uint64_t hash)
 	return c;
 }
 
-static inline struct chain *table_again(const struct chain *c)
+static inline struct chain *chains_again(const struct chain *c)
 {
 	uint64_t hash = c->hash;
 
@@ -75,8 +75,8 @@ static inline struct chain *table_again(const struct chain *c)
 }
 
 /* All elements; the next one must be asked for before one is deleted, and none may be added. */
-struct chain *ledger_table_first(const struct table *t);
-struct chain *ledger_table_next(const struct table *t, const struct chain *c);
-void ledger_table_free(struct table *t);
+struct chain *chains_first(const struct chains *t);
+struct chain *chains_next(const struct chains *t, const struct chain *c);
+void chains_free(struct chains *t);
 
 #endif

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: BSD-2-Clause
-#include "ledger/table.h"
+#include "base/chains.h"
 
 #include <stdlib.h>
 
 #define FIRST_SLOTS	16
 
-static bool grow(struct table *t)
+static bool grow(struct chains *t)
 {
 	size_t slots = t->slots ? (t->mask + 1) * 2 : FIRST_SLOTS, i;
 	struct chain **grown = calloc(slots, sizeof(*grown)), *c, *next;
@@ -25,7 +25,7 @@ static bool grow(struct table *t)
 	return true;
 }
 
-bool ledger_table_add(struct table *t, struct chain *c, uint64_t hash)
+bool chains_add(struct chains *t, struct chain *c, uint64_t hash)
 {
 	struct chain **slot;
 
@@ -40,7 +40,7 @@ bool ledger_table_add(struct table *t, struct chain *c, uint64_t hash)
 	return true;
 }
 
-void ledger_table_del(struct table *t, struct chain *c)
+void chains_del(struct chains *t, struct chain *c)
 {
 	struct chain **at = &t->slots[c->hash & t->mask];
 
@@ -50,7 +50,7 @@ void ledger_table_del(struct table *t, struct chain *c)
 	t->count--;
 }
 
-static struct chain *first_from(const struct table *t, size_t slot)
+static struct chain *first_from(const struct chains *t, size_t slot)
 {
 	for (; t->slots && slot <= t->mask; slot++) {
 		if (t->slots[slot])
@@ -59,17 +59,17 @@ static struct chain *first_from(const struct table *t, size_t slot)
 	return NULL;
 }
 
-struct chain *ledger_table_first(const struct table *t)
+struct chain *chains_first(const struct chains *t)
 {
 	return first_from(t, 0);
 }
 
-struct chain *ledger_table_next(const struct table *t, const struct chain *c)
+struct chain *chains_next(const struct chains *t, const struct chain *c)
 {
 	return c->next ? c->next : first_from(t, (c->hash & t->mask) + 1);
 }
 
-void ledger_table_free(struct table *t)
+void chains_free(struct chains *t)
 {
 	free(t->slots);
 	memset(t, 0, sizeof(*t));
