@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Packets counted in the kernel, held against a tracer that has seen each of them."""
+from .staging import DEEP
 from .truth import check_counters, check_pairs, counters, only_verdicts, rows
 
 
@@ -38,8 +39,8 @@ def books(report):
             for pair, r in rows(report).items()}
 
 
-def two_nodes(lab, meshed_a=True, meshed_b=True):
-    a = lab.relay("derp1", kind="plainrelay", mesh_with=["derp2.lab"] if meshed_a else [])
-    b = lab.relay("derp2", kind="plainrelay", mesh_with=["derp1.lab"] if meshed_b else [])
+def two_nodes(lab, meshed_a=True, meshed_b=True, env=DEEP):
+    a = lab.relay("derp1", kind="plainrelay", mesh_with=["derp2.lab"] if meshed_a else [], env=env)
+    b = lab.relay("derp2", kind="plainrelay", mesh_with=["derp1.lab"] if meshed_b else [], env=env)
     lab.up()
     return a, b

@@ -15,6 +15,11 @@ def among(names, steps=(1, 2, 5)):
 EVERYONE = ("list", among([f"p{i}" for i in range(20)]), "count=170", "size=1-1400", "kind=mixed", "rate=60", "burst=4")
 
 
+# Queues for relays of which nothing is to be lost: one that gets no processor for a while has all that came meanwhile
+# at once, and 32 packets, the relay's own measure, are an eighth of a second's.
+DEEP = {"TS_DEBUG_DERP_PER_CLIENT_SEND_QUEUE_DEPTH": "512"}
+
+
 def said(relay, words):
     """How often a relay has said so."""
     try:
@@ -48,10 +53,11 @@ def syns_again(host, port):
     return [int(n) for n in re.findall(r"timer:\(on,[^,]*,(\d+)\)", out)]
 
 
-def meshed(lab, count=2, **kind):
+def meshed(lab, count=2, env=DEEP, **kind):
     """So many nodes, each meshed with each."""
     names = [f"derp{i + 1}" for i in range(count)]
-    relays = [lab.relay(n, mesh_with=[f"{o}.lab" for o in names if o != n], **kind) for n in names]
+    relays = [lab.relay(n, mesh_with=[f"{o}.lab" for o in names if o != n], env=env, **kind)
+              for n in names]
     lab.up()
     return relays
 

@@ -59,7 +59,7 @@ def test_equal_packets_to_a_slow_client():
     lost once, and by whom is known though the relay does not say.
     """
     with Lab("equal") as lab:
-        relays = a, b = meshed(lab)
+        relays = a, b = meshed(lab, env=None)
         before = counters(relays)
         trace = lab.derptrace("report", "--json")
         peers = Crowd(lab, lab.host("clients"), relays, count=6)

@@ -80,14 +80,14 @@ def test_blackhole():
 def test_queue_drops():
     """A slow destination flooded from both nodes: what its queue dropped is named, to the frame."""
     with Lab("ckqueue") as lab:
-        relays = a, b = two_nodes(lab)
+        relays = a, b = two_nodes(lab, env=None)
         both = Both(lab, relays)
         peers = Crowd(lab, lab.host("clients"), relays, count=20)
         slow = Crowd(lab, lab.host("slow"), [b], count=1, prefix="s", options="rcvbuf=4096")
         lab.clients_settled(21)
         slow.load.command("drip", "s0", 200000)
         for src in ("p0", "p1"):
-            peers.load.command("send", src, slow.keys["s0"], "count=6000", "size=1000-1400", "kind=mixed", "rate=6000",
+            peers.load.command("send", src, slow.keys["s0"], "count=6000", "size=1000-1400", "kind=mixed", "rate=1500",
                                "burst=4")
         peers.pairs(*TRAFFIC)
         for _ in range(2):

@@ -7,6 +7,7 @@ import subprocess
 
 from lab import ROOT, Lab, LabError, scenario, tail, until
 from parts.proc import Proc
+from parts.staging import DEEP
 from parts.truth import Crowd, check_pairs, counters, rows, together
 
 NOBODY = "nodekey:" + "5a" * 32
@@ -99,8 +100,8 @@ def same(live, offline, why=False):
 
 def compared(lab, meshed, **kind):
     """One traffic, seen live, by tcpdump on the wire, and by derptrace pcap."""
-    a = lab.relay("derp1", mesh_with=["derp2.lab"] if meshed else [], **kind)
-    b = lab.relay("derp2", mesh_with=["derp1.lab"] if meshed else [], **kind)
+    a = lab.relay("derp1", mesh_with=["derp2.lab"] if meshed else [], env=DEEP, **kind)
+    b = lab.relay("derp2", mesh_with=["derp1.lab"] if meshed else [], env=DEEP, **kind)
     clients = lab.host("clients")
     wire, own, one = (f"{lab.dir}/{n}" for n in ("wire.pcap", "own.pcapng", "one.pcapng"))
     dump, traces = tcpdump(lab, wire), []

@@ -8,7 +8,7 @@ import time
 
 from lab import Lab, scenario, tail, until
 from parts.net import inside
-from parts.staging import EVERYONE, all_is_well, among, healthy, meshed
+from parts.staging import DEEP, EVERYONE, all_is_well, among, healthy, meshed
 from parts.truth import Crowd, counters, lost_where, node, together
 
 
@@ -24,8 +24,8 @@ def test_three_nodes():
 def test_stripped_and_pie():
     """A derper without symbols and one that is position independent, over IPv6."""
     with Lab("binaries") as lab:
-        a = lab.relay("derp1", kind="derper-stripped", mesh_with=["derp2.lab"], family="6")
-        b = lab.relay("derp2", kind="derper-pie", mesh_with=["derp1.lab"], family="46")
+        a = lab.relay("derp1", kind="derper-stripped", mesh_with=["derp2.lab"], family="6", env=DEEP)
+        b = lab.relay("derp2", kind="derper-pie", mesh_with=["derp1.lab"], family="46", env=DEEP)
         lab.up()
         healthy(lab, [a, b])
 
@@ -34,8 +34,8 @@ def test_stripped_and_pie():
 def test_plain_http_and_websocket():
     """As Coder's replicas are: plain HTTP, one listener MPTCP, half of the peers on WebSocket, IPv4 and IPv6."""
     with Lab("plain") as lab:
-        a = lab.relay("r1", kind="plainrelay", mesh_with=["r2.lab"], family="46")
-        b = lab.relay("r2", kind="plainrelay", mesh_with=["r1.lab"], family="6", args=["-mptcp=false"])
+        a = lab.relay("r1", kind="plainrelay", mesh_with=["r2.lab"], family="46", env=DEEP)
+        b = lab.relay("r2", kind="plainrelay", mesh_with=["r1.lab"], family="6", args=["-mptcp=false"], env=DEEP)
         relays = a, b
         lab.up()
         before = counters(relays)
@@ -61,8 +61,9 @@ def test_plain_http_and_websocket():
 def test_two_in_one_namespace():
     """Two nodes on one host, meshed over loopback, one of them in a container: pid, mount and cgroup of its own."""
     with Lab("oneroof") as lab:
-        a = lab.relay("derp1", host="shared", mesh_with=["derp2.lab:8443"])
-        b = lab.relay("derp2", host="shared", port=8443, stun_port=3479, mesh_with=["derp1.lab"], container=True)
+        a = lab.relay("derp1", host="shared", mesh_with=["derp2.lab:8443"], env=DEEP)
+        b = lab.relay("derp2", host="shared", port=8443, stun_port=3479, mesh_with=["derp1.lab"], container=True,
+                      env=DEEP)
         lab.up()
         healthy(lab, [a, b])
 
@@ -171,8 +172,8 @@ class Wire:
 def test_forged_segments():
     """Segments that TCP throws away, in the middle of plain DERP: they look like packets sent, and are none."""
     with Lab("forged") as lab:
-        a = lab.relay("r1", kind="plainrelay", mesh_with=["r2.lab"], args=["-mptcp=false"])
-        b = lab.relay("r2", kind="plainrelay", mesh_with=["r1.lab"], args=["-mptcp=false"])
+        a = lab.relay("r1", kind="plainrelay", mesh_with=["r2.lab"], args=["-mptcp=false"], env=DEEP)
+        b = lab.relay("r2", kind="plainrelay", mesh_with=["r1.lab"], args=["-mptcp=false"], env=DEEP)
         relays = a, b
         lab.up()
         clients = lab.host("clients")

@@ -159,7 +159,7 @@ def test_paused_reader_is_closed():
     lives on with what nobody reads: from then on it is connected nowhere, and both nodes know it.
     """
     with Lab("paused") as lab:
-        relays = a, b = meshed(lab)
+        relays = a, b = meshed(lab, env=None)
         before = counters(relays)
         trace = lab.derptrace("report", "--json")
         peers = Crowd(lab, lab.host("clients"), relays, count=4)

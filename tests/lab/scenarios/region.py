@@ -3,7 +3,7 @@
 import time
 
 from lab import Lab, scenario
-from parts.staging import knows
+from parts.staging import DEEP, knows
 from parts.truth import Crowd, check_counters, check_pairs, counters, link, node, only_verdicts, rows
 
 TRAFFIC = ("ring", "count=500", "size=1-1400", "kind=mixed", "rate=250", "burst=4")
@@ -53,7 +53,7 @@ def all_is_well(report, peers, before, relays):
 def test_healthy_two_nodes():
     """Two meshed TLS nodes, twenty peers on both: no verdict, every book balanced, delivered is what arrived."""
     with Lab("healthy2") as lab:
-        relays = two_nodes(lab)
+        relays = two_nodes(lab, env=DEEP)
         report, peers, before = traced_traffic(lab, relays)
         all_is_well(report, peers, before, relays)
 
@@ -62,7 +62,7 @@ def test_healthy_two_nodes():
 def test_seed_case():
     """Two nodes of one region that are not meshed: those who landed apart are cut off, those together are fine."""
     with Lab("seed") as lab:
-        relays = two_nodes(lab, False, False)
+        relays = two_nodes(lab, False, False, env=DEEP)
         report, peers, before = traced_traffic(lab, relays, traffic=(
             "list", "p0>p1,p1>p0,p0>p2,p2>p0,p1>p3,p3>p1,p4>p7,p5>p9,p10>p12,p11>p15", "count=1000",
             "size=1-1400", "kind=mixed", "rate=400", "burst=4"))
@@ -84,7 +84,7 @@ def test_seed_case():
 def test_meshed_one_way():
     """Only the first dials the second: what the second should forward is lost, and the missing direction is named."""
     with Lab("oneway") as lab:
-        relays = a, b = two_nodes(lab, True, False)
+        relays = a, b = two_nodes(lab, True, False, env=DEEP)
         report, peers, before = traced_traffic(lab, relays)
         check_pairs(report, peers.truth())
         check_counters(report, relays, before)
@@ -106,7 +106,7 @@ def test_queue_drops():
         lab.clients_settled(21)
         slow.load.command("drip", "s0", 200000)
         for src in ("p0", "p1"):
-            peers.load.command("send", src, slow.keys["s0"], "count=6000", "size=1000-1400", "kind=mixed", "rate=6000",
+            peers.load.command("send", src, slow.keys["s0"], "count=6000", "size=1000-1400", "kind=mixed", "rate=1500",
                                "burst=4")
         peers.pairs(*TRAFFIC)
         for _ in range(2):
@@ -130,7 +130,7 @@ def test_queue_drops():
 def test_attach_to_open_connections():
     """Attached under load to 200 open TLS connections: each is decrypted and its peer named."""
     with Lab("open") as lab:
-        relays = two_nodes(lab)
+        relays = two_nodes(lab, env=DEEP)
         peers = Crowd(lab, lab.host("clients"), relays, count=200)
         lab.clients_settled(200)
         peers.load.command("pairs", "ring", "count=100000", "size=100-1400", "kind=mixed", "rate=10", "burst=2",

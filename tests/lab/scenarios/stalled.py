@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A mesh link that is up and carries nothing: one direction of its connection vanishes on the way."""
 from lab import Lab, scenario, until
-from parts.staging import EVERYONE, knows, meshed, says
+from parts.staging import DEEP, EVERYONE, knows, meshed, says
 from parts.truth import (Crowd, check_counters, check_pairs, check_verdicts, counters, expected, link, lost_where, node,
                          only_verdicts, rows, verdicts)
 
@@ -14,8 +14,8 @@ class Staged:
 
     def __init__(self, lab):
         self.lab = lab
-        self.a = lab.relay("derp1", mesh_with=["derp2.lab"])
-        self.b = lab.relay("derp2", mesh_with=["derp1.lab"])
+        self.a = lab.relay("derp1", mesh_with=["derp2.lab"], env=DEEP)
+        self.b = lab.relay("derp2", mesh_with=["derp1.lab"], env=DEEP)
         self.relays = self.a, self.b
         lab.up()
         self.before = counters(self.relays)
