@@ -53,7 +53,7 @@ def flood(lab, budget):
     trace = lab.derptrace("report", "--json", "-f", "--interval", "500ms", "--budget", f"{budget}%")
     peers = Crowd(lab, lab.host("clients"), relays)
     lab.clients_settled(20)
-    peers.pairs("list", among(peers.names), "count=1200", "size=1-1400", "kind=mixed", "rate=150", "burst=4")
+    peers.pairs("list", among(peers.names), "count=1200", "size=1-1400", "kind=mixed", "rate=100", "burst=4")
     peers.quiet()
     assert said(trace), "the budget was never exceeded"
     until(lambda: said(trace)[-1] == BACK, lambda: f"all to be traced again, it said {said(trace)}", 120, 0.1)
