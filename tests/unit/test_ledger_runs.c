@@ -95,6 +95,26 @@ static void drained(void **state)
 	lh_free(t);
 }
 
+/* Pairs are told one by one: of the last that is told a packet may have left before another pair's. */
+static void told_in_turns(void **state)
+{
+	struct lh *t = three_clients();
+	uint64_t sent;
+
+	(void)state;
+	lh_run(t, 1, IN, 2, 50);
+	lh_run(t, 3, IN, 2, 20);
+	lh_run(t, 2, OUT, 1, 47);
+	sent = t->conns[2].out_pos;
+	t->conns[2].out_pos -= 30 * (DERP_HEADER_LEN + DERP_KEY_LEN + 100ull);
+	lh_run(t, 2, OUT, 3, 20);
+	t->conns[2].out_pos = sent;
+	lh_wait(t, 1500);
+	lh_check_books(t, 1, 2, BOOKS(50, 47, 0, 3, 0));
+	lh_check_books(t, 3, 2, BOOKS(20, 20, 0, 0, 0));
+	lh_free(t);
+}
+
 /* The drop's source is known: one packet of the pair's. */
 static void relay_says_who(void **state)
 {
@@ -415,6 +435,7 @@ int main(void)
 		cmocka_unit_test(exits_are_read_first),
 		cmocka_unit_test(no_route),
 		cmocka_unit_test(drained),
+		cmocka_unit_test(told_in_turns),
 		cmocka_unit_test(relay_says_who),
 		cmocka_unit_test(relay_says_early),
 		cmocka_unit_test(one_sender_only),

@@ -412,6 +412,9 @@ static void tell_lost(struct live *live)
 
 	if (event.lost.segments || event.lost.drops || event.lost.uncounted)
 		live_emit(live, &event);
+	if (event.lost.uncounted && !live->uncounted)
+		live_say(live, false, "more pairs talk on plain connections than the kernel has rows to count "
+			 "them: the others' packets are copied, and in the books like all others");
 	live->lost_segments = segments;
 	live->lost_drops = drops;
 	live->uncounted += event.lost.uncounted;

@@ -252,10 +252,11 @@ void ledger_run(struct ledger *l, const struct stream_run *r)
 	c->dirty = true;
 	c->steps |= STEP_PACKET;
 	*(in ? &c->last_type_in : &c->last_type_out) = r->type;
-	if (in)
+	/* Pairs are told one by one, whose frames came in turns. */
+	if (!in)
+		note_told(c, r->tcp_end > c->out_told ? r->tcp_end : c->out_told);
+	else if (r->tcp_end > c->in_told)
 		c->in_told = r->tcp_end;
-	else
-		note_told(c, r->tcp_end);
 	own = peer_ref(ledger_conn_peer(l, c));
 	far = ledger_peer_get(l, &r->key);
 	while (frames) {
