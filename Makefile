@@ -242,7 +242,9 @@ fuzz-short: fuzz-bin				## fuzz each parser for 20 s, print its coverage
 LAB_GO   := tests/lab/go
 LAB_MOD  := $(wildcard $(LAB_GO)/go.mod $(LAB_GO)/go.sum)
 LAB_OWN  := $(patsubst $(LAB_GO)/%/main.go,%,$(wildcard $(LAB_GO)/*/main.go))
-LAB_BIN  := $(if $(LAB_MOD),$(addprefix $(B)/lab/bin/,derper derper-stripped derper-pie $(LAB_OWN)))
+# A relay of 2024: reasons of drops are numbers, and the server is in package derp.
+LAB_OLD  := tests/lab/go-1.68
+LAB_BIN  := $(if $(LAB_MOD),$(addprefix $(B)/lab/bin/,derper derper-stripped derper-pie derper-1.68 $(LAB_OWN)))
 GO       = $(or $(shell tools/setup/go.sh --path 2>/dev/null),$(error no Go fit for the lab: run `make deps`))
 GOBUILD  = cd $(LAB_GO) && $(GO) build -buildvcs=false
 
@@ -257,6 +259,9 @@ $(B)/lab/bin/derper-stripped: $(LAB_MOD)
 $(B)/lab/bin/derper-pie: $(LAB_MOD)
 	$(call say,GO,$@)
 	$(Q)$(GOBUILD) -buildmode=pie -o $(CURDIR)/$@ tailscale.com/cmd/derper
+$(B)/lab/bin/derper-1.68: $(LAB_OLD)/go.mod $(LAB_OLD)/go.sum
+	$(call say,GO,$@)
+	$(Q)cd $(LAB_OLD) && $(GO) build -buildvcs=false -ldflags="-s -w" -o $(CURDIR)/$@ tailscale.com/cmd/derper
 $(addprefix $(B)/lab/bin/,$(LAB_OWN)): $(B)/lab/bin/%: $(LAB_GO)/%/main.go $(LAB_MOD)
 	$(call say,GO,$@)
 	$(Q)$(GOBUILD) $(GOTAGS) -o $(CURDIR)/$@ ./$*

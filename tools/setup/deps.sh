@@ -64,6 +64,8 @@ fi
 # Without a Go the lab is skipped, and said so; everything else builds and runs.
 tools/setup/go.sh || echo 'deps: no Go could be had: the lab will be skipped' >&2
 if go=$(tools/setup/go.sh --path); then
-	(cd tests/lab/go && "$go" mod download) ||
-		echo "deps: the lab's Go modules could not be had: the lab will be skipped" >&2
+	for mod in tests/lab/go tests/lab/go-1.68; do
+		(cd "$mod" && "$go" mod download) ||
+			echo "deps: the Go modules of $mod could not be had: the lab will be skipped" >&2
+	done
 fi

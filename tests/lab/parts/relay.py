@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A real relay: derper (with symbols, stripped, PIE) over TLS, or plainrelay over plain HTTP, in a host's namespace.
+"""A real relay: derper (with symbols, stripped, PIE, of 2024) over TLS, or plainrelay over plain HTTP, in a host's
+namespace.
 
 Its counters are the relay's own (/debug/varz, which it shows to loopback alone): what the tests hold ours against,
 and never what ours are made of.
@@ -15,7 +16,7 @@ from .certs import public_key
 from .net import inside
 from .proc import LabError, Proc, run, until
 
-DERPER_KINDS = ("derper", "derper-stripped", "derper-pie")
+DERPER_KINDS = ("derper", "derper-stripped", "derper-pie", "derper-1.68")
 KINDS = DERPER_KINDS + ("plainrelay",)
 SERIES = re.compile(r"^([A-Za-z_:][\w:]*)(?:\{(.*)\})? (\S+)$")
 LABEL = re.compile(r'(\w+)="([^"]*)"')
@@ -28,7 +29,8 @@ class Counters(dict):
         """Packets dropped for this reason, or a dict of all reasons, both kinds of packet together."""
         by = {}
         for name, value in self.items():
-            if name.startswith("derp_packets_dropped{"):
+            # Older relays count by reason and by kind of packet apart.
+            if name.startswith(("derp_packets_dropped{", "derp_packets_dropped_reason{")):
                 why = dict(LABEL.findall(name))["reason"]
                 by[why] = by.get(why, 0) + value
         return by.get(reason, 0) if reason else by

@@ -6,6 +6,7 @@ from lab import Lab, scenario
 from parts.staging import DEEP, knows
 from parts.truth import Crowd, check_counters, check_pairs, counters, link, node, only_verdicts, rows
 
+NOBODY = "nodekey:" + "5a" * 32
 TRAFFIC = ("ring", "count=500", "size=1-1400", "kind=mixed", "rate=250", "burst=4")
 
 
@@ -156,3 +157,44 @@ def test_attach_to_open_connections():
                 assert (row["entered"], row["delivered"], row["untraced"]) == (60, 60, 0), row
             else:                           # on its way since before that
                 assert row["delivered"] <= row["entered"] <= t["sent"] and row["lost"]["min"] == 0, (t, row)
+
+
+@scenario(timeout=120)
+def test_older_relay():
+    """A relay of 2024, stripped, beside one of today, attached to when all are connected already: it gives its reasons
+    as numbers, and each loss has the reason that its own counters have.
+    """
+    with Lab("older") as lab:
+        relays = a, b = (lab.relay("derp1", mesh_with=["derp2.lab"]),
+                         lab.relay("derp2", kind="derper-1.68", mesh_with=["derp1.lab"]))
+        lab.up()
+        peers = Crowd(lab, lab.host("clients"), relays, count=20)
+        slow = Crowd(lab, lab.host("slow"), [b], count=1, prefix="s", options="rcvbuf=4096")
+        lab.clients_settled(21)
+        before = counters(relays)
+        trace = lab.derptrace("report", "--json")
+        slow.load.command("drip", "s0", 100000)
+        # So few that they cannot be too many at a time for the relay to be asked about each.
+        for src in ("p0", "p1"):
+            peers.load.command("send", src, slow.keys["s0"], "count=700", "size=1000-1400", "kind=mixed", "rate=3000",
+                               "burst=4")
+        for src in ("p0", "p1"):
+            peers.load.command("send", src, NOBODY, "count=200", "size=1-1400", "kind=mixed", "rate=250")
+        peers.pairs(*TRAFFIC)
+        for dst in (slow.keys["s0"], NOBODY) * 2:
+            peers.load.wait_event("sent", dst=dst)
+        slow.load.command("resume", "s0")
+        slow.quiet(), peers.quiet()
+        report, truth = trace.stop(), peers.truth()
+        for pair, t in slow.truth().items():
+            truth[pair] = {**truth[pair], "received": t["received"]}
+        check_pairs(report, truth)
+        check_counters(report, relays, before)
+        assert report["tracer"]["connections_without_secret"] == 0, report["tracer"]
+        assert [node(report, r)["key"] for r in relays] == [a.key, b.key], report["nodes"]
+        found = only_verdicts(report, "queue-drop", "peer-absent")
+        told = {r.name: r.counters().since(before[r.name]).dropped() for r in relays}
+        for relay in relays:
+            said = {v["reason"]: v["count"]["min"] for v in found if v["node"] == node(report, relay)["name"]}
+            assert said == {why: n for why, n in told[relay.name].items() if n}, (said, told)
+        assert told["derp2"]["queue_head"] > 100 and all(v["basis"] == "relay" for v in found), (told, found)
