@@ -208,7 +208,7 @@ static void print_help(const struct verb *verb)
 	}
 	if (!verb->no_sources)
 		printf("\nSOURCE is live (default: every relay on this host), a .dtr file, a .pcap or .pcapng\n"
-		       "file, or - (records on standard input). Memory: about 64 MiB, 4 KiB per open TLS\n"
+		       "file, or - (records on standard input). Memory: about 64 MiB, 3 KiB per open TLS\n"
 		       "connection and 1 KiB per pair and node; both are bounded.\n\n"
 		       "Exit status: 0 nothing found, 1 a verdict or a proven loss, 2 usage, 3 could not trace,\n"
 		       "or not all that was asked.\n");
