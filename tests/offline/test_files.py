@@ -8,6 +8,7 @@ import shutil
 import struct
 import subprocess
 import tempfile
+import zlib
 
 import blocks
 import test_captures as captures
@@ -91,6 +92,41 @@ def test_cut_records():
         refused(write(f"{d}/broken.dtr", broken), "a damaged block at byte ")
 
 
+def snapshot_times(path):
+    """When the snapshots of a .dtr were taken, as they stand there: of each block's first record, field 3."""
+    data, at, times = content(path), 8, []
+    while at < len(data):
+        _, size, _, _ = struct.unpack_from("<IIII", data, at)
+        record = zlib.decompress(data[at + 16:at + 16 + size])[4:]
+        at += 16 + size
+        p = 9                                   # the agent, eight bytes
+        while record[p] >> 3 != 3:              # the node
+            p = varint(record, p + 1)[1]
+        times.append(varint(record, p + 1)[0])
+    return times
+
+
+def varint(data, at):
+    value = shift = 0
+    while True:
+        value |= (data[at] & 127) << shift
+        at, shift = at + 1, shift + 7
+        if not data[at - 1] & 128:
+            return value, at
+
+
+def test_records_by_time():
+    """Records of several files are told in order of time, as captures are, whatever the order they are named in."""
+    with tempfile.TemporaryDirectory() as d:
+        for name, source in (("a", "meshed-tls.pcapng"), ("b", "meshed-plain.pcap"), ("c", "meshed-tls.pcapng")):
+            captures.derptrace("record", "-o", f"{d}/{name}.dtr", captures.capture(source))
+        apart = {name: snapshot_times(f"{d}/{name}.dtr") for name in "abc"}
+        assert len(apart["a"]) > 1 and apart["a"] == apart["c"] != apart["b"], apart
+        for order in ("abc", "cba"):
+            captures.derptrace("record", "-o", f"{d}/{order}.dtr", *(f"{d}/{name}.dtr" for name in order))
+            assert snapshot_times(f"{d}/{order}.dtr") == sorted(sum(apart.values(), [])), order
+
+
 def test_cut_captures():
     """A capture that was cut between two blocks is whole, in one it says where; no cut is told as anything else."""
     whole = blocks.read(captures.capture("meshed-tls.pcapng"))
@@ -169,6 +205,40 @@ def test_pipe_without_writer():
                 f.seek(0)
         proc.terminate()
         assert proc.wait(10) == -15
+
+
+def test_permission():
+    """What may not be read, or written, is named, with what to do; nothing is left behind, and the rest is read."""
+    # Root is one who may, unless he gives that up.
+    bound = () if os.geteuid() else ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
+    plain, sealed = captures.capture("meshed-plain.pcap"), captures.capture("meshed-tls.pcapng")
+
+    def denied(path, *args):
+        done = subprocess.run([*bound, captures.PROGRAM, *args], capture_output=True, text=True)
+        line = said(done)
+        assert done.returncode == 3 and f"{path}: " in line and "Permission denied; r" in line and \
+            " as a user who may" in line, (args, done.returncode, line)
+        return done
+
+    with tempfile.TemporaryDirectory() as d:
+        captures.derptrace("record", "-o", f"{d}/b.dtr", plain, code=0)
+        for name, source in (("a.pcap", plain), ("c.pcapng", sealed), ("map.json", plain), ("keys.txt", plain)):
+            shutil.copy(source, f"{d}/{name}")
+        os.mkdir(f"{d}/dir")
+        for name in ("a.pcap", "b.dtr", "c.pcapng", "map.json", "keys.txt", "dir"):
+            os.chmod(f"{d}/{name}", 0)
+        for name in ("a.pcap", "b.dtr", "c.pcapng"):
+            denied(f"{d}/{name}", "report", "--json", f"{d}/{name}")
+            assert json.loads(denied(f"{d}/{name}", "report", "--json", f"{d}/{name}", plain).stdout)["pairs"]
+        done = denied(f"{d}/keys.txt", "report", "--json", "--keylog", f"{d}/keys.txt", plain)
+        assert json.loads(done.stdout)["pairs"]
+        denied(f"{d}/map.json", "report", "--map", f"{d}/map.json", plain)
+        denied(f"{d}/map.json", "map", "check", f"{d}/map.json")
+        for path in ("dir/x", "b.dtr"):
+            denied(f"{d}/{path}", "record", "-o", f"{d}/{path}", plain)
+            denied(f"{d}/{path}", "pcap", "-o", f"{d}/{path}", plain)
+        os.chmod(f"{d}/dir", 0o700)
+        assert os.listdir(f"{d}/dir") == []
 
 
 def test_broken_map():

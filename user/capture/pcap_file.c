@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/denied.h"
 #include "base/packed.h"
 #include "capture/pcap.h"
 
@@ -29,7 +30,8 @@ static FILE *open_regular(const char *path, struct capture_error *err)
 	struct stat st;
 
 	if (!in || fstat(fd, &st)) {
-		snprintf(err->text, sizeof(err->text), "%s: cannot read: %s", path, strerror(errno));
+		snprintf(err->text, sizeof(err->text), "%s: cannot read: %s%s", path, strerror(errno),
+			 denied_advice(errno));
 	} else if (S_ISDIR(st.st_mode)) {
 		snprintf(err->text, sizeof(err->text), "%s: a directory; name the file inside", path);
 	} else if (!S_ISREG(st.st_mode)) {

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/denied.h"
 #include "base/hex.h"
 #include "base/packed.h"
 #include "capture/pcap.h"
@@ -196,7 +197,8 @@ void pcap_keylog_file(struct pcap_keylog *k, const char *path, struct pcap_compl
 	size_t len;
 
 	if (!in) {
-		pcap_complain(complaints, "%s: cannot read the key log: %s", path, strerror(errno));
+		pcap_complain(complaints, "%s: cannot read the key log: %s%s", path, strerror(errno),
+			      denied_advice(errno));
 		return;
 	}
 	setvbuf(in, buffer, _IOFBF, sizeof(buffer));

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/denied.h"
 #include "cmd/cmd.h"
 #include "cmd/session.h"
 #include "cmd/source.h"
@@ -98,6 +99,7 @@ static int open_output(struct pcap_cmd *cmd, const struct options *o)
 {
 	int flags = O_WRONLY | O_CREAT | O_CLOEXEC, fd;
 	struct stat st;
+	char why[160];
 
 	if (!strcmp(cmd->path, "-")) {
 		fd = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
@@ -110,7 +112,8 @@ static int open_output(struct pcap_cmd *cmd, const struct options *o)
 		}
 	}
 	if (fd < 0 || fstat(fd, &st)) {
-		refuse(cmd, strerror(errno));
+		snprintf(why, sizeof(why), "cannot write: %s%s", strerror(errno), denied_advice(errno));
+		refuse(cmd, why);
 	} else if (cmd->options.secrets && !is_private(&st)) {
 		refuse(cmd, "others may read it, so no secrets go there; remove it, or name another");
 	} else if (S_ISREG(st.st_mode) && is_source(o, &st)) {

@@ -13,9 +13,11 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/denied.h"
 #include "cmd/cmd.h"
 #include "cmd/said.h"
 #include "cmd/signals.h"
+#include "cmd/session_source.h"
 #include "cmd/source.h"
 
 #define TICK_NS		(100 * NSEC_PER_MSEC)
@@ -24,15 +26,6 @@
 #define SETTLE_NS	(1500 * NSEC_PER_MSEC)
 /* How long a pipe may take to bring what was before a live trace's end. */
 #define PIPE_GRACE_NS	(2 * NSEC_PER_SEC)
-
-struct session_source {
-	const char *name;
-	struct tracer *tracer;		/* live, or a capture file */
-	struct record_reader *reader;	/* records */
-	const struct record_sink *sink;	/* of the reader's records */
-	bool told;			/* the reader's window has begun */
-	bool ended;
-};
 
 struct session {
 	const struct options *options;
@@ -152,15 +145,6 @@ static void open_live(struct session *s, struct session_source *source)
 		open_tracer(s, source, capture);
 }
 
-static int on_record(void *ctx, const struct record *r)
-{
-	struct session_source *source = ctx;
-
-	if (r->type == RECORD_AGENT && (r->agent_info.ready_ns || r->agent_info.final))
-		source->told = true;
-	return source->sink->put(source->sink->ctx, r);
-}
-
 static void open_records(struct session *s, struct session_source *source)
 {
 	char err[256];
@@ -201,23 +185,22 @@ static void open_source(struct session *s, const char *name)
 		s->source_count++;
 }
 
-static bool is_live(const struct session_source *source)
-{
-	return source->tracer && tracer_fd(source->tracer) >= 0;
-}
-
 static void touch_ready_file(struct session *s)
 {
 	const char *path = s->options->ready_file;
+	char text[512];
 	int fd;
 
 	if (!path)
 		return;
 	fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
-	if (fd < 0)
-		complain(s, "cannot create the ready file");
-	else
+	if (fd < 0) {
+		snprintf(text, sizeof(text), "%s: cannot write the ready file: %s%s", path, strerror(errno),
+			 denied_advice(errno));
+		complain(s, text);
+	} else {
 		close(fd);
+	}
 }
 
 static void say_attached(struct session *s)
@@ -226,7 +209,7 @@ static void say_attached(struct session *s)
 	int i;
 
 	for (i = 0; i < s->source_count; i++) {
-		if (is_live(&s->sources[i]))
+		if (session_source_is_live(&s->sources[i]))
 			nodes += tracer_node_count(s->sources[i].tracer);
 	}
 	if (!s->hooks->quiet && nodes)
@@ -242,7 +225,7 @@ static void check_ready(struct session *s)
 	if (s->ready)
 		return;
 	for (i = 0; i < s->source_count; i++) {
-		if (is_live(&s->sources[i]) && !tracer_is_ready(s->sources[i].tracer))
+		if (session_source_is_live(&s->sources[i]) && !tracer_is_ready(s->sources[i].tracer))
 			return;
 	}
 	s->ready = true;
@@ -269,7 +252,7 @@ static void source_ended(struct session *s, struct session_source *source, int e
 	char text[512];
 
 	source->ended = true;
-	if (source->tracer && !is_live(source))
+	if (source->tracer && !session_source_is_live(source))
 		say_secrets(s, source);
 	if (source->tracer && tracer_complaints(source->tracer)) {
 		say_warnings(s, tracer_complaints(source->tracer));
@@ -287,15 +270,8 @@ static void source_ended(struct session *s, struct session_source *source, int e
 
 static void run_source(struct session *s, struct session_source *source)
 {
-	const struct record_sink sink = { source, on_record };
-	int err;
+	int err = source->ended ? 0 : session_source_run(source);
 
-	if (source->ended)
-		return;
-	if (source->tracer)
-		err = tracer_run(source->tracer);
-	else
-		err = record_reader_run(source->reader, &sink, false);
 	if (err)
 		source_ended(s, source, err);
 }
@@ -338,7 +314,7 @@ static void tick(struct session *s)
 	int i, err;
 
 	for (i = 0; i < s->source_count; i++) {
-		if (!is_live(&s->sources[i]) || s->sources[i].ended)
+		if (!session_source_is_live(&s->sources[i]) || s->sources[i].ended)
 			continue;
 		err = tracer_tick(s->sources[i].tracer);
 		if (err)
@@ -417,41 +393,12 @@ static bool all_ended(const struct session *s)
 	return true;
 }
 
-/* The file whose turn it is, and in *until_ns the next one's; NULL: all have ended. */
-static struct session_source *earliest_file(struct session *s, uint64_t *until_ns)
-{
-	struct session_source *first = NULL;
-	uint64_t first_ns = UINT64_MAX, next_ns;
-	int i;
-
-	*until_ns = UINT64_MAX;
-	for (i = 0; i < s->source_count; i++) {
-		struct session_source *source = &s->sources[i];
-
-		if (!source->tracer || is_live(source) || source->ended)
-			continue;
-		next_ns = tracer_next_ns(source->tracer);
-		if (first && next_ns >= first_ns) {
-			if (next_ns < *until_ns)
-				*until_ns = next_ns;
-			continue;
-		}
-		*until_ns = first ? first_ns : UINT64_MAX;
-		first = source;
-		first_ns = next_ns;
-	}
-	/* Two of one time: each tells something when it is its turn. */
-	if (*until_ns <= first_ns)
-		*until_ns = first_ns + 1;
-	return first;
-}
-
 static void snapshot_files(struct session *s)
 {
 	int i;
 
 	for (i = 0; i < s->source_count; i++) {
-		if (s->sources[i].tracer && !is_live(&s->sources[i]) && !s->sources[i].ended)
+		if (s->sources[i].tracer && !session_source_is_live(&s->sources[i]) && !s->sources[i].ended)
 			snapshot_one(s, &s->sources[i], false);
 	}
 }
@@ -466,11 +413,11 @@ static void run_files(struct session *s)
 	struct session_source *source;
 	int err;
 
-	while (!s->end && (source = earliest_file(s, &until_ns))) {
-		err = tracer_run_until(source->tracer, until_ns);
+	while (!s->end && (source = session_source_earliest(s->sources, s->source_count, &until_ns))) {
+		err = session_source_run_until(source, until_ns);
 		if (err)
 			source_ended(s, source, err);
-		now_ns = err ? told_ns : tracer_next_ns(source->tracer);
+		now_ns = err ? told_ns : session_source_next_ns(source);
 		if (now_ns >= told_ns + SNAPSHOT_NS) {
 			told_ns = now_ns;
 			snapshot_files(s);
@@ -524,7 +471,7 @@ static bool has_older(const struct session *s, uint64_t before_ns)
 	int i;
 
 	for (i = 0; i < s->source_count; i++) {
-		if (is_live(&s->sources[i]) && tracer_has_older(s->sources[i].tracer, before_ns))
+		if (session_source_is_live(&s->sources[i]) && tracer_has_older(s->sources[i].tracer, before_ns))
 			return true;
 	}
 	return false;
@@ -535,7 +482,7 @@ static void tick_live(struct session *s)
 	int i;
 
 	for (i = 0; i < s->source_count; i++) {
-		if (is_live(&s->sources[i]) && !s->sources[i].ended)
+		if (session_source_is_live(&s->sources[i]) && !s->sources[i].ended)
 			tracer_tick(s->sources[i].tracer);
 	}
 }

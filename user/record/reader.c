@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
+#include "base/denied.h"
 #include "record/record.h"
 
 #include <errno.h>
@@ -17,6 +18,7 @@
 
 #define READ_BYTES	(64u << 10)
 #define MAX_AGENTS	1024
+#define RUN_BLOCKS	256
 
 /* An agent whose records came through here, and whether it has said its last. */
 struct reader_agent {
@@ -28,10 +30,15 @@ struct reader_agent {
 struct record_reader {
 	char name[128];
 	int fd;
-	uint8_t *buf;		/* what was read and not yet handed over */
-	size_t len, size;
+	uint8_t *buf;		/* from @at to @len: what was read and not yet handed over */
+	size_t at, len, size;
 	uint64_t offset;	/* of buf in the file */
 	bool begun;		/* the file's magic was read */
+	/* The block at @at, taken out of its wrapping. */
+	bool loaded;
+	size_t loaded_bytes;	/* of buf that it takes up */
+	size_t inflated_len;
+	uint64_t loaded_ns;	/* of its snapshot */
 	uint8_t *inflated;
 	struct record_scratch *scratch;
 	struct reader_agent *agents;
@@ -57,7 +64,7 @@ struct record_reader *record_reader_open(const char *path, char err[static 256])
 	if (r->fd >= 0 && S_ISDIR(st.st_mode))
 		snprintf(err, 256, "%s: a directory; name the file inside", path);
 	else
-		snprintf(err, 256, "%s: cannot read: %s", path, strerror(errno));
+		snprintf(err, 256, "%s: cannot read: %s%s", path, strerror(errno), denied_advice(errno));
 	record_reader_close(r);
 	return NULL;
 }
@@ -117,30 +124,41 @@ static void note_agent(struct record_reader *r, const struct record *record)
 		r->agents[i].final = record->agent_info.final;
 }
 
-static int hand_over(struct record_reader *r, size_t len, const struct record_sink *sink)
+/* The record at *at of the block, which moves behind it. */
+static bool next_record(struct record_reader *r, size_t *at, struct record *record)
+{
+	size_t left = r->inflated_len - *at, n;
+
+	if (left < 4)
+		return false;
+	n = block_get_word(r->inflated + *at);
+	*at += 4;
+	if (n > left - 4 || n > BLOCK_MAX_RECORD ||
+	    !record_unpack(r->inflated + *at, n, record, &r->scratch))
+		return false;
+	*at += n;
+	return true;
+}
+
+static int hand_over(struct record_reader *r, const struct record_sink *sink)
 {
 	struct record record;
-	size_t at = 0, n;
+	size_t at = 0;
 	int err;
 
-	while (at < len) {
-		if (len - at < 4)
-			return -EBADMSG;
-		n = block_get_word(r->inflated + at);
-		at += 4;
-		if (n > len - at || n > BLOCK_MAX_RECORD ||
-		    !record_unpack(r->inflated + at, n, &record, &r->scratch))
-			return -EBADMSG;
-		at += n;
+	r->loaded = false;
+	while (at < r->inflated_len) {
+		if (!next_record(r, &at, &record) ||
+		    (record.type && !declared_check(&r->declared, &record)))
+			return damaged(r, r->at, "a damaged block", "what stands before it is reported");
 		if (!record.type)
 			continue;
-		if (!declared_check(&r->declared, &record))
-			return -EBADMSG;
 		note_agent(r, &record);
 		err = sink->put(sink->ctx, &record);
 		if (err)
 			return err;
 	}
+	r->at += r->loaded_bytes;
 	return 0;
 }
 
@@ -157,18 +175,6 @@ static int inflate_block(struct record_reader *r, const struct block_header *h, 
 	if (uncompress(r->inflated, &len, p, h->bytes) != Z_OK || len != h->inflated)
 		return -EBADMSG;
 	return 0;
-}
-
-static int take_block(struct record_reader *r, size_t at, const struct block_header *h,
-		      const struct record_sink *sink)
-{
-	int err = inflate_block(r, h, r->buf + at + BLOCK_HEADER_LEN);
-
-	if (!err)
-		err = hand_over(r, h->inflated, sink);
-	if (err == -EBADMSG)
-		return damaged(r, at, "a damaged block", "what stands before it is reported");
-	return err;
 }
 
 /* Not a byte of it is ours. */
@@ -196,7 +202,7 @@ static int other_format(struct record_reader *r)
 	return -EBADMSG;
 }
 
-static int check_magic(struct record_reader *r, size_t *at)
+static int check_magic(struct record_reader *r)
 {
 	if (r->begun || r->len < BLOCK_FILE_MAGIC_LEN)
 		return 0;
@@ -205,32 +211,38 @@ static int check_magic(struct record_reader *r, size_t *at)
 	if (block_file_is(r->buf) == BLOCK_FILE_FOREIGN)
 		return no_records(r);
 	r->begun = true;
-	*at = BLOCK_FILE_MAGIC_LEN;
+	r->at = BLOCK_FILE_MAGIC_LEN;
 	return 0;
 }
 
-/* Whole blocks out of the buffer; the rest moves to its front. */
-static int take_blocks(struct record_reader *r, const struct record_sink *sink)
+/* The next block out of the buffer: 1; 0: it is not whole yet. */
+static int load(struct record_reader *r)
 {
 	struct block_header h;
+	struct record first;
 	size_t at = 0;
-	int err = check_magic(r, &at);
+	int err = check_magic(r);
 
-	while (!err && r->begun && r->len - at >= BLOCK_HEADER_LEN) {
-		h = block_get_header(r->buf + at);
-		if (h.magic != BLOCK_MAGIC || h.bytes > BLOCK_MAX_BYTES ||
-		    h.inflated > BLOCK_MAX_BYTES)
-			return damaged(r, at, "not the start of a block",
-				       "what stands before it is reported");
-		if (r->len - at - BLOCK_HEADER_LEN < h.bytes)
-			break;
-		err = take_block(r, at, &h, sink);
-		at += BLOCK_HEADER_LEN + h.bytes;
-	}
-	memmove(r->buf, r->buf + at, r->len - at);
-	r->len -= at;
-	r->offset += at;
-	return err;
+	if (err || !r->begun || r->len - r->at < BLOCK_HEADER_LEN)
+		return err;
+	h = block_get_header(r->buf + r->at);
+	if (h.magic != BLOCK_MAGIC || h.bytes > BLOCK_MAX_BYTES || h.inflated > BLOCK_MAX_BYTES)
+		return damaged(r, r->at, "not the start of a block", "what stands before it is reported");
+	if (r->len - r->at - BLOCK_HEADER_LEN < h.bytes)
+		return 0;
+	err = inflate_block(r, &h, r->buf + r->at + BLOCK_HEADER_LEN);
+	if (err == -EBADMSG)
+		return damaged(r, r->at, "a damaged block", "what stands before it is reported");
+	if (err)
+		return err;
+	r->loaded = true;
+	r->loaded_bytes = BLOCK_HEADER_LEN + h.bytes;
+	r->inflated_len = h.inflated;
+	r->loaded_ns = next_record(r, &at, &first) ? first.time_ns : 0;
+	/* Whatever it says, there is a later time until which it is told. */
+	if (r->loaded_ns > INT64_MAX)
+		r->loaded_ns = INT64_MAX;
+	return 1;
 }
 
 /* Bytes read; 0 at the end; -errno. */
@@ -239,6 +251,11 @@ static ssize_t fill(struct record_reader *r)
 	uint8_t *grown;
 	ssize_t n;
 
+	if (r->at)
+		memmove(r->buf, r->buf + r->at, r->len - r->at);
+	r->len -= r->at;
+	r->offset += r->at;
+	r->at = 0;
 	if (r->size - r->len < READ_BYTES) {
 		grown = realloc(r->buf, r->size * 2 + READ_BYTES);
 		if (!grown)
@@ -274,38 +291,77 @@ static int at_end(struct record_reader *r, int err, const struct record_sink *si
 		return err;
 	if (!r->begun)
 		return no_records(r);
-	if (r->len)
+	if (r->len != r->at)
 		return damaged(r, r->len, "cut in the middle of a block",
 			       "what stands before it is reported");
 	if (!r->agent_count)
-		return damaged(r, 0, "ends without a snapshot", "did the recorder trace anything?");
+		return damaged(r, r->at, "ends without a snapshot", "did the recorder trace anything?");
 	if (any)
-		return damaged(r, 0, "cut before its last snapshot",
+		return damaged(r, r->at, "cut before its last snapshot",
 			       "what came before it is reported, the rest is untraced");
 	return -ENODATA;
 }
 
-int record_reader_run(struct record_reader *r, const struct record_sink *sink, bool wait)
+/* 1: the next block is loaded; 0: more may come; -ENODATA: no more; else what went wrong. */
+static int next_block(struct record_reader *r, bool wait)
 {
 	struct pollfd fd = { .fd = r->fd, .events = POLLIN };
 	ssize_t n;
-	int err = 0;
+	int err;
+
+	while (!r->loaded) {
+		err = load(r);
+		if (err)
+			return err;
+		if (!wait && poll(&fd, 1, 0) <= 0)
+			return 0;
+		n = fill(r);
+		if (n < 0)
+			snprintf(r->error, sizeof(r->error), "%s: cannot read: %s", r->name,
+				 strerror(-n));
+		if (n <= 0)
+			return n ? n : -ENODATA;
+	}
+	return 1;
+}
+
+static int run(struct record_reader *r, const struct record_sink *sink, bool wait, uint64_t until_ns,
+	       size_t blocks)
+{
+	int err;
 
 	if (r->ended)
 		return r->ended;
-	while (wait || poll(&fd, 1, 0) > 0) {
-		n = fill(r);
-		if (n < 0) {
-			snprintf(r->error, sizeof(r->error), "%s: cannot read: %s", r->name,
-				 strerror(-n));
-			err = n;
-		} else {
-			err = take_blocks(r, sink);
-		}
-		if (err || n <= 0) {
-			r->ended = at_end(r, err, sink);
-			return r->ended;
-		}
+	while ((err = next_block(r, wait)) == 1) {
+		if (r->loaded_ns >= until_ns || !blocks--)
+			return 0;
+		err = hand_over(r, sink);
+		if (err)
+			break;
 	}
-	return 0;
+	if (err)
+		r->ended = at_end(r, err == -ENODATA ? 0 : err, sink);
+	return r->ended;
+}
+
+int record_reader_run(struct record_reader *r, const struct record_sink *sink, bool wait)
+{
+	return run(r, sink, wait, UINT64_MAX, SIZE_MAX);
+}
+
+bool record_reader_is_file(const struct record_reader *r)
+{
+	struct stat st;
+
+	return !fstat(r->fd, &st) && S_ISREG(st.st_mode);
+}
+
+uint64_t record_reader_next_ns(struct record_reader *r)
+{
+	return !r->ended && next_block(r, true) == 1 ? r->loaded_ns : 0;
+}
+
+int record_reader_run_until(struct record_reader *r, const struct record_sink *sink, uint64_t until_ns)
+{
+	return run(r, sink, true, until_ns, RUN_BLOCKS);
 }

@@ -400,6 +400,14 @@ int record_reader_fd(const struct record_reader *r);
  * handed over, and a CUT record for each agent that had not ended. Else what the sink returned.
  */
 int record_reader_run(struct record_reader *r, const struct record_sink *sink, bool wait);
+/*
+ * A file: of when the snapshot is that run_until() hands over next (0: its end is, or what is wrong
+ * with it); and a run() that stops before one of @until_ns, if not earlier. So several are told in
+ * order of time.
+ */
+bool record_reader_is_file(const struct record_reader *r);
+uint64_t record_reader_next_ns(struct record_reader *r);
+int record_reader_run_until(struct record_reader *r, const struct record_sink *sink, uint64_t until_ns);
 const char *record_reader_error(const struct record_reader *r);
 void record_reader_close(struct record_reader *r);
 

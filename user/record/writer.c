@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
+#include "base/denied.h"
 #include "record/record.h"
 
 #include <errno.h>
@@ -101,7 +102,7 @@ fail:
 		snprintf(err, 256, "%s: exists, and was written by another version of derptrace; name "
 			 "another one", path);
 	else
-		snprintf(err, 256, "%s: cannot write: %s", path, strerror(-error));
+		snprintf(err, 256, "%s: cannot write: %s%s", path, strerror(-error), denied_advice(-error));
 	if (w && w->fd > STDERR_FILENO)
 		close(w->fd);
 	free(w);
