@@ -182,8 +182,29 @@ static void the_host_slept(void **state)
 	check_none(t);
 }
 
+/* What it had read when it was stopped is in its hands until it goes on. */
+static void it_holds_what_it_read(void **state)
+{
+	struct lh *t = crowd();
+
+	(void)state;
+	lh_send(t, 1, 2, P(1));
+	stop_reading(t, CLIENTS);
+	lh_tick(t, 100);
+	all_send(t, 10);
+	lh_wait(t, 3000);
+	lh_check_books(t, 1, 2, BOOKS(2, 0, 2, 0, 0));
+	read_on(t);
+	lh_tick(t, 100);
+	lh_recv(t, 2, 1, P(1));
+	lh_tick(t, 100);
+	lh_check_books(t, 1, 2, BOOKS(2, 1, 1, 0, 0));
+	lh_free(t);
+}
+
 static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(it_stands_still),
+	cmocka_unit_test(it_holds_what_it_read),
 	cmocka_unit_test(few_are_not_read),
 	cmocka_unit_test(others_are_read),
 	cmocka_unit_test(the_mesh_is_stuck),

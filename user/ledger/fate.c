@@ -270,7 +270,8 @@ static void judge(struct ledger *l, uint32_t i, bool all)
 		e->handled = true;
 		e->pos = l->now_ns;
 	}
-	if (!all && e->pos + SETTLE_NS > l->now_ns)
+	/* One that stands still has in its hands what it had read. */
+	if (!all && (e->pos > l->stood_ns ? e->pos : l->stood_ns) + SETTLE_NS > l->now_ns)
 		return;
 	weigh_all(l, e, &o);
 	if (!o.here)

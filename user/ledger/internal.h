@@ -307,6 +307,7 @@ struct ledger {
 	uint64_t alive_ns;	/* the last tick at which it had read something, or nothing waited */
 	uint32_t mesh_conns;	/* to other nodes, open: the most that there were, and when */
 	uint64_t mesh_whole_ns;
+	uint64_t stood_ns;		/* the last tick at which it seemed to stand still */
 	uint32_t still_ticks;	/* since then */
 	bool still_told;	/* the node's last stand has ended and was told */
 

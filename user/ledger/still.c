@@ -79,14 +79,19 @@ void ledger_still_tick(struct ledger *l)
 {
 	struct look look = { 0 };
 	struct conn *c;
-	bool held_up;
+	bool held_up, stands;
 
 	EACH_CONN(l, c)
 		look_at(l, c, &look);
 	held_up = mesh_is_less(l, look.mesh) || look.dialling || l->mesh_blocked;
-	if (look.read || !look.waiting || held_up)
+	stands = look.waiting >= STILL_CONNS && look.fresh * 4 >= look.waiting * 3;
+	if (look.read || !look.waiting || held_up) {
 		end(l);
-	else if (++l->still_ticks >= STILL_TICKS && l->now_ns >= l->alive_ns + STILL_NS &&
-		 look.waiting >= STILL_CONNS && look.fresh * 4 >= look.waiting * 3)
+		return;
+	}
+	l->still_ticks++;
+	if (stands)
+		l->stood_ns = l->now_ns;
+	if (stands && l->still_ticks >= STILL_TICKS && l->now_ns >= l->alive_ns + STILL_NS)
 		begin(l, look.waiting);
 }
