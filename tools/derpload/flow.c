@@ -178,7 +178,8 @@ static size_t make_packet(struct flow *f)
 		memcpy(p + FRAME_HEAD, pair->keys, 64);
 	else
 		memcpy(p + FRAME_HEAD, pair->keys + 32, 32);
-	payload_write(p + head, &plan, peer_settings.seed, &pair->mark, seq);
+	payload_write(p + head, &plan, peer_settings.seed, &pair->mark, seq,
+		      loop_clock());
 	if (plan.numbered)
 		pair->pending++;
 	outq_record(&f->peer->out, f, plan.numbered ? seq : PAIR_NONE, plan.len);

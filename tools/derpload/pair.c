@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "loop.h"
 #include "mem.h"
 
 static struct pair *pairs;
@@ -90,14 +91,29 @@ static void seen_set(struct pair *p, uint64_t seq)
 	p->seen[seq / 64] |= 1ull << seq % 64;
 }
 
+/* One clock serves for both ends only where the sender is a peer of this machine. */
+static void note_time(struct pair *p, uint64_t made_ns)
+{
+	uint64_t now_ns = loop_clock(), took_ns = now_ns - made_ns;
+
+	if (!made_ns || made_ns > now_ns)
+		return;
+	if (!p->timed || took_ns < p->took_min_ns)
+		p->took_min_ns = took_ns;
+	if (took_ns > p->took_max_ns)
+		p->took_max_ns = took_ns;
+	p->took_ns += took_ns;
+	p->timed++;
+}
+
 void pair_received(struct pair *p, const uint8_t *payload, size_t len)
 {
+	struct payload_said said;
 	uint64_t seq;
-	bool disco;
 
 	p->received++;
 	p->received_bytes += len;
-	switch (payload_check(payload, len, &p->mark, &seq, &disco)) {
+	switch (payload_check(payload, len, &p->mark, &said)) {
 	case PAYLOAD_UNNUMBERED:
 		p->received_unnumbered++;
 		return;
@@ -107,15 +123,17 @@ void pair_received(struct pair *p, const uint8_t *payload, size_t len)
 	case PAYLOAD_OK:
 		break;
 	}
+	seq = said.seq;
 	if (seen_test(p, seq)) {
 		p->dup++;
 		return;
 	}
 	seen_set(p, seq);
-	if (seq < p->class_end[disco])
+	note_time(p, said.made_ns);
+	if (seq < p->class_end[said.disco])
 		p->reordered++;
 	else
-		p->class_end[disco] = seq + 1;
+		p->class_end[said.disco] = seq + 1;
 	if (seq < p->first_seq)
 		p->first_seq = seq;
 	if (seq >= p->end_seq)

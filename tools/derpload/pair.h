@@ -38,6 +38,7 @@ struct pair {
 	/* in */
 	uint64_t received, received_bytes, received_unnumbered;
 	uint64_t corrupt, dup, reordered;
+	uint64_t timed, took_min_ns, took_max_ns, took_ns; /* from being made to arriving; the sum */
 	uint64_t first_seq, end_seq;	/* lowest seen, highest seen + 1 */
 	uint64_t class_end[2];		/* the same for data and disco: relays queue them apart */
 	uint64_t *seen;			/* a bit per sequence number */

@@ -116,25 +116,33 @@ struct payload_plan payload_plan(enum payload_kind kind, uint32_t min, uint32_t 
 	return plan;
 }
 
+/* The random bytes from @from on end in the time, where that leaves room for it. */
+static void fill_stamped(uint8_t *p, size_t from, size_t len, uint64_t random, uint64_t now_ns)
+{
+	fill(p + from, len - from, random);
+	if (len >= from + 8)
+		put64(p + len - 8, now_ns);
+}
+
 static void write_disco(uint8_t *p, size_t len, uint64_t random, const struct payload_pair *pair,
-			uint64_t seq)
+			uint64_t seq, uint64_t now_ns)
 {
 	memcpy(p, disco_magic, sizeof(disco_magic));
 	fill(p + 6, 32, pair->sender);
 	put64(p + 38, seq);
 	put64(p + 54, pair->salt);
-	fill(p + 62, len - 62, random);
+	fill_stamped(p, 62, len, random, now_ns);
 	put64(p + 46, checksum(p, len, 46, pair->salt));
 }
 
 static void write_wireguard(uint8_t *p, size_t len, uint8_t type, uint64_t random,
-			    const struct payload_pair *pair, uint64_t seq)
+			    const struct payload_pair *pair, uint64_t seq, uint64_t now_ns)
 {
 	put32(p, type);
 	/* An initiation's sender index is new each time, a receiver index stays. */
 	put32(p + 4, type == 1 ? pair->salt + seq : pair->salt);
 	put64(p + 8, seq);
-	fill(p + 24, len - 24, random);
+	fill_stamped(p, 24, len, random, now_ns);
 	put64(p + 16, checksum(p, len, 16, pair->salt));
 }
 
@@ -151,7 +159,7 @@ static void write_short(uint8_t *p, size_t len, uint64_t salt, uint64_t seq)
 }
 
 void payload_write(uint8_t *p, const struct payload_plan *plan, uint64_t seed,
-		   const struct payload_pair *pair, uint64_t seq)
+		   const struct payload_pair *pair, uint64_t seq, uint64_t now_ns)
 {
 	uint64_t random = payload_mix(seed ^ pair->salt, seq);
 
@@ -160,10 +168,10 @@ void payload_write(uint8_t *p, const struct payload_plan *plan, uint64_t seed,
 	else if (!plan->numbered)
 		write_short(p, plan->len, pair->salt, seq);
 	else if (plan->kind == PAYLOAD_DISCO)
-		write_disco(p, plan->len, random, pair, seq);
+		write_disco(p, plan->len, random, pair, seq, now_ns);
 	else
 		write_wireguard(p, plan->len, plan->kind == PAYLOAD_WGINIT ? 1 : 4, random, pair,
-				seq);
+				seq, now_ns);
 }
 
 static bool all_zero(const uint8_t *p, size_t len)
@@ -172,21 +180,23 @@ static bool all_zero(const uint8_t *p, size_t len)
 }
 
 enum payload_verdict payload_check(const uint8_t *p, size_t len,
-				   const struct payload_pair *pair, uint64_t *seq, bool *disco)
+				   const struct payload_pair *pair, struct payload_said *said)
 {
-	size_t at_seq = 8, at_sum = 16;
+	size_t at_seq = 8, at_sum = 16, random = PAYLOAD_NUMBERED;
 
 	if (len < PAYLOAD_NUMBERED)
 		return PAYLOAD_UNNUMBERED;
-	*disco = len >= PAYLOAD_DISCO_MIN && !memcmp(p, disco_magic, sizeof(disco_magic));
-	if (*disco) {
+	said->disco = len >= PAYLOAD_DISCO_MIN && !memcmp(p, disco_magic, sizeof(disco_magic));
+	if (said->disco) {
 		at_seq = 38;
 		at_sum = 46;
+		random = PAYLOAD_DISCO_MIN;
 	} else if (!p[0] && all_zero(p, len)) {
 		return PAYLOAD_UNNUMBERED;
 	}
-	*seq = get64(p + at_seq);
-	if (*seq >= PAYLOAD_SEQ_MAX || get64(p + at_sum) != checksum(p, len, at_sum, pair->salt))
+	said->seq = get64(p + at_seq);
+	said->made_ns = len >= random + 8 ? get64(p + len - 8) : 0;
+	if (said->seq >= PAYLOAD_SEQ_MAX || get64(p + at_sum) != checksum(p, len, at_sum, pair->salt))
 		return PAYLOAD_CORRUPT;
 	return PAYLOAD_OK;
 }

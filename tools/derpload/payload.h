@@ -10,6 +10,8 @@
  *	disco   0: "TS💬"    6: sender's disco key    38: sequence (LE64)  46: checksum  54: tag of
  *	        the pair, the end of the 24-byte nonce 62: random
  *	zero    zero bytes, all alike on purpose: only counted
+ *
+ * Where eight random bytes or more stand in it, the last eight are the time at which it was made.
  */
 #ifndef DERPLOAD_PAYLOAD_H
 #define DERPLOAD_PAYLOAD_H
@@ -54,15 +56,21 @@ struct payload_plan payload_plan(enum payload_kind kind, uint32_t min, uint32_t 
 
 /* Writes the payload; seq is the sequence number, or for short ones a count of those. */
 void payload_write(uint8_t *p, const struct payload_plan *plan, uint64_t seed,
-		   const struct payload_pair *pair, uint64_t seq);
+		   const struct payload_pair *pair, uint64_t seq, uint64_t now_ns);
 
 enum payload_verdict {
-	PAYLOAD_OK,		/* numbered, intact: *seq is set, *disco tells its queue */
+	PAYLOAD_OK,		/* numbered, intact: *said is set */
 	PAYLOAD_UNNUMBERED,	/* short or zero: nothing more to say */
 	PAYLOAD_CORRUPT,	/* changed on the way, for another pair, or not ours at all */
 };
+/* What stands in a numbered one. */
+struct payload_said {
+	uint64_t seq;
+	uint64_t made_ns;		/* 0: no room for it */
+	bool disco;
+};
 enum payload_verdict payload_check(const uint8_t *p, size_t len,
-				   const struct payload_pair *pair, uint64_t *seq, bool *disco);
+				   const struct payload_pair *pair, struct payload_said *said);
 
 /* A 64-bit mixer, for whoever needs a deterministic choice. */
 uint64_t payload_mix(uint64_t a, uint64_t b);

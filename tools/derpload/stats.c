@@ -65,6 +65,12 @@ static void print_in_side(const struct pair *p, struct totals *sum)
 	out_u64("corrupt", p->corrupt);
 	out_u64("dup", p->dup);
 	out_u64("reordered", p->reordered);
+	if (p->timed) {
+		out_u64("timed", p->timed);
+		out_u64("took_min_ns", p->took_min_ns);
+		out_u64("took_mean_ns", p->took_ns / p->timed);
+		out_u64("took_max_ns", p->took_max_ns);
+	}
 	if (p->end_seq) {
 		out_u64("first_seq", p->first_seq);
 		out_u64("last_seq", p->end_seq - 1);
