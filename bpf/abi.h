@@ -178,6 +178,25 @@ struct abi_agreed {
 	__u32 type;		/* of the frames that are counted: SEND_PACKET, RECV_PACKET, FORWARD_PACKET */
 };
 
+#define ABI_LATENCY_FLIGHTS	(1 << 14)	/* packets that are timed and inside; the oldest give way */
+
+struct abi_latency_flight {
+	__u64 digest;
+	__u32 slot;		/* of the relay that it is in */
+	__u32 zero;
+};
+
+#define ABI_LATENCY_ROWS	(1 << 15)
+
+/* To how many packets of a row of the counts stayed inside so long, since user space took them. */
+struct abi_latency_key {
+	__u64 cookie;		/* of the connection on which they left, as in the row */
+	__u32 row, generation;
+	__u32 bucket;		/* latency.h */
+	__u32 zero;
+};
+_Static_assert(sizeof(struct abi_latency_key) == 24, "abi_latency_key");
+
 #define ABI_FORWARD_HEAD	72	/* two keys, and what tells a packet's class */
 
 /* What is counted on a mesh connection is named one by one: its losses are told by that. */
@@ -189,11 +208,12 @@ struct abi_forward {
 	__u64 time_ns;
 	__u64 cookie;
 	__u64 digest;		/* of the packet */
+	__u64 entered_ns;	/* it leaves, and was timed: when it entered; else 0 */
 	__u32 seq;		/* behind the frame */
 	__u32 len;		/* of the packet */
 	__u8 head[ABI_FORWARD_HEAD]; /* the frame's payload; of a shorter one some bytes are none of it */
 };
-_Static_assert(sizeof(struct abi_forward) == 112, "abi_forward");
+_Static_assert(sizeof(struct abi_forward) == 120, "abi_forward");
 
 #define ABI_LABEL_LEN	40
 #define ABI_SECRET_LEN	48

@@ -17,6 +17,8 @@
 #define COUNT_CALLS	64	/* for a segment; one that has more frames is shipped */
 #define COUNT_RETRY_NS	200000000ull /* a walk that nobody agreed with gives way to another guess */
 
+#include "latency.bpf.h"
+
 static __always_inline bool count_tell(struct count_dir *d, __u32 seq, bool begins)
 {
 	struct abi_counting *r = bpf_ringbuf_reserve(&ring, sizeof(*r), 0);
@@ -82,6 +84,7 @@ static __always_inline struct abi_count_row *count_row_new(struct count_dir *d)
 	__builtin_memcpy(row->key.key, d->key.key, DERP_KEY_LEN);
 	barrier();
 	row->key.cookie = d->key.cookie;
+	d->row = no;
 	return row;
 }
 
@@ -100,6 +103,8 @@ static __noinline int count_frame(struct count_dir *d, __u32 seq)
 	d->key.class = count_class(d->walk.head + DERP_HEADER_LEN + DERP_KEY_LEN, len);
 	__builtin_memcpy(d->key.key, d->walk.head + DERP_HEADER_LEN, DERP_KEY_LEN);
 	no = bpf_map_lookup_elem(&counts, &d->key);
+	if (no)
+		d->row = *no;
 	row = no ? bpf_map_lookup_elem(&rows, no) : count_row_new(d);
 	if (!row) {
 		__sync_fetch_and_add(&lost.uncounted, 1);
@@ -130,9 +135,10 @@ static __noinline int count_forward(struct count_dir *d, __u32 seq)
 	r->slot = d->seen.slot;
 	r->time_ns = d->seen.time_ns;
 	r->cookie = d->seen.cookie;
+	r->entered_ns = d->entered_ns;
 	r->seq = seq;
 	r->len = walk_derp_len(d->walk.head) - 2 * DERP_KEY_LEN;
-	r->digest = count_digest(&d->walk, r->len);
+	r->digest = d->digest;
 	__builtin_memcpy(r->head, __builtin_assume_aligned(d->walk.head + DERP_HEADER_LEN, 8),
 			 sizeof(r->head));
 	emit_submit(r);
@@ -192,7 +198,7 @@ static __always_inline bool count_may_begin(struct __sk_buff *skb, const struct 
 }
 
 /* Is what was walked last one that is counted, as far as it is known? A frame that is one, is now. */
-static __noinline int count_fits(struct count_dir *d)
+static __noinline int count_fits(struct __sk_buff *skb, struct count_dir *d)
 {
 	struct count_walk *w = &d->walk;
 
@@ -202,10 +208,13 @@ static __noinline int count_fits(struct count_dir *d)
 	else if (w->step != COUNT_BROKEN)
 		d->fits = count_counts(w->head, d->type);
 	if (d->fits && w->step == COUNT_FRAME) {
+		count_name(skb, d);
 		if (d->type == DERP_FORWARD_PACKET)
 			count_forward(d, d->base + w->off);
 		else
 			count_frame(d, d->base + w->off);
+		if (d->type != DERP_FORWARD_PACKET && d->fits && d->entered_ns)
+			latency_left(d);
 	}
 	return 0;
 }
@@ -237,7 +246,7 @@ static __always_inline void count_one(struct __sk_buff *skb, struct count_dir *d
 		d->walking = 0;
 	if (!d->counting)
 		return;
-	count_fits(d);
+	count_fits(skb, d);
 	if (!d->fits)
 		count_end_before(d);
 }

@@ -19,7 +19,7 @@
 /* The compiler may not carry over what it knows of @x: a verifier is to see it checked here. */
 #define WALK_HIDE(x)	__asm__ volatile("" : "+r"(x))
 
-#define COUNT_FAST	(DERP_HEADER_LEN + DERP_KEY_LEN + 8) /* all that is looked at, of most frames */
+#define COUNT_FAST	(DERP_HEADER_LEN + DERP_KEY_LEN + 16) /* all that is looked at, of most frames */
 
 /*
  * All of it stands in memory, what a call needs for itself too: of registers a verifier would follow
@@ -142,10 +142,9 @@ WALK_INLINE int count_more(struct count_walk *w, void *from)
 	return count_load(from, w->off, w->head, w->n < DERP_HEAD_LEN ? w->n : DERP_HEAD_LEN);
 }
 
-/* The name of the packet whose forward stands in @head: packet_digest() of little-endian machines. */
-WALK_INLINE unsigned long long count_digest(const struct count_walk *w, unsigned int len)
+/* The name of the packet at @p in a walk's head: packet_digest() of little-endian machines. */
+WALK_INLINE unsigned long long count_digest(const unsigned char *p, unsigned int len)
 {
-	const unsigned char *p = w->head + DERP_HEADER_LEN + 2 * DERP_KEY_LEN;
 	unsigned long long words[DERP_DIGEST_LEN / 8];
 	unsigned int i;
 

@@ -49,9 +49,14 @@ struct count_dir {
 	__u8 counting;
 	__u8 fits;		/* what was walked last may be counted */
 	__u32 type;		/* with agreed: of the frames that are */
-	__u32 zero;
+	__u32 row;		/* of the last frame */
+	__u64 entered_ns;	/* it leaves now, and is timed; 0: not so */
+	__u64 digest;		/* of the last packet that was named */
 	struct count_seen seen;
-	struct abi_count_key key;
+	union {			/* not on the stack */
+		struct abi_count_key key;
+		struct abi_latency_flight flight;
+	};
 	struct count_before before, after;
 	struct count_walk walk;
 };

@@ -7,6 +7,8 @@
 #ifndef DT_LATENCY_H
 #define DT_LATENCY_H
 
+#include "digest.h"
+
 #define LATENCY_UNIT_NS	125u	/* an eighth of a microsecond */
 #define LATENCY_BUCKETS	112u	/* below 2^29 units */
 
@@ -48,6 +50,19 @@ static inline __attribute__((always_inline)) unsigned int latency_bucket(unsigne
 static inline unsigned int latency_begin(unsigned int b)
 {
 	return b < 4 ? b : (4 + b % 4) << (b / 4 - 1);
+}
+
+#define LATENCY_ONE_OF	32	/* of so many packets one is timed in the kernel */
+#define LATENCY_NONCE	38	/* in a disco packet, where its nonce begins */
+
+/*
+ * Is a packet one of those? The same on every node: its first word decides, and the one in which
+ * WireGuard counts, or the first of disco's nonce.
+ */
+static inline __attribute__((always_inline)) int latency_sampled(unsigned long long first,
+								  unsigned long long second)
+{
+	return digest_mix(digest_mix(LATENCY_ONE_OF, first), second) >> 32 < (1ull << 32) / LATENCY_ONE_OF;
 }
 
 #endif

@@ -88,6 +88,23 @@ struct {
 	__type(value, __u32);
 } free_rows __weak SEC(".maps");
 
+/* Packets that are timed, by name: when they entered; 0: several of one name did. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, ABI_LATENCY_FLIGHTS);
+	__type(key, struct abi_latency_flight);
+	__type(value, __u64);
+} flights __weak SEC(".maps");
+
+/* User space takes out what it reads. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, ABI_LATENCY_ROWS);
+	__type(key, struct abi_latency_key);
+	__type(value, __u32);
+} latencies __weak SEC(".maps");
+
 /* Written by user space. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

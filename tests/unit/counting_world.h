@@ -24,6 +24,7 @@
 #define __always_inline inline __attribute__((always_inline))
 #define __noinline	__attribute__((noinline))
 #define barrier()	__asm__ volatile("" ::: "memory")
+#define BPF_ANY		0
 #define BPF_NOEXIST	1
 #define BPF_SK_STORAGE_GET_F_CREATE 1
 
@@ -41,12 +42,13 @@ struct bpf_spin_lock {
 	int held;
 };
 
-enum map { COUNTS, ROWS, FREE_ROWS, AGREED, RING, WALKS };
+enum map { COUNTS, ROWS, FREE_ROWS, AGREED, RING, WALKS, FLIGHTS, LATENCIES };
 static const enum map counts = COUNTS, rows = ROWS, free_rows = FREE_ROWS, agreed = AGREED, ring = RING,
-	walks = WALKS;
+	walks = WALKS, flights = FLIGHTS, latencies = LATENCIES;
 
 static void *bpf_map_lookup_elem(const enum map *map, const void *key);
 static long bpf_map_update_elem(const enum map *map, const void *key, const void *value, __u64 flags);
+static long bpf_map_delete_elem(const enum map *map, const void *key);
 static long bpf_map_pop_elem(const enum map *map, void *value);
 static long bpf_map_push_elem(const enum map *map, const void *value, __u64 flags);
 static void *bpf_ringbuf_reserve(const enum map *map, __u64 size, __u64 flags);
@@ -128,6 +130,7 @@ struct world {
 	struct record queue[QUEUE_MAX];
 	size_t queued;
 	uint64_t time_ns, kernel_frames, ring_lost;
+	uint64_t entered_ns, timed;	/* whatever leaves had entered then */
 
 	/* its TCP */
 	bool *taken;
@@ -167,17 +170,39 @@ static void *bpf_map_lookup_elem(const enum map *map, const void *key)
 		return &world->row[*(const __u32 *)key];
 	case AGREED:
 		return &world->agreed[((const struct abi_agreed_key *)key)->dir];
+	case FLIGHTS:
+		return world->dir == CAPTURE_OUT ? &world->entered_ns : NULL;
+	case LATENCIES:
+		return NULL;
 	default:
 		fail();
 		return NULL;
 	}
 }
 
-/* A row is known by its key, which is written into it right after this. */
-static long bpf_map_update_elem(const enum map *map, const void *key, const void *value, __u64 flags)
+static long bpf_map_delete_elem(const enum map *map, const void *key)
 {
 	(void)key;
-	(void)value;
+	assert_int_equal(*map, FLIGHTS);
+	return 0;
+}
+
+/* A row is known by its key, which is written into it right after this. What is timed has one bucket. */
+static long bpf_map_update_elem(const enum map *map, const void *key, const void *value, __u64 flags)
+{
+	const struct abi_latency_key *latency = key;
+
+	if (*map == FLIGHTS) {
+		assert_int_equal(*(const __u64 *)value, world->time_ns);
+		world->timed++;
+		return 0;
+	}
+	if (*map == LATENCIES) {
+		assert_int_equal(latency->bucket, latency_bucket(world->time_ns - world->entered_ns));
+		assert_int_equal(world->row[latency->row].key.generation, latency->generation);
+		world->timed++;
+		return 0;
+	}
 	assert_true(*map == COUNTS && flags == BPF_NOEXIST);
 	return 0;
 }

@@ -107,12 +107,37 @@ static void test_no_sample(void **state)
 	assert_int_equal(histogram_told(&none).samples, 0);
 }
 
+/* One of 32, whatever it is that counts up: WireGuard's counter, its index, or a nonce. */
+static void check_share(unsigned long long first, unsigned long long second, unsigned long long step)
+{
+	unsigned int i, timed = 0;
+
+	for (i = 0; i < 320000; i++)
+		timed += latency_sampled(first, second + i * step);
+	assert_true(timed > 9000 && timed < 11000);
+}
+
+static void test_share(void **state)
+{
+	unsigned int i, timed = 0;
+
+	(void)state;
+	for (i = 0; i < 8; i++) {
+		check_share(4 | (unsigned long long)(0x9e3779b9u * i) << 32, 1ull << 2 * i, 1);
+		check_share(0xac929ff05354ull, i, 0x9e3779b97f4a7c15ull);
+	}
+	for (i = 0; i < 320000; i++)
+		timed += latency_sampled(4 | (unsigned long long)i << 32, 7);
+	assert_true(timed > 9000 && timed < 11000);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_every_time_has_its_bucket),
 		cmocka_unit_test(test_quantiles),
 		cmocka_unit_test(test_no_sample),
+		cmocka_unit_test(test_share),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -46,6 +46,38 @@ static void delivers(void **state)
 	lh_free(t);
 }
 
+static void timed(struct lh *t, int conn, uint32_t src, uint32_t dst, uint32_t bucket)
+{
+	struct capture_event e = {
+		.type = CAPTURE_LATENCY, .time_ns = t->now, .node = 3, .conn = (uint64_t)conn,
+		.latency = { lh_key(src), lh_key(dst), bucket, 4 },
+	};
+
+	ledger_event(t->l, &e);
+}
+
+/* What the kernel timed is its pair's; runs alone tell no time. */
+static void timed_in_the_kernel(void **state)
+{
+	struct lh *t = three_clients();
+
+	(void)state;
+	lh_run(t, 1, IN, 2, 50);
+	lh_run(t, 2, OUT, 1, 50);
+	lh_tick(t, 100);
+	assert_null(lh_pair(t, 1, 2)->latency);
+	timed(t, 2, 1, 0, 33);
+	timed(t, 2, 1, 0, 33);
+	timed(t, 3, 1, 2, 34);	/* as of what leaves for the mesh */
+	timed(t, 9, 1, 2, 35);	/* no connection */
+	timed(t, 2, 1, 0, 1000);
+	assert_int_equal(buckets_get(lh_pair(t, 1, 2)->latency, 33), 8);
+	assert_int_equal(buckets_get(lh_pair(t, 1, 2)->latency, 34), 4);
+	assert_int_equal(lh_pair(t, 1, 2)->latency->count, 2);
+	lh_check_books(t, 1, 2, BOOKS(50, 50, 0, 0, 0));
+	lh_free(t);
+}
+
 /* Counters are read one after the other: what left may be read first. */
 static void exits_are_read_first(void **state)
 {
@@ -451,6 +483,7 @@ int main(void)
 		cmocka_unit_test(named_among_counted),
 		cmocka_unit_test(dropped_before_the_first_count),
 		cmocka_unit_test(bounded),
+		cmocka_unit_test(timed_in_the_kernel),
 		cmocka_unit_test(learnt_late),
 	};
 

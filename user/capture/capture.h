@@ -64,6 +64,7 @@ enum capture_type {
 	CAPTURE_COUNTING,	/* a direction's frames are counted in the kernel from here on, or no longer */
 	CAPTURE_COUNT,		/* what was counted there since the last such event */
 	CAPTURE_FORWARD,	/* a frame that was counted there and named */
+	CAPTURE_LATENCY,	/* how long some of them stayed inside */
 	CAPTURE_FACTS,		/* a socket was asked */
 	CAPTURE_CONN_CLOSE,
 	CAPTURE_SECRET,		/* TLS secret of a handshake, bound by client random */
@@ -193,6 +194,12 @@ struct capture_forward {
 	const uint8_t *head;	/* valid during the call only */
 };
 
+/* Of packets that left on the event's connection, those that were timed and are not told yet. */
+struct capture_latency {
+	struct key src, dst;	/* dst zero: the connection's own peer */
+	uint32_t bucket, count;	/* of bpf/latency.h */
+};
+
 struct capture_secret {
 	const char *label;	/* as in SSLKEYLOGFILE */
 	uint8_t random[32];	/* client random */
@@ -308,6 +315,7 @@ struct capture_event {
 		struct capture_counting counting;
 		struct capture_count count;
 		struct capture_forward forward;
+		struct capture_latency latency;
 		struct capture_conn_close close;
 		struct capture_secret secret;
 		struct capture_candidate candidate;

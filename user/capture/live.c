@@ -140,6 +140,8 @@ static int load_programs(struct live *live, struct capture_error *err)
 	code = bpf_map__set_max_entries(live->skel->maps.ring, (uint32_t)size);
 	if (!code && !live->options.count)
 		code = live_count_none(live);
+	if (!code && !live->options.count)
+		code = live_latency_none(live);
 	if (!code)
 		code = derptrace_bpf__load(live->skel);
 	if (code == -EPERM || code == -EACCES)
@@ -438,6 +440,7 @@ static int live_tick(struct capture *capture, const struct capture_sink *sink)
 	live_nodes_announce(live);
 	live_ask_changing(live, now_ns);
 	/* What the answers cover is in the ring by now, or counted. */
+	live_latency_read(live);
 	live_count_read(live);
 	live_drain(live);
 	live_count_flush(live);

@@ -402,6 +402,16 @@ void live_count_flush(struct live *live);
 /* A connection has been closed: its counts, which were read, go. */
 void live_count_forget(struct live *live, struct live_conn *conn);
 void live_count_free(struct live *live);
+/* Whose row of the counts that is, below ABI_COUNT_ROWS; NULL: nothing is counted. */
+const struct abi_count_key *live_count_row(const struct live *live, uint32_t no);
+
+/* --- live_latency.c --- */
+/* Nothing will be timed: before the programs are loaded. */
+int live_latency_none(struct live *live);
+/* Tells what was timed in the kernel: before rows of the counts are let go. */
+void live_latency_read(struct live *live);
+/* The same of a frame that leaves for the mesh. */
+void live_latency_forward(struct live *live, struct live_conn *conn, const struct abi_forward *r);
 
 /* --- live_search.c --------------------------------------------------------------------------- */
 

@@ -130,6 +130,7 @@ void live_count_forward(struct live *live, const struct abi_forward *r)
 		event.forward.head_len = event.forward.len;
 	if (conn->announced)
 		live_emit(live, &event);
+	live_latency_forward(live, conn, r);
 	if (r->dir == ABI_IN)
 		live_record_handed(conn, r->seq, r->seq);
 	/* What became of it its records do not say. */
@@ -196,6 +197,11 @@ int live_count_open(struct live *live)
 		return -ENOMEM;
 	rows_give(live);
 	return 0;
+}
+
+const struct abi_count_key *live_count_row(const struct live *live, uint32_t no)
+{
+	return live->rows ? (const struct abi_count_key *)&live->rows->row[no].key : NULL;
 }
 
 /* Nothing is added to it any more. */

@@ -219,9 +219,12 @@ static void note_frame(struct ledger *l, struct conn *c, const struct stream_fra
 
 uint8_t ledger_may_count(struct ledger *l, uint64_t conn, enum capture_dir dir)
 {
-	const struct conn *c = ledger_conn_get(l, conn, l->now_ns);
+	struct conn *c = ledger_conn_get(l, conn, l->now_ns);
 
-	if (!c || c->shared || c->out_late)
+	if (!c || c->shared)
+		return 0;
+	c->may_count = true;
+	if (c->out_late)
 		return 0;
 	switch (c->kind) {
 	case CONN_CLIENT:

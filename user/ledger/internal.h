@@ -109,6 +109,7 @@ struct conn {
 	bool out_gap, out_late;	/* frames pass unseen; or not yet: their secret is looked for */
 	bool out_seen, misread;	/* misread: it is no DERP, as far as its bytes were understood */
 	uint32_t gaps[2];	/* by direction */
+	bool may_count;		/* the kernel asks: it times only some packets, and so do we */
 	uint64_t out_told;	/* position behind the last frame that was told */
 	uint64_t out_from_ns;	/* behind the last gap, or where frames were first understood */
 	uint64_t quiet_ns;	/* since then nothing is stuck in its socket; NEVER: something is */
@@ -435,6 +436,8 @@ void ledger_book_left(struct ledger *l, struct pair *p, const struct sight *s, u
 void ledger_book_unentered(struct ledger *l, struct pair *p, const struct item *i);
 /* It was no new one: it had been first seen on its way out. */
 void ledger_book_again(struct ledger *l, struct pair *p, const struct item *i);
+/* Packets that the kernel timed. */
+void ledger_latency(struct ledger *l, const struct capture_event *e);
 void ledger_book_untraced(struct ledger *l, struct pair *p, uint32_t packets);
 void ledger_book_lost(struct ledger *l, const struct item *i, enum record_reason reason,
 		      enum record_basis basis, const struct conn *out);

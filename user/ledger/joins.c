@@ -5,6 +5,8 @@
  */
 #include "ledger/internal.h"
 
+#include "latency.h"
+
 #define SEARCH_NEAR	64u	/* equal packets that are looked at for the one that left */
 #define CONTRADICTIONS	3	/* joins that take a claim from memory down */
 
@@ -31,6 +33,15 @@ static void confirm(struct conn *c)
 	}
 }
 
+/*
+ * Where packets may be counted those that are seen, mostly for a moment that is not like the others, do not
+ * weigh more than those that are not.
+ */
+static bool is_timed(const struct item *e, const struct sight *s)
+{
+	return !(e->conn->may_count || s->conn->may_count) || latency_sampled(s->digest, s->len);
+}
+
 /* The entry @i leaves: it is booked and gone. */
 static void join_exit(struct ledger *l, uint32_t i, const struct sight *s)
 {
@@ -41,7 +52,7 @@ static void join_exit(struct ledger *l, uint32_t i, const struct sight *s)
 	ledger_conn_done(&e);
 	confirm(e.conn);
 	confirm(s->conn);
-	ledger_book_left(l, e.pair, s, e.time_ns);
+	ledger_book_left(l, e.pair, s, is_timed(&e, s) ? e.time_ns : 0);
 	if (e.time_ns > s->conn->left_entered_ns[e.disco] && !e.pair->doubtful)
 		s->conn->left_entered_ns[e.disco] = e.time_ns;
 	/* What was counted may have left, and be told of later. */

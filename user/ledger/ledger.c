@@ -192,6 +192,9 @@ void ledger_event(struct ledger *l, const struct capture_event *e)
 	case CAPTURE_DROP:
 		ledger_drop(l, e);
 		break;
+	case CAPTURE_LATENCY:
+		ledger_latency(l, e);
+		break;
 	case CAPTURE_NIC:
 		ledger_nic(l, &e->nic);
 		break;

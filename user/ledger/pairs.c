@@ -297,6 +297,24 @@ void ledger_book_left(struct ledger *l, struct pair *p, const struct sight *s, u
 	ledger_pair_dirty(l, p);
 }
 
+void ledger_latency(struct ledger *l, const struct capture_event *e)
+{
+	const struct capture_latency *n = &e->latency;
+	struct conn *c = ledger_conn_known(l, e->conn);
+	struct peer *src, *dst;
+	struct pair *p;
+
+	if (!c || n->bucket >= LATENCY_BUCKETS)
+		return;
+	src = ledger_peer_get(l, &n->src);
+	dst = key_is_zero(&n->dst) ? peer_ref(ledger_conn_peer(l, c)) : ledger_peer_get(l, &n->dst);
+	p = ledger_pair_get(l, src, dst);
+	buckets_add(&p->latency, n->bucket, n->count);
+	ledger_pair_dirty(l, p);
+	ledger_peer_put(l, src);
+	ledger_peer_put(l, dst);
+}
+
 void ledger_book_untraced(struct ledger *l, struct pair *p, uint32_t packets)
 {
 	l->books.untraced += packets;
