@@ -20,6 +20,7 @@ struct rooms {
 	struct ledger *ledger;
 	struct correlate *correlate;
 	uint64_t time_ns;
+	uint64_t pos[2][CLIENTS];	/* of the pairs' clients, by direction */
 };
 
 static size_t in_use(void)
@@ -31,7 +32,7 @@ static size_t in_use(void)
 
 static int put(void *ctx, const struct record *r)
 {
-	return correlate_put(ctx, r);
+	return ctx ? correlate_put(ctx, r) : 0;
 }
 
 static void on_frame(void *ctx, const struct stream_frame *f)
@@ -77,11 +78,10 @@ static void tick(struct rooms *r)
 	if (!r->ledger)
 		return;
 	ledger_tick(r->ledger, r->time_ns);
-	if (!r->correlate)
-		return;
 	ledger_snapshot(r->ledger, r->time_ns, false, &sink);
 	agent.time_ns = r->time_ns;
-	correlate_put(r->correlate, &agent);
+	if (r->correlate)
+		correlate_put(r->correlate, &agent);
 }
 
 static void build(struct rooms *r, bool ledger, bool correlate)
@@ -89,8 +89,8 @@ static void build(struct rooms *r, bool ledger, bool correlate)
 	const struct stream_sink sink = { .ctx = r, .frame = on_frame, .progress = on_progress,
 					  .gap = on_gap, .info = on_info };
 	const struct capture_node_up up = { .name = "derper", .software = "" };
-	const struct ledger_limits ledger_limits = { .max_pairs = 2000000 };
-	const struct correlate_limits correlate_limits = { .max_pairs = 2000000 };
+	const struct ledger_limits ledger_limits = { .max_pairs = 4000000 };
+	const struct correlate_limits correlate_limits = { .max_pairs = 4000000 };
 
 	*r = (struct rooms){ .time_ns = 1000000000 };
 	r->streams = streams_new(&sink, NULL);
@@ -184,10 +184,12 @@ static void peer_key(uint32_t n, uint8_t key[static DERP_KEY_LEN])
 static void add_frame(struct rooms *r, uint32_t client, enum capture_dir dir, uint8_t type,
 		      const uint8_t *head, uint32_t head_len)
 {
+	uint64_t *pos = &r->pos[dir][client];
 	const struct stream_frame f = {
 		.node = HELP_NODE, .conn = client + 1, .time_ns = r->time_ns += 100, .dir = dir,
 		.type = type, .len = head_len, .head_len = head_len, .head = head,
-		.derp_from_start = true,
+		.derp_off = *pos, .derp_from_start = true,
+		.tcp_end = *pos += DERP_HEADER_LEN + head_len,
 	};
 
 	ledger_frame(r->ledger, &f);
@@ -224,6 +226,25 @@ static void add_pair(struct rooms *r, uint32_t number)
 	}
 }
 
+/* All that was sent has been acknowledged, and what arrived was read. */
+static void settle(struct rooms *r)
+{
+	const struct capture_facts facts = { .has_read = true, .has_queues = true, .tcp_state = 1 };
+	uint32_t client;
+
+	for (client = 0; client < CLIENTS; client++) {
+		const uint64_t in = r->pos[CAPTURE_IN][client], out = r->pos[CAPTURE_OUT][client];
+		const struct stream_progress p = {
+			.node = HELP_NODE, .conn = client + 1, .time_ns = r->time_ns, .facts = &facts,
+			.has_read = true, .in_arrived = in, .in_read = in,
+			.has_acked = true, .out_sent = out, .out_acked = out,
+		};
+
+		ledger_progress(r->ledger, &p);
+	}
+	tick(r);
+}
+
 static void grow_pairs(int rooms, const uint32_t *steps, size_t count, size_t *bytes)
 {
 	struct rooms r;
@@ -239,9 +260,9 @@ static void grow_pairs(int rooms, const uint32_t *steps, size_t count, size_t *b
 		while (pair < steps[i]) {
 			add_pair(&r, pair++);
 			if (pair % PAIRS_AT_ONCE == 0)
-				tick(&r);
+				settle(&r);
 		}
-		tick(&r);
+		settle(&r);
 		bytes[i + 1] = in_use();
 	}
 	tear_down(&r);

@@ -31,7 +31,7 @@ static bool grow(struct index *x, const struct index_of *of)
 	return true;
 }
 
-bool index_add(struct index *x, const struct index_of *of, uint64_t hash, uint32_t number)
+bool index_insert(struct index *x, const struct index_of *of, uint64_t hash, uint32_t number)
 {
 	/* Three of four slots, at most. */
 	if ((!x->slots || x->used >= (x->mask + 1) / 4 * 3) && !grow(x, of))
@@ -42,7 +42,7 @@ bool index_add(struct index *x, const struct index_of *of, uint64_t hash, uint32
 }
 
 /* Those behind it move up, as far as they may stand there. */
-void index_del(struct index *x, const struct index_of *of, uint32_t number)
+void index_remove(struct index *x, const struct index_of *of, uint32_t number)
 {
 	size_t hole = of->hash(of->ctx, number) & x->mask, i;
 

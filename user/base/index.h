@@ -38,9 +38,9 @@ static inline uint32_t index_find(const struct index *x, const struct index_of *
 }
 
 /* @number, not 0, is not in it yet. False without memory; nothing has changed then. */
-bool index_add(struct index *x, const struct index_of *of, uint64_t hash, uint32_t number);
+bool index_insert(struct index *x, const struct index_of *of, uint64_t hash, uint32_t number);
 /* @number is in it. */
-void index_del(struct index *x, const struct index_of *of, uint32_t number);
+void index_remove(struct index *x, const struct index_of *of, uint32_t number);
 void index_free(struct index *x);
 
 /* A good hash of two words: seed and key, or one hash and the next word. */

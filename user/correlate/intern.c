@@ -47,7 +47,7 @@ uint32_t peer_get(struct correlate *c, const struct key *key, bool make)
 	if (!VEC_ROOM(c->peers, c->peer_count, c->peer_cap))
 		return NONE;
 	c->peers[c->peer_count] = *key;
-	if (!index_add(&c->peer_index, &of, hash, (uint32_t)c->peer_count))
+	if (!index_insert(&c->peer_index, &of, hash, (uint32_t)c->peer_count))
 		return NONE;
 	return c->peer_count++;
 }
@@ -96,7 +96,7 @@ uint32_t pair_of_peers(struct correlate *c, uint32_t src, uint32_t dst)
 	if (!VEC_ROOM(c->pairs, c->pair_count, c->pair_cap))
 		return NONE;
 	c->pairs[c->pair_count] = ends;
-	if (!index_add(&c->pair_index, &of, hash, (uint32_t)c->pair_count))
+	if (!index_insert(&c->pair_index, &of, hash, (uint32_t)c->pair_count))
 		return NONE;
 	return c->pair_count++;
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include "ledger/check.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -76,6 +77,31 @@ static bool check_table(const struct ledger *l, const struct chains *t, struct s
 	return true;
 }
 
+struct check {
+	struct sums *s;
+	char *err;
+};
+
+static int check_resting(void *ctx, uint32_t no, const struct record_pair *p)
+{
+	const struct check *c = ctx;
+	const struct record_books *b = &p->books;
+	int h;
+
+	if (!no || !law(b) || b->in_flight ||
+	    b->entered != p->frames[HOP_CLIENT_IN] + p->frames[HOP_MESH_IN] + p->first_seen ||
+	    b->left != p->frames[HOP_CLIENT_OUT] + p->frames[HOP_MESH_OUT])
+		return say(c->err, "pair at rest", b) - 1;
+	c->s->books.entered += b->entered;
+	c->s->books.left += b->left;
+	c->s->books.lost += b->lost;
+	c->s->books.untraced += b->untraced;
+	for (h = 0; h < HOP_COUNT; h++)
+		c->s->frames[h] += p->frames[h];
+	c->s->first_seen += p->first_seen;
+	return 0;
+}
+
 static uint64_t count_losses(const struct ledger *l)
 {
 	const struct loss *loss;
@@ -95,7 +121,8 @@ bool ledger_check(struct ledger *l, char err[static 256])
 	b.in_flight = ledger_count_in_flight(l);
 	if (!law(&b))
 		return say(err, "node", &b);
-	if (!check_table(l, &l->pairs, &s, err) || !check_table(l, &l->unknown_pairs, &s, err))
+	if (!check_table(l, &l->pairs, &s, err) || !check_table(l, &l->unknown_pairs, &s, err) ||
+	    ledger_resting_each(l, &(struct check){ &s, err }, check_resting))
 		return false;
 	if (memcmp(&s.books, &b, sizeof(b)))
 		return say(err, "node, against the sum of its pairs", &b);

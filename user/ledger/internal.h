@@ -14,7 +14,7 @@
  *	ghosts.c	what was booked without its entry, and entries that are told later still
  *	still.c		when the relay itself stands still
  *	fate.c		what time decides: what was passed, what nothing can hold any more
- *	pairs.c		rows, bounds, the other row; tell.c, tell.h: how they are told
+ *	pairs.c		rows, bounds, the other row; tell.c: how they are told; resting.c: the silent ones
  *	losses.c	lost packets until they are told
  *	links.c		ForwardPacket frames per mesh connection and pair, marks
  *	snapshot.c	records
@@ -29,6 +29,7 @@
 #include "ledger/ledger.h"
 #include "ledger/loose.h"
 #include "ledger/numbers.h"
+#include "ledger/resting.h"
 
 #define SECOND_NS	1000000000ull
 #define MSEC_NS		1000000ull
@@ -292,6 +293,7 @@ struct ledger {
 	struct chains conns, peers, pairs, unknown_pairs, presences, links, losses, rows;
 	struct conn *overflow;	/* the shared one; NULL: not needed yet */
 	struct numbers peer_numbers, pair_numbers;
+	struct resting resting;
 	struct peer *nobody;	/* unknown, for ever */
 	struct pair *other;	/* nobody to nobody: all that has no row */
 	struct pair *dirty;
@@ -425,8 +427,6 @@ void ledger_pair_move_entry(struct ledger *l, struct item *e, struct pair *to);
 /* Adds to what is there already; the histogram is left to the caller. */
 void ledger_pair_fill(const struct ledger *l, const struct pair *p, struct record_pair *r);
 void ledger_pair_free(struct ledger *l, struct pair *p);
-/* All that is booked of @from, to @to as well. */
-void ledger_pair_add(struct pair *to, const struct pair *from);
 
 void ledger_book_entered(struct ledger *l, struct pair *p, const struct item *i);
 void ledger_book_first_seen(struct ledger *l, struct pair *p, const struct item *i);

@@ -96,6 +96,7 @@ void ledger_free(struct ledger *l)
 	}
 	ledger_conn_free(l, l->overflow);
 	shared_clear(&l->names);
+	ledger_resting_free(l);
 	free_pairs(l, &l->pairs);
 	free_pairs(l, &l->unknown_pairs);
 	ledger_rows_free(l);
@@ -107,6 +108,7 @@ void ledger_free(struct ledger *l)
 	chains_free(&l->presences);
 	chains_free(&l->links);
 	numbers_free(&l->peer_numbers);
+	free(l->resting.numbered);
 	numbers_free(&l->pair_numbers);
 	free(l->same);
 	free(l->by_digest);
@@ -222,6 +224,7 @@ static void sweep(struct ledger *l)
 	l->swept_ns = l->now_ns;
 	ledger_conns_sweep(l);
 	ledger_presences_sweep(l);
+	ledger_resting_sweep(l);
 }
 
 void ledger_tick(struct ledger *l, uint64_t now_ns)

@@ -3,7 +3,7 @@
  * Rows: one for each pair, and one for all that has none (over the limit, or told of no one). A pair
  * of which one end is not known yet has a row of its own, per connection, until that end is learnt.
  */
-#include "ledger/internal.h"
+#include "ledger/tell.h"
 
 #include "latency.h"
 
@@ -31,7 +31,10 @@ struct pair *ledger_pair_get(struct ledger *l, struct peer *src, struct peer *ds
 		if (p->src == src && p->dst == dst)
 			return p;
 	}
-	if (l->other && l->pairs.count + l->unknown_pairs.count > l->limits.max_pairs)
+	p = ledger_resting_wake(l, src, dst);
+	if (p)
+		return p;
+	if (l->other && ledger_pair_count(l) > l->limits.max_pairs)
 		return l->other;
 	p = calloc(1, sizeof(*p));
 	if (!p || !chains_add(t, &p->chain, hash)) {
@@ -44,6 +47,11 @@ struct pair *ledger_pair_get(struct ledger *l, struct peer *src, struct peer *ds
 	return p;
 }
 
+size_t ledger_pair_count(const struct ledger *l)
+{
+	return l->pairs.count + l->unknown_pairs.count + l->resting.index.used;
+}
+
 struct pair *ledger_pair_now(struct pair *p)
 {
 	while (p->moved_to)
@@ -51,8 +59,10 @@ struct pair *ledger_pair_now(struct pair *p)
 	return p;
 }
 
-static void pair_destroy(struct pair *p)
+void ledger_pair_destroy(struct pair *p)
 {
+	if (!p)
+		return;
 	free(p->latency);
 	free(p->more);
 	free(p);
@@ -65,7 +75,7 @@ void ledger_pair_put(struct pair *p)
 
 	if (--p->refs || !to)
 		return;
-	pair_destroy(p);
+	ledger_pair_destroy(p);
 	ledger_pair_put(to);
 }
 
@@ -74,7 +84,7 @@ void ledger_pair_free(struct ledger *l, struct pair *p)
 	numbers_give(&l->pair_numbers, p->no);
 	ledger_peer_put(l, p->src);
 	ledger_peer_put(l, p->dst);
-	pair_destroy(p);
+	ledger_pair_destroy(p);
 }
 
 void ledger_pair_dirty(struct ledger *l, struct pair *p)
@@ -157,7 +167,7 @@ void ledger_pair_move(struct ledger *l, struct pair *from, struct pair *to)
 	ledger_peer_put(l, from->src);
 	ledger_peer_put(l, from->dst);
 	if (!from->refs) {
-		pair_destroy(from);
+		ledger_pair_destroy(from);
 		return;
 	}
 	from->src = from->dst = NULL;
@@ -352,4 +362,44 @@ void ledger_pair_fill(const struct ledger *l, const struct pair *p, struct recor
 	      m->wg_initiation_last_ns);
 	if (m->wg_response_last_ns > r->wg_response_last_ns)
 		r->wg_response_last_ns = m->wg_response_last_ns;
+}
+
+static void take_more(struct pair_more *m, const struct record_pair *r)
+{
+	m->last_hop = r->last_hop;
+	m->last_hop_first_ns = r->last_hop_first_ns;
+	m->last_hop_last_ns = r->last_hop_last_ns;
+	m->wg_initiations = r->wg_initiations;
+	m->wg_responses = r->wg_responses;
+	m->wg_initiation_first_ns = r->wg_initiation_first_ns;
+	m->wg_initiation_last_ns = r->wg_initiation_last_ns;
+	m->wg_response_last_ns = r->wg_response_last_ns;
+}
+
+struct pair *ledger_pair_restore(struct ledger *l, struct peer *src, struct peer *dst,
+				 uint64_t first_ns, const struct record_pair *r)
+{
+	bool more = r->last_hop || r->wg_initiations || r->wg_responses;
+	struct pair *p = calloc(1, sizeof(*p));
+
+	if (!p || (more && !ledger_pair_more(p)) || !buckets_set(&p->latency, r->latency) ||
+	    !chains_add(&l->pairs, &p->chain, pair_hash(l, src, dst))) {
+		ledger_pair_destroy(p);
+		return NULL;
+	}
+	p->src = src;
+	p->dst = dst;
+	p->entered = r->books.entered;
+	p->left = r->books.left;
+	p->lost = r->books.lost;
+	p->untraced = r->books.untraced;
+	memcpy(p->frames, r->frames, sizeof(p->frames));
+	memcpy(p->bytes, r->bytes, sizeof(p->bytes));
+	p->first_seen = r->first_seen;
+	p->disco = r->disco;
+	p->first_ns = first_ns;
+	p->last_ns = r->last_ns;
+	if (more)
+		take_more(p->more, r);
+	return p;
 }

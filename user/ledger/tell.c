@@ -11,10 +11,22 @@
 static int number_peer(struct ledger *l, struct peer *p, struct record_batch *b)
 {
 	struct record_peer peer = { .key = p->key };
+	struct peer **grown;
+	size_t size = l->resting.numbered_size;
 
 	if (p->no || key_is_zero(&p->key))
 		return 0;
-	peer.no = p->no = numbers_take(&l->peer_numbers);
+	peer.no = numbers_take(&l->peer_numbers);
+	if (peer.no >= size) {
+		size = size ? size * 2 : 64;
+		grown = reallocarray(l->resting.numbered, size, sizeof(*grown));
+		if (!grown)
+			return -ENOMEM;
+		l->resting.numbered = grown;
+		l->resting.numbered_size = size;
+	}
+	l->resting.numbered[peer.no] = p;
+	p->no = peer.no;
 	return record_batch_peer(b, &peer);
 }
 
@@ -220,6 +232,11 @@ static int tell_idle(struct ledger *l, struct chains *t, uint64_t now_ns, struct
 	return err;
 }
 
+static int tell_resting(void *batch, uint32_t no, const struct record_pair *counts)
+{
+	return record_batch_counts(batch, no, counts);
+}
+
 static int tell_dirty(struct ledger *l, bool all, struct record_batch *b)
 {
 	struct pair *p, *next;
@@ -236,13 +253,13 @@ static int tell_dirty(struct ledger *l, bool all, struct record_batch *b)
 	for (c = all ? chains_first(&l->pairs) : NULL; c && !err;
 	     c = chains_next(&l->pairs, c))
 		err = pair_tell(l, ITEM_OF(c, struct pair, chain), b);
-	return err;
+	return err || !all ? err : ledger_resting_each(l, b, tell_resting);
 }
 
 int ledger_pairs_tell(struct ledger *l, const struct record *head, bool all,
 		      const struct record_sink *sink)
 {
-	bool crowded = l->pairs.count + l->unknown_pairs.count > l->limits.max_pairs / 2;
+	bool crowded = ledger_pair_count(l) > l->limits.max_pairs / 2;
 	struct record_batch *b;
 	int err = 0;
 
@@ -254,8 +271,10 @@ int ledger_pairs_tell(struct ledger *l, const struct record *head, bool all,
 	numbers_ready(&l->peer_numbers);
 	numbers_ready(&l->pair_numbers);
 	/* Rows that have been idle for long make room. */
-	if (crowded)
+	if (crowded) {
+		ledger_resting_wake_before(l, head->time_ns - IDLE_NS);
 		err = tell_idle(l, &l->pairs, head->time_ns, b);
+	}
 	if (!err && crowded)
 		err = tell_idle(l, &l->unknown_pairs, head->time_ns, b);
 	if (!err)

@@ -45,7 +45,7 @@ static struct declared_node *node_get(struct declared *d, const struct record *r
 		d->size = size;
 	}
 	d->nodes[d->count + 1] = key;
-	if (!index_add(&d->index, &of, hash_of(d, &key), d->count + 1))
+	if (!index_insert(&d->index, &of, hash_of(d, &key), d->count + 1))
 		return NULL;
 	return &d->nodes[++d->count];
 }
