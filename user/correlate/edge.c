@@ -456,6 +456,9 @@ static enum link_reason reason_of(const struct analysis *a, const struct edge *e
 	}
 	if (!closed && (e->reached == REACHED_MESH || age_ns < HANDSHAKE_NS))
 		return LINK_REASON_NONE;
+	/* Open before the trace began, and idle since: how far it had come was not seen. */
+	if (!conn->rec.from_start && e->reached < REACHED_UPGRADE && !alert)
+		return closed ? LINK_CLOSED : LINK_REASON_NONE;
 	if (e->reached < REACHED_UPGRADE && conn->rec.tls &&
 	    (e->reached == REACHED_TCP || (alert && !(steps & STEP_HTTP_REQUEST))))
 		return LINK_TLS;
