@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Links that come up while they are traced: what was lost before, and until the relay knows of it. */
+/*
+ * Links that come up while they are traced: what was lost before, and until the relay knows of it. And
+ * those that were up before.
+ */
 #include "correlate_help.h"
 
 #define A_IP	"10.0.0.1"
@@ -121,9 +124,38 @@ static void test_closed_by_its_relay(void **state)
 	}
 }
 
+/* Open before the trace began, and not a frame on it for 20 s: nothing is wrong with such a link. */
+static void test_idle_since_before(void **state)
+{
+	struct script s = { 0 };
+	struct record_conn *c;
+	struct report r;
+
+	(void)state;
+	begin(&s);
+	c = script_mesh_out(&s, 10, A_IP, 5001, B_IP, 2, 0.5);
+	c->from_start = c->readable = false;
+	c->steps = STEP_SYN | STEP_ESTABLISHED | STEP_CLIENT_HELLO;
+	c->kind = CONN_UNKNOWN;
+	script_at(&s, 1, 2);
+	c = script_mesh_in(&s, 10, B_IP, A_IP, 5001, 1, 0.5);
+	c->from_start = c->readable = false;
+	c->steps = STEP_SYN | STEP_ESTABLISHED | STEP_CLIENT_HELLO;
+	c->kind = CONN_UNKNOWN;
+	script_close(&s, 20, true);
+	script_report(&s, NULL, &r);
+	if (r.verdict_count)
+		report_print(&r);
+	assert_int_equal(r.verdict_count, 0);
+	assert_int_not_equal(link_of(&r, A_IP ":443", B_IP ":443")->state, LINK_DOWN);
+	report_free(&r);
+	script_free(&s);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_idle_since_before),
 		cmocka_unit_test(test_dialled_later),
 		cmocka_unit_test(test_back_without_routes),
 		cmocka_unit_test(test_closed_by_its_relay),

@@ -118,34 +118,6 @@ static void test_dials(void **state)
 	}
 }
 
-/* Open before the trace began, and not a frame on it for 20 s: nothing is wrong with such a link. */
-static void test_idle_since_before(void **state)
-{
-	struct script s = { 0 };
-	struct record_conn *c;
-	struct report r;
-
-	(void)state;
-	begin(&s, 1, 1);
-	c = script_mesh_out(&s, 10, A_IP, 5001, B_IP, 2, 0.5);
-	c->from_start = c->readable = false;
-	c->steps = UP_TO_TCP;
-	c->kind = CONN_UNKNOWN;
-	script_at(&s, 1, 2);
-	c = script_mesh_in(&s, 10, B_IP, A_IP, 5001, 1, 0.5);
-	c->from_start = c->readable = false;
-	c->steps = UP_TO_TCP;
-	c->kind = CONN_UNKNOWN;
-	script_close(&s, 20, true);
-	script_report(&s, NULL, &r);
-	if (r.verdict_count)
-		report_print(&r);
-	assert_int_equal(r.verdict_count, 0);
-	assert_int_not_equal(link_of(&r, A_NAME, B_NAME)->state, LINK_DOWN);
-	report_free(&r);
-	script_free(&s);
-}
-
 /* B's end of a refused mesh peer: an ordinary client that asked to watch. Only B is traced. */
 static void test_mesh_key_from_far_end(void **state)
 {
@@ -600,7 +572,6 @@ int main(void)
 		cmocka_unit_test(test_mtu),
 		cmocka_unit_test(test_tail),
 		cmocka_unit_test(test_marks),
-		cmocka_unit_test(test_idle_since_before),
 		cmocka_unit_test(test_gap),
 		cmocka_unit_test(test_untraced),
 		cmocka_unit_test(test_cut),
