@@ -71,6 +71,7 @@ enum abi_dir {
 #define ABI_LISTENING	0x10	/* the socket is a listener: the packet completes a handshake */
 
 #define ABI_ALL_FACTS	0x40	/* copied_seq, rcv_wnd, write_seq and snd_wnd too */
+#define ABI_HEAD	0x80	/* HEADS_CAPTURED bytes of a segment that is one TLS record: heads.h */
 #define ABI_UNREADABLE	0x20	/* the bytes that follow could not be copied and are none of its */
 
 /*
@@ -113,8 +114,11 @@ struct abi_segment {
 	 */
 	__u16 sum;
 	__u8 counted;		/* all of it was counted when it passed first */
-	__u8 zero;
-	__u32 epoch;		/* the walk of this number says that a frame begins here; 0: says nothing */
+	__u8 has_mark;		/* @mark is there, not @epoch */
+	union {			/* 0: says nothing */
+		__u32 epoch;	/* the walk of this number says that a frame begins here */
+		__u32 mark;	/* the TLS record that begins here has this number in its walk */
+	};
 };
 _Static_assert(sizeof(struct abi_segment) == 128, "abi_segment");
 
@@ -171,6 +175,20 @@ struct abi_agreed_key {
 	__u64 cookie;
 	__u32 dir;
 	__u32 zero;
+};
+
+#define ABI_WINDOWS	1024	/* directions of connections whose records are foretold at once */
+#define ABI_MASKS	512	/* records that each of them is ahead */
+
+/* What was foretold of the records with these numbers, modulo ABI_MASKS: heads_entry(). */
+struct abi_masks {
+	__u64 entries[ABI_MASKS];
+};
+
+/* Which of the windows is a direction's, while its walk counts HEADS_EPOCH times @epoch and more. */
+struct abi_foretold {
+	__u32 window;
+	__u32 epoch;
 };
 
 struct abi_agreed {

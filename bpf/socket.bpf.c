@@ -19,6 +19,7 @@
 #include "reached.bpf.h"
 #include "check.bpf.h"
 #include "count.bpf.h"
+#include "heads.bpf.h"
 #include "relay.bpf.h"
 
 #define SOCK_STREAM_TYPE	1
@@ -218,6 +219,9 @@ static __always_inline int socket_packet(struct __sk_buff *skb, __u8 dir)
 	}
 	if (dir == ABI_IN && counts && s.role != ABI_DIALLED &&
 	    count_packet(skb, sk, &s, p.payload_off))
+		return 1;
+	if (s.len && !s.flags && !untold && !(s.has & ABI_LISTENING) &&
+	    heads_packet(skb, &s, p.payload_off))
 		return 1;
 	if (untold) {
 		/* That it begins or ends is told all the same, without what it brings. */

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
  * A whole connection, event by event: segments in (calls 0) and out (1), each with six bytes ahead:
- * sequence number, bytes of it that were not captured, flags; facts (2), a secret (3: label, random,
+ * sequence number, bytes of it that were not captured, flags (8: it is a record's start; above: the
+ * kernel's number of the record); facts (2), a secret (3: label, random,
  * secret), a candidate (4), a tick (5), close (6), a frame that is told (7: direction, offset). The first
  * byte says how it was opened.
  */
@@ -42,6 +43,14 @@ static void on_gap(void *ctx, const struct stream_gap *g)
 	s->gap[g->dir] = g->begins;
 }
 
+static bool on_foretell(void *ctx, uint32_t node, uint64_t conn, const struct capture_masks *m)
+{
+	(void)ctx;
+	must(node == 1 && conn == 1 && m->count && m->count <= CAPTURE_MASKS_AHEAD);
+	op_read(m->masks[0], m->count * sizeof(*m->masks));
+	return true;
+}
+
 static void on_info(void *ctx, uint32_t node, uint64_t conn, const struct stream_info *info)
 {
 	(void)ctx;
@@ -64,6 +73,10 @@ static void segment(struct capture_event *e, const struct op *op, enum capture_d
 					       .flags = op->arg[5] & 7, .captured = (uint32_t)len,
 					       .len = (uint32_t)len + op->arg[4],
 					       .data = op->arg + 6 };
+	e->segment.mark = op->arg[5] >> 4;
+	e->segment.head = op->arg[5] & 8;
+	if (e->segment.head)
+		e->segment.len += op->arg[4] * 15;
 }
 
 static void secret(struct capture_event *e, const struct op *op)
@@ -146,7 +159,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	const struct stream_limits limits = { .connection_bytes = 1 << 16, .total_bytes = 1 << 16 };
 	struct seen seen = { 0 };
 	struct stream_sink sink = { .ctx = &seen, .frame = on_frame, .progress = on_progress,
-				    .gap = on_gap, .info = on_info };
+				    .gap = on_gap, .info = on_info, .foretell = on_foretell };
 	struct capture_event e = { .type = CAPTURE_CONN_OPEN, .time_ns = 1, .node = 1, .conn = 1 };
 	struct capture_facts facts = { 0 };
 	struct stream_stats stats;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
+#include "heads.h"
 #include "stream_help.h"
-
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -174,10 +174,25 @@ static void on_info(void *ctx, uint32_t node, uint64_t conn, const struct stream
 	s->info.names = &s->names;
 }
 
+static bool on_foretell(void *ctx, uint32_t node, uint64_t conn, const struct capture_masks *m)
+{
+	struct seen *s = ctx;
+	uint32_t i;
+
+	assert_int_equal(node, HELP_NODE);
+	assert_int_equal(conn, HELP_CONN);
+	for (i = 0; i < m->count; i++)
+		s->foretold.entries[m->dir][(m->mark + i) % CAPTURE_MASKS_AHEAD] =
+			heads_entry(m->mark + i, m->masks[i]);
+	s->foretold.calls++;
+	return true;
+}
+
 struct streams *seen_streams(struct seen *s, const struct stream_limits *limits)
 {
 	struct stream_sink sink = { .ctx = s, .frame = on_frame, .progress = on_progress,
-				    .gap = on_gap, .info = on_info };
+				    .gap = on_gap, .info = on_info,
+				    .foretell = on_foretell };
 	struct streams *streams;
 
 	memset(s, 0, sizeof(*s));

@@ -43,7 +43,20 @@ struct seen_frame {
 	bool from_start;
 };
 
+/* What a kernel makes of TLS records that were foretold to it: bpf/heads.h. */
+struct foretold {
+	uint64_t entries[2][CAPTURE_MASKS_AHEAD];
+	struct {
+		size_t next, left;	/* the walk, by wire bytes */
+		uint32_t mark;
+		bool walking;
+	} dirs[2];
+	bool any;		/* what was foretold goes by its start whether that will do or not */
+	unsigned int heads, calls;
+};
+
 struct seen {
+	struct foretold foretold;
 	struct seen_frame *frames;
 	size_t count, cap;
 	struct stream_gap gaps[4096];
@@ -120,6 +133,7 @@ struct replay_options {
 	unsigned int repeat;	/* percent sent again, cut anew */
 	unsigned int forge;	/* percent preceded by a forged one */
 	unsigned int lose;	/* percent of records the ring lost */
+	size_t calm;		/* but none of the first bytes of each direction */
 	unsigned int cut;	/* percent that were captured in part */
 	bool early;		/* inbound facts tell already that the segment was accepted */
 	uint64_t seed;
@@ -129,6 +143,7 @@ struct replay_options {
 	enum { SECRETS_FIRST, SECRETS_IN_TIME, SECRETS_LAST, SECRETS_NEVER } secrets;
 	unsigned int candidates_after; /* flights that are seen before candidates are told; 0: never */
 	int hint_error;		/* of their record numbers */
+	struct foretold *foretold; /* of the sink; NULL: segments come whole */
 };
 
 void replay_open(struct streams *s, const struct replay_options *o, const struct dialog *dialog);

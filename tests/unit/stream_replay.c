@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "heads.h"
 #include "stream_help.h"
 
 /* --- TCP ---------------------------------------------------------------------------------- */
@@ -55,6 +56,62 @@ static void take(struct tcp *t, enum capture_dir dir, size_t at, size_t len)
 		t->next[dir]++;
 }
 
+/* The kernel's walk, as in bpf/heads.bpf.h. True: @seg goes by its start. */
+static bool walk(struct foretold *f, const struct bytes *wire, enum capture_dir dir, size_t at,
+		 size_t len, uint32_t *mark)
+{
+	uint64_t entry;
+	size_t off = 0, record;
+	bool fits = false;
+
+	if (!f->dirs[dir].walking || f->dirs[dir].next != at) {
+		if (f->dirs[dir].walking && at + len <= f->dirs[dir].next)
+			return false;
+		f->dirs[dir].walking = len > WALK_HEADER_LEN && heads_record(wire->p + at) == len;
+		if (!f->dirs[dir].walking)
+			return false;
+		f->dirs[dir].left = 0;
+		f->dirs[dir].mark = (f->dirs[dir].mark | (HEADS_EPOCH - 1)) + 1;
+	}
+	for (off = f->dirs[dir].left; off < len; off += record, f->dirs[dir].mark++) {
+		record = off + HEADS_PEEK <= len ? heads_record(wire->p + at + off) : 0;
+		if (!record) {
+			f->dirs[dir].walking = false;
+			return false;
+		}
+		if (off)
+			continue;
+		*mark = f->dirs[dir].mark;
+		entry = f->entries[dir][*mark % CAPTURE_MASKS_AHEAD];
+		if (record != len)
+			continue;
+		fits = f->any ? len >= HEADS_MIN && entry >> 40 == (*mark & 0xffffff) :
+				heads_fits(entry, *mark, wire->p + at, (uint32_t)len);
+	}
+	f->dirs[dir].left = off - len;
+	f->dirs[dir].next = at + len;
+	return fits;
+}
+
+/* What the hook sees of a segment, in an allocation of its own, so that a read behind its end is found. */
+static uint8_t *ship(struct tcp *t, struct capture_segment *seg, size_t at)
+{
+	const struct bytes *wire = &t->dialog->wire[seg->dir];
+	uint8_t *exact;
+
+	if (t->o->foretold && seg->captured == seg->len &&
+	    walk(t->o->foretold, wire, seg->dir, at, seg->len, &seg->mark)) {
+		seg->head = true;
+		seg->captured = HEADS_CAPTURED;
+		t->o->foretold->heads++;
+	}
+	exact = malloc(seg->captured + !seg->captured);
+	memcpy(exact, wire->p + at, seg->captured);
+	if (seg->head)
+		exact[HEADS_START] = wire->p[at + seg->len - HEADS_BEHIND];
+	return exact;
+}
+
 /* One segment passes the hook, unless the ring loses it; then TCP gets it. */
 static void pass(struct tcp *t, enum capture_dir dir, size_t at, size_t len, bool lossy)
 {
@@ -84,11 +141,8 @@ static void pass(struct tcp *t, enum capture_dir dir, size_t at, size_t len, boo
 	}
 	if (lossy && chance_percent(&t->chance, t->o->cut))
 		seg.captured = chance_between(&t->chance, 0, seg.len);
-	/* An allocation of its own, so that a read behind its end is found. */
-	exact = malloc(seg.captured + !seg.captured);
-	memcpy(exact, t->dialog->wire[dir].p + at, seg.captured);
-	seg.data = exact;
-	lost = lossy && chance_percent(&t->chance, t->o->lose);
+	seg.data = exact = ship(t, &seg, at);
+	lost = lossy && at >= t->o->calm && chance_percent(&t->chance, t->o->lose);
 	if (dir == CAPTURE_IN && t->o->early)
 		take(t, dir, at, len);
 	if (at + len > t->o->skip[dir] && !lost)

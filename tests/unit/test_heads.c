@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -280,6 +281,143 @@ static void test_whole_frames_wanted(void **state)
 	dialog_free(&d);
 }
 
+/* What is masked, and how, by a record that OpenSSL has sealed. */
+static void test_masks(void **state)
+{
+	static const uint16_t suites[] = { 0x1301, 0x1302, 0x1303, 0xc02f };
+	struct cipher_pool *pool = cipher_pool_new();
+	uint8_t plain[CONTENT], body[CONTENT + 24], masks[100][5];
+	size_t i, n, k;
+
+	(void)state;
+	memset(plain, 0x5a, sizeof(plain));
+	for (i = 0; i < 4; i++) {
+		const struct cipher_suite *suite = cipher_suite_find(suites[i]);
+		struct cipher c = { 0 };
+		uint8_t secret[48] = { 1, 2, 3 };
+
+		cipher_set_traffic(&c, suite, secret);
+		if (i > 1) {
+			assert_int_equal(cipher_masks(pool, &c, 7, 100, masks), -ENOTSUP);
+			continue;
+		}
+		assert_int_equal(cipher_masks(pool, &c, 7, 100, masks), 0);
+		for (n = 0; n < 100; n++) {
+			seal(pool, &c, 7 + n, plain, body);
+			for (k = 0; k < 5; k++)
+				assert_int_equal(body[k] ^ masks[n][k], 0x5a);
+		}
+	}
+	cipher_pool_free(pool);
+}
+
+/* Frames seen of those sent, where the kernel ships starts of records. */
+static size_t watch_foretold(const struct dialog *d, struct replay_options *o, bool any,
+			     struct stream_stats *stats, unsigned int *heads)
+{
+	struct seen *got = malloc(sizeof(*got));
+	struct streams *s = seen_streams(got, NULL);
+	size_t count;
+	int dir;
+
+	o->foretold = &got->foretold;
+	got->foretold.any = any;
+	replay_open(s, o, d);
+	replay(s, d, o, true);
+	streams_stats(s, stats);
+	for (dir = 0; dir < 2; dir++)
+		assert_int_equal(seen_match(&d->want, got, dir), (int)seen_count(got, dir));
+	count = got->count;
+	*heads = got->foretold.heads;
+	streams_free(s);
+	seen_free(got);
+	free(got);
+	return count;
+}
+
+static void test_foretold(void **state)
+{
+	struct replay_options calm = { 0 }, wild = { .reorder = 20, .repeat = 20, .seed = 11 };
+	struct stream_stats stats;
+	unsigned int heads;
+	struct dialog d;
+
+	(void)state;
+	dialog_begin(&d, &(struct dialog_options){ .tls = true, .version = TLS1_3_VERSION,
+						   .suite = "TLS_AES_128_GCM_SHA256", .seed = 12 });
+	packets(&d, 700, 1200);
+	assert_int_equal(watch_foretold(&d, &calm, false, &stats, &heads), d.want.count);
+	/* All but those that are read whole, and those before anything was foretold. */
+	assert_in_range(heads, 2 * (700 - 700 / 64 - 20), 2 * (700 - 700 / 64));
+	assert_int_equal(stats.records_failed + stats.gaps, 0);
+	/* Keys change, and numbers begin anew. */
+	dialog_key_update(&d, 0, true);
+	packets(&d, 300, 1200);
+	assert_int_equal(watch_foretold(&d, &calm, false, &stats, &heads), d.want.count);
+	assert_in_range(heads, 2 * (1000 - 1000 / 64 - 40), 2 * (1000 - 1000 / 64));
+	/* Sizes of all kinds, several in a record, records in several segments, in any order, and again. */
+	dialog_talk(&d, 300, 3000);
+	packets(&d, 100, 900);
+	assert_int_equal(watch_foretold(&d, &wild, false, &stats, &heads), d.want.count);
+	assert_int_equal(stats.records_failed + stats.gaps, 0);
+	assert_true(heads > 500);
+	wild.max_segment = 1448;
+	wild.seed = 13;
+	assert_int_equal(watch_foretold(&d, &wild, false, &stats, &heads), d.want.count);
+	dialog_free(&d);
+}
+
+/* A kernel that leaves out what is needed: frames are missing then, and are said to be. */
+static void test_foretold_wrongly(void **state)
+{
+	struct replay_options o = { 0 };
+	uint8_t three[3 * 305] = { 0 };
+	struct stream_stats stats;
+	unsigned int heads;
+	size_t i, sent;
+	struct dialog d;
+
+	(void)state;
+	dialog_begin(&d, &(struct dialog_options){ .tls = true, .version = TLS1_3_VERSION,
+						   .suite = "TLS_AES_256_GCM_SHA384", .seed = 14 });
+	packets(&d, 100, 1200);
+	sent = d.want.count;
+	for (i = 0; i < sizeof(three); i += 305) {
+		three[i] = DERP_SEND_PACKET;
+		three[i + 3] = 300 >> 8;
+		three[i + 4] = 300 & 255;
+	}
+	dialog_write(&d, 0, three, sizeof(three));
+	packets(&d, 20, 1200);
+	assert_int_equal(watch_foretold(&d, &o, true, &stats, &heads), d.want.count);
+	assert_true(d.want.count == sent + 40 && heads > 200);
+	assert_int_equal(stats.gaps, 1);
+	dialog_free(&d);
+}
+
+/* What the ring has lost ends with the next record that was foretold. */
+static void test_foretold_after_loss(void **state)
+{
+	struct replay_options o = { .lose = 10, .reorder = 10, .repeat = 10 };
+	struct stream_stats stats;
+	unsigned int heads;
+	struct dialog d;
+	size_t seen;
+
+	(void)state;
+	dialog_begin(&d, &(struct dialog_options){ .tls = true, .version = TLS1_3_VERSION,
+						   .suite = "TLS_AES_128_GCM_SHA256", .seed = 15 });
+	packets(&d, 1000, 1200);
+	for (o.seed = 20; o.seed < 26; o.seed++) {
+		/* The handshake is not lost. */
+		o.calm = d.flights[d.count - 1900].at;
+		seen = watch_foretold(&d, &o, false, &stats, &heads);
+		assert_in_range(seen, d.want.count * 85 / 100, d.want.count * 97 / 100);
+		assert_in_range(stats.gaps, 50, 400);
+	}
+	dialog_free(&d);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -290,6 +428,10 @@ int main(void)
 		cmocka_unit_test(test_damaged_heads),
 		cmocka_unit_test(test_samples),
 		cmocka_unit_test(test_whole_frames_wanted),
+		cmocka_unit_test(test_masks),
+		cmocka_unit_test(test_foretold),
+		cmocka_unit_test(test_foretold_wrongly),
+		cmocka_unit_test(test_foretold_after_loss),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -76,7 +76,8 @@ static void on_counted(void *ctx, enum capture_dir dir, uint64_t pos, uint64_t t
 		g->text[g->len++] = '|';
 }
 
-static const struct reassemble_sink sink = { on_bytes, on_gap, on_counted, on_forward };
+static const struct reassemble_sink sink = { .bytes = on_bytes, .gap = on_gap,
+					     .counted = on_counted, .forward = on_forward };
 
 struct lab {
 	struct reassemble r;

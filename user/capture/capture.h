@@ -145,10 +145,25 @@ struct capture_segment {
 	uint32_t seq;		/* of the first payload byte */
 	uint32_t len;		/* payload bytes on the wire */
 	uint32_t captured;	/* bytes at @data: all, or the start; the rest is a gap */
+	uint32_t mark;		/* in the kernel's walk the TLS record that begins at @data has this
+				 * number, see capture_ops.foretell; 0: it says nothing */
+	bool head;		/* the segment is one TLS record, as foretold, and no gap: @data holds
+				 * its start and, last, the byte before its tag */
 	uint32_t epoch;		/* the kernel's walk of this number says that a frame begins at @data,
 				 * see capture_ops.agree; 0: it says nothing */
 	bool counted;		/* sent again, and counted when it first passed: its bytes are not to be read */
 	const uint8_t *data;	/* valid during the call only */
+};
+
+#define CAPTURE_MASK_LEN	5
+#define CAPTURE_MASKS_AHEAD	512	/* more of a direction than so many are not kept */
+
+/* With what the content of coming TLS records is masked, at its start. */
+struct capture_masks {
+	enum capture_dir dir;
+	uint32_t mark;		/* of the first of them in the kernel's walk */
+	uint32_t count;		/* of successive records */
+	const uint8_t (*masks)[CAPTURE_MASK_LEN];
 };
 
 /* Told behind the segment that its last byte was in. */
@@ -374,6 +389,12 @@ struct capture_ops {
 	 */
 	void (*agree)(struct capture *c, uint64_t conn, enum capture_dir dir, uint32_t epoch,
 		      uint8_t type);
+	/*
+	 * What is known of a direction's coming TLS records: those that turn out to be one packet's
+	 * frame and no more are handed over by their start alone (capture_segment.head). False where
+	 * there is no room for it. NULL where all segments come whole.
+	 */
+	bool (*foretell)(struct capture *c, uint64_t conn, const struct capture_masks *masks);
 	/* Search the node's memory again: secrets and peers of connections that lack them. */
 	void (*search)(struct capture *c, uint32_t node, const struct capture_sink *sink);
 	/*

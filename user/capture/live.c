@@ -156,8 +156,10 @@ static int load_programs(struct live *live, struct capture_error *err)
 	code = live_ring_open(&live->ring, bpf_map__fd(live->skel->maps.ring), size);
 	if (code)
 		return fail(err, code, "the ring cannot be mapped", "");
-	code = live->options.count ? live_count_open(live) : 0;
-	return code ? fail(err, code, "the kernel's counts cannot be mapped", "") : 0;
+	code = live_heads_open(live);
+	if (!code && live->options.count)
+		code = live_count_open(live);
+	return code ? fail(err, code, "what is shared with the kernel cannot be mapped", "") : 0;
 }
 
 static int attach_programs(struct live *live, struct capture_error *err)
@@ -502,6 +504,7 @@ static void live_close(struct capture *capture)
 	live_early_expire(live, 0);
 	relay_finder_free(live->finder);
 	live_cost_end(&live->cost);
+	live_heads_close(live);
 	live_ring_close(&live->ring);
 	close_fd(live->timer_fd);
 	close_fd(live->search_fd);
@@ -515,8 +518,14 @@ static void live_close(struct capture *capture)
 	free(live);
 }
 
+static bool live_foretell(struct capture *capture, uint64_t conn, const struct capture_masks *masks)
+{
+	return live_heads_foretell(of(capture), conn, masks);
+}
+
 static const struct capture_ops live_ops = {
 	.fd = live_fd, .run = live_run, .tick = live_tick, .agree = live_agree,
+	.foretell = live_foretell,
 	.search = live_search,
 	.close = live_close,
 };

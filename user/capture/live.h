@@ -14,6 +14,7 @@
  * live_told.c		what probes in a relay's code tell
  * live_check.c		checksums of segments
  * live_count.c		what the kernel counts
+ * live_heads.c		what is foretold of TLS records
  * live_ring.c		the ring
  * live_cgroup.c	where the programs are attached
  * live_ask.c		asking sockets
@@ -37,6 +38,7 @@
 struct derptrace_bpf;
 struct bpf_link;
 struct live_search;
+struct live_heads;
 struct nic_space;
 
 /* Sequence numbers wrap: is @a behind (later than) @b? */
@@ -96,6 +98,11 @@ struct live_conn {
 		uint32_t agreed;	/* epoch; 0: none */
 		uint8_t type;		/* with agreed: of the frames that are counted */
 	} counts[2];			/* by enum abi_dir */
+	struct {
+		uint32_t window;	/* of masks, from 1; 0: none */
+		bool told;		/* to the programs, for the walk's ... */
+		uint32_t epoch;
+	} heads[2];			/* by enum abi_dir */
 
 	bool has_ack;
 	uint32_t ack;			/* the far end's newest, of segments that TCP had yet to take */
@@ -205,6 +212,7 @@ struct live {
 	uint64_t last_conn;
 	struct live_rows *rows;		/* the kernel's counts; NULL: nothing is counted */
 	struct live_news *news;		/* read of them, and not told yet */
+	struct live_heads *heads;
 	size_t counting;		/* connections that were ever counted, and are open */
 	struct live_early *early;
 	size_t early_bytes;
@@ -412,6 +420,16 @@ int live_latency_none(struct live *live);
 void live_latency_read(struct live *live);
 /* The same of a frame that leaves for the mesh. */
 void live_latency_forward(struct live *live, struct live_conn *conn, const struct abi_forward *r);
+
+/* --- live_heads.c ---------------------------------------------------------------------------- */
+
+/* 0, or -errno. */
+int live_heads_open(struct live *live);
+void live_heads_close(struct live *live);
+/* capture_ops.foretell */
+bool live_heads_foretell(struct live *live, uint64_t conn, const struct capture_masks *m);
+/* A connection ends. */
+void live_heads_forget(struct live *live, struct live_conn *conn);
 
 /* --- live_search.c --------------------------------------------------------------------------- */
 

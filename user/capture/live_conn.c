@@ -250,6 +250,7 @@ void live_conn_close(struct live *live, struct live_conn *conn)
 	nic_undial(conn);
 	live_govern_closed(live, conn);
 	live_count_forget(live, conn);
+	live_heads_forget(live, conn);
 }
 
 static void conn_free(struct live *live, struct live_conn *conn)
@@ -266,6 +267,7 @@ static void conn_free(struct live *live, struct live_conn *conn)
 		if (live->answers[i].conn == conn)
 			live->answers[i--] = live->answers[--live->answer_count];
 	}
+	live_heads_forget(live, conn);
 	HASH_DEL(live->conns, conn);
 	HASH_DELETE(hh_id, live->conns_by_id, conn);
 	if (live->recent[conn->cookie % LIVE_RECENT] == conn)

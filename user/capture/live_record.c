@@ -167,10 +167,16 @@ static bool is_confirmed(const struct live_conn *conn)
 	return !conn->has_in || (conn->has_ahead && !live_seq_after(conn->in_end, conn->ahead));
 }
 
+/* Bytes of the segment that a record is about: of a TLS record its start stands for all of it. */
+static uint32_t span_of(const struct abi_segment *s)
+{
+	return s->has & ABI_HEAD ? s->len : s->captured;
+}
+
 /* Is it the last piece of its segment? The FIN belongs to that one. */
 static bool is_last(const struct abi_segment *s)
 {
-	return s->offset + s->captured >= s->len;
+	return s->offset + span_of(s) >= s->len;
 }
 
 /* How far the payload goes that a record of inbound payload brings; its FIN counts one. */
@@ -178,7 +184,7 @@ static uint32_t piece_end(const struct abi_segment *s)
 {
 	bool fin = s->flags & ABI_TCP_FIN && is_last(s);
 
-	return s->seq + s->offset + s->captured + fin;
+	return s->seq + s->offset + span_of(s) + fin;
 }
 
 /* What lies beyond the window, or before what was accepted, is a stranger's or nothing new. */
@@ -386,8 +392,10 @@ static void segment_tell(struct live *live, const struct abi_segment *s, const u
 	event.segment = (struct capture_segment){
 		.dir = s->dir == ABI_IN ? CAPTURE_IN : CAPTURE_OUT,
 		.sum = sum, .flags = segment_flags(s), .seq = s->seq + s->offset,
-		.epoch = s->offset ? 0 : s->epoch, .counted = s->counted,
-		.len = s->captured, .captured = s->has & ABI_UNREADABLE ? 0 : s->captured,
+		.epoch = s->offset || s->has_mark ? 0 : s->epoch, .counted = s->counted,
+		.len = span_of(s), .captured = s->has & ABI_UNREADABLE ? 0 : s->captured,
+		.mark = !s->offset && s->has_mark ? s->mark : 0,
+		.head = s->has & ABI_HEAD && !(s->has & ABI_UNREADABLE),
 		.data = data,
 	};
 	if (!conn->announced)

@@ -83,6 +83,14 @@ static uint8_t on_agree(void *ctx, uint32_t node, uint64_t conn, enum capture_di
 	return type;
 }
 
+static bool on_foretell(void *ctx, uint32_t node, uint64_t conn, const struct capture_masks *masks)
+{
+	struct tracer *t = ctx;
+
+	(void)node;
+	return t->capture->ops->foretell(t->capture, conn, masks);
+}
+
 static void on_progress(void *ctx, const struct stream_progress *p)
 {
 	struct ledger *l = find_ledger(ctx, p->node);
@@ -274,6 +282,9 @@ struct tracer *tracer_new(struct capture *capture, const struct tracer_options *
 		sink.whole = on_whole;
 	if (capture->ops->agree && !sink.whole)
 		sink.agree = on_agree;
+	/* Who looks at segments wants them whole. */
+	if (capture->ops->foretell && !options->taps)
+		sink.foretell = on_foretell;
 	t->from_file = capture->ops->fd(capture) < 0;
 	t->options.stream.secrets_first = t->from_file;
 	t->streams = streams_new(&sink, &t->options.stream);

@@ -354,6 +354,8 @@ bool application_feed_parts(struct connection *c, struct derp_parts *parts, enum
 	const struct derp_host host = application_derp(c, dir);
 	struct connection_app *app = &c->apps[dir];
 
+	if (app->state == APP_DERP && parts->begins && !app->derp.synced)
+		derp_begin(&app->derp, &host, time_ns);
 	if (app->state != APP_DERP || !derp_plan(&app->derp, &host, parts))
 		return false;
 	derp_feed(&app->derp, &host, &chunk);

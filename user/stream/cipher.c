@@ -536,3 +536,32 @@ int cipher_peek(struct cipher_pool *pool, const struct cipher *c, uint64_t seq,
 		return peek_chacha(s->ctx[USE_PARTS], nonce, body, ranges, count, out);
 	return peek_aes(s->ctx[USE_PARTS], nonce, body, ranges, count, out);
 }
+
+int cipher_masks(struct cipher_pool *pool, const struct cipher *c, uint64_t seq, size_t count,
+		 uint8_t (*masks)[5])
+{
+	uint8_t blocks[BLOCKS][16];
+	const uint32_t first = htobe32(2);
+	size_t done, n, i;
+	struct slot *s;
+	int made;
+
+	/* A nonce that the record brings is not known before. */
+	if (explicit_nonce(c->suite) || c->suite->aead == CIPHER_CHACHA20)
+		return -ENOTSUP;
+	s = slot_of(pool, c, USE_PARTS);
+	for (done = 0; s && done < count; done += n) {
+		n = count - done < BLOCKS ? count - done : BLOCKS;
+		for (i = 0; i < n; i++) {
+			xor_nonce(s->keys.iv, seq + done + i, blocks[i]);
+			memcpy(blocks[i] + 12, &first, 4);
+		}
+		if (EVP_EncryptUpdate(s->ctx[USE_PARTS], blocks[0], &made, blocks[0],
+				      (int)(16 * n)) != 1)
+			return -ENOMEM;
+		for (i = 0; i < n; i++)
+			memcpy(masks[done + i], blocks[i], 5);
+	}
+	OPENSSL_cleanse(blocks, sizeof(blocks));
+	return s ? 0 : -ENOMEM;
+}

@@ -86,6 +86,13 @@ int cipher_peek(struct cipher_pool *pool, const struct cipher *c, uint64_t seq,
 		const uint8_t *body, const struct cipher_range *ranges, size_t count,
 		uint8_t *out);
 
+/*
+ * With what the first bytes of records from number @seq on are masked: their plain text is sealed XOR
+ * mask. -ENOTSUP where it is not told, or would cost as much as to look at each when it has come.
+ */
+int cipher_masks(struct cipher_pool *pool, const struct cipher *c, uint64_t seq, size_t count,
+		 uint8_t (*masks)[5]);
+
 /* Wipes them, in the pool too. */
 void cipher_clear(struct cipher_pool *pool, struct cipher *c);
 

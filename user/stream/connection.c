@@ -15,11 +15,6 @@ static bool state_in(const struct capture_facts *f, unsigned int states)
 
 /* --- layers ------------------------------------------------------------------------------- */
 
-static int side_of(const struct connection *c, enum capture_dir dir)
-{
-	return dir == c->client ? TLS_CLIENT : TLS_SERVER;
-}
-
 static enum capture_dir dir_of(const struct connection *c, int side)
 {
 	enum capture_dir other = c->client == CAPTURE_IN ? CAPTURE_OUT : CAPTURE_IN;
@@ -85,7 +80,7 @@ static bool start_tls(struct connection *c)
 static void feed(struct connection *c, enum capture_dir dir, struct derp_chunk *chunk)
 {
 	if (c->layer == LAYER_TLS)
-		tls_feed(c->tls, side_of(c, dir), chunk->tcp_pos, chunk->time_ns, chunk->data,
+		tls_feed(c->tls, connection_side(c, dir), chunk->tcp_pos, chunk->time_ns, chunk->data,
 			 chunk->len);
 	else if (c->layer == LAYER_PLAIN)
 		application_feed(c, chunk, dir);
@@ -193,7 +188,7 @@ static void on_bytes(void *ctx, enum capture_dir dir, uint64_t pos, uint64_t tim
 		sniff_start(c, dir, &chunk);
 }
 
-static void on_gap(void *ctx, enum capture_dir dir, uint64_t pos, uint64_t time_ns, uint64_t bytes)
+void connection_gap(void *ctx, enum capture_dir dir, uint64_t pos, uint64_t time_ns, uint64_t bytes)
 {
 	struct connection *c = ctx;
 	struct connection_app *app = &c->apps[dir];
@@ -211,7 +206,7 @@ static void on_gap(void *ctx, enum capture_dir dir, uint64_t pos, uint64_t time_
 		application_begin_gap(c, dir, time_ns, bytes + kept);
 		break;
 	case LAYER_TLS:
-		tls_gap(c->tls, side_of(c, dir), time_ns, bytes);
+		tls_gap(c->tls, connection_side(c, dir), time_ns, bytes);
 		break;
 	case LAYER_PLAIN:
 		application_gap(c, dir, time_ns, pos, bytes, true);
@@ -331,7 +326,7 @@ static void tell_info(struct connection *c)
 /* Since when the oldest bytes of @dir wait to be read; 0: none do. */
 static uint64_t waits_since(const struct connection *c, enum capture_dir dir)
 {
-	return c->tls ? tls_waiting_since(c->tls, side_of(c, dir)) : 0;
+	return c->tls ? tls_waiting_since(c->tls, connection_side(c, dir)) : 0;
 }
 
 static void note_waiting(struct connection *c)
@@ -375,8 +370,8 @@ static void rest(struct connection *c)
 struct connection *connection_new(struct connection_shared *shared,
 				  const struct capture_event *event)
 {
-	static const struct reassemble_sink sink = { on_bytes, on_gap, counted_resume,
-						     counted_forward };
+	static const struct reassemble_sink sink = { on_bytes, foretold_head, connection_gap,
+						     counted_resume, counted_forward };
 	const struct capture_conn_open *open = &event->open;
 	struct connection *c = calloc(1, sizeof(*c));
 	int dir;

@@ -65,10 +65,14 @@ struct connection_search {
 	struct connection_search *next, *prev; /* utlist, of those that wait */
 };
 
-/* The kernel's walk, by direction: see counted.c. */
+/* The kernel's walk, by direction: see counted.c and foretold.c. */
 struct connection_claim {
-	uint32_t claim, agreed;	/* that which stands where a frame may begin; the right one */
+	/* That which stands where a frame, or a TLS record, may begin; the right one. */
+	uint32_t claim, agreed;
 	uint64_t pos;		/* of the claim */
+	/* The record that the kernel calls @mark is TLS's number mark + base; told up to here. */
+	uint64_t base;
+	uint32_t end;
 };
 
 struct connection {
@@ -89,10 +93,15 @@ struct connection {
 	struct tls *tls;
 	struct connection_search *search; /* NULL: nothing is looked for */
 	struct http *http;
-	struct connection_claim *claims; /* NULL: nothing is counted */
+	struct connection_claim *claims; /* NULL: nothing is counted, or foretold */
 	struct connection_app apps[2];
 	struct stream_info info;
 };
+
+static inline int connection_side(const struct connection *c, enum capture_dir dir)
+{
+	return dir == c->client ? TLS_CLIENT : TLS_SERVER;
+}
 
 struct connection *connection_new(struct connection_shared *shared,
 				  const struct capture_event *event);
@@ -108,6 +117,9 @@ void connection_secrets(struct connection *c, uint64_t time_ns);
 /* Time has passed: what waits may go on, or be called missing. */
 void connection_tick(struct connection *c, uint64_t time_ns);
 void connection_close(struct connection *c, uint64_t time_ns);
+
+/* As reassemble_sink.gap. */
+void connection_gap(void *ctx, enum capture_dir dir, uint64_t pos, uint64_t time_ns, uint64_t bytes);
 
 /* Adds what a connection that is open counts for. */
 void connection_stats(const struct connection *c, uint64_t time_ns, struct stream_stats *stats);
@@ -137,7 +149,7 @@ void unbound_try_last(struct connection *c, uint64_t time_ns);
 
 /* --- counted.c: what the kernel counts ----------------------------------------------------- */
 
-/* The kernel's walk may say that a frame begins with @seg: that is looked at when it is read. */
+/* The kernel's walk may say that a frame, or record, begins with @seg: that is looked at when it is read. */
 void counted_claim(struct connection *c, const struct capture_segment *seg);
 /* Bytes from @pos on are read next. */
 void counted_reach(struct connection *c, enum capture_dir dir, uint64_t pos);
@@ -149,6 +161,16 @@ void counted_forward(void *ctx, enum capture_dir dir, uint64_t pos, uint64_t tim
 		     uint64_t bytes, const struct capture_forward *f);
 /* COUNTING; COUNT and FORWARD, which are told to the sink. */
 void counted_event(struct connection *c, const struct capture_event *event);
+
+/* --- foretold.c: records that do not come whole -------------------------------------------- */
+
+/* Is there any use in its numbers? */
+bool foretold_may(const struct connection *c, enum capture_dir dir);
+/* The record that is read next has this number in the kernel's walk. */
+void foretold_reach(struct connection *c, enum capture_dir dir, uint32_t mark);
+/* As reassemble_sink.head. */
+void foretold_head(void *ctx, enum capture_dir dir, uint64_t pos, uint64_t time_ns,
+		   const struct reassemble_record *record);
 
 /* --- application.c: HTTP, WebSocket, DERP ------------------------------------------------- */
 

@@ -15,15 +15,18 @@ void counted_claim(struct connection *c, const struct capture_segment *seg)
 {
 	const struct reassemble *r = &c->dirs[seg->dir];
 	struct connection_claim *claim;
+	uint32_t number = seg->epoch;
 
-	if (!seg->epoch || !r->started)
+	if (c->layer == LAYER_TLS)
+		number = foretold_may(c, seg->dir) ? seg->mark : 0;
+	if (!number || !r->started)
 		return;
 	if (!c->claims)
 		c->claims = calloc(2, sizeof(*c->claims));
 	claim = c->claims ? &c->claims[seg->dir] : NULL;
-	if (!claim || seg->epoch == claim->agreed || claim->claim)
+	if (!claim || number == claim->agreed || claim->claim)
 		return;
-	claim->claim = seg->epoch;
+	claim->claim = number;
 	claim->pos = reassemble_position(r, seg->seq);
 }
 
@@ -37,8 +40,11 @@ void counted_reach(struct connection *c, enum capture_dir dir, uint64_t pos)
 		return;
 	epoch = claim->claim;
 	claim->claim = 0;
-	if (pos == claim->pos && is_plain_derp(c, dir) && derp_at_boundary(&c->apps[dir].derp) &&
-	    sink->agree && sink->agree(sink->ctx, c->node, c->id, dir, epoch))
+	if (pos == claim->pos && c->layer == LAYER_TLS)
+		foretold_reach(c, dir, epoch);
+	else if (pos == claim->pos && is_plain_derp(c, dir) &&
+		 derp_at_boundary(&c->apps[dir].derp) && sink->agree &&
+		 sink->agree(sink->ctx, c->node, c->id, dir, epoch))
 		claim->agreed = epoch;
 }
 

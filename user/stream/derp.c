@@ -381,6 +381,23 @@ void derp_gap(struct derp *d, const struct derp_host *h, uint64_t time_ns, uint6
 	h->sink->skipped(h->ctx, h->dir, time_ns, kept + bytes);
 }
 
+void derp_begin(struct derp *d, const struct derp_host *h, uint64_t time_ns)
+{
+	size_t kept = 0;
+
+	if (d->sync)
+		derp_sync_bytes(d->sync, &kept);
+	drop_sync(d, h->budget);
+	lose_sync(d, h->budget);
+	if (kept)
+		h->sink->skipped(h->ctx, h->dir, time_ns, kept);
+	d->synced = true;
+	d->from_start = false;
+	d->base_pos = UINT64_MAX;
+	d->off = 0;
+	h->sink->resumed(h->ctx, h->dir, time_ns);
+}
+
 bool derp_at_boundary(const struct derp *d)
 {
 	return d->synced && !d->part;

@@ -28,6 +28,7 @@ struct derp_chunk {
 struct derp_parts {
 	const uint8_t *data;
 	size_t len;
+	bool begins;		/* it is known that a frame begins with it */
 	/* Brings data[from] up to data[to]. False where that cannot be, or is no use. */
 	bool (*bring)(struct derp_parts *p, size_t from, size_t to);
 };
@@ -75,6 +76,8 @@ bool derp_plausible(const uint8_t *header, uint8_t talker);
 
 /* @synced: the first byte is a header, the stream's first one. */
 void derp_init(struct derp *d, bool synced);
+/* After a loss: a frame begins with what is fed next. */
+void derp_begin(struct derp *d, const struct derp_host *host, uint64_t time_ns);
 void derp_feed(struct derp *d, const struct derp_host *host, const struct derp_chunk *c);
 
 /*

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-#include "stream/reassemble.h"
+#include "stream/held.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -13,41 +13,10 @@
 /* Where the receive window is not known, or closed: a probe may lie so far ahead. */
 #define CLOSED_WINDOW	65536
 
-/* The segment that bytes came with. */
-struct arrival {
-	uint64_t time_ns;
-	enum capture_sum sum;
-};
-
-struct reassemble_held {
-	struct reassemble_held *next, *prev;
-	uint64_t pos, end;	/* of the bytes at @data */
-	uint64_t wire_end;	/* what passed the hook may be longer than what was captured */
-	struct arrival by;
-	size_t cost;
-	struct capture_counting *at; /* no bytes: it was counted, and goes on like this */
-	struct capture_forward *forward; /* no bytes: this frame, which was counted, ends it */
-	uint8_t data[];
-};
-
 void reassemble_init(struct reassemble *r, enum capture_dir dir, struct budget *budget,
 		     const struct reassemble_sink *sink, void *ctx)
 {
 	*r = (struct reassemble){ .dir = dir, .budget = budget, .sink = sink, .ctx = ctx };
-}
-
-static void unlink_held(struct reassemble *r, struct reassemble_held *h)
-{
-	*(h->prev ? &h->prev->next : &r->head) = h->next;
-	*(h->next ? &h->next->prev : &r->tail) = h->prev;
-}
-
-static void free_held(struct reassemble *r, struct reassemble_held *h)
-{
-	budget_give(r->budget, h->cost);
-	free(h->at);
-	free(h->forward);
-	free(h);
 }
 
 void reassemble_clear(struct reassemble *r)
@@ -55,8 +24,8 @@ void reassemble_clear(struct reassemble *r)
 	struct reassemble_held *h;
 
 	while ((h = r->head)) {
-		unlink_held(r, h);
-		free_held(r, h);
+		held_unlink(r, h);
+		held_free(r, h);
 	}
 }
 
@@ -83,9 +52,18 @@ uint64_t reassemble_position(const struct reassemble *r, uint32_t seq)
 	return (uint64_t)pos;
 }
 
-static bool is_counted(const struct reassemble_held *h)
+/* Hands on what begins where all before it was. */
+static void hand_on(struct reassemble *r, const struct held_by *by, const uint8_t *data, uint64_t end)
 {
-	return h->at || h->forward;
+	uint64_t pos = r->next;
+	const struct reassemble_record record = { .start = data, .have = by->head, .len = end - pos,
+						  .mark = by->mark };
+
+	r->next = end;
+	if (by->head)
+		r->sink->head(r->ctx, r->dir, pos, by->time_ns, &record);
+	else
+		r->sink->bytes(r->ctx, r->dir, pos, by->time_ns, data, end - pos);
 }
 
 static void skip(struct reassemble *r, uint64_t to, uint64_t time_ns)
@@ -105,12 +83,12 @@ static bool pass_counted(struct reassemble *r, struct reassemble_held *h, uint64
 		return false;
 	if (h->end > r->next)
 		r->next = h->end;
-	unlink_held(r, h);
+	held_unlink(r, h);
 	if (h->at)
 		r->sink->counted(r->ctx, r->dir, r->next, h->by.time_ns, bytes, h->at);
 	else
 		r->sink->forward(r->ctx, r->dir, r->next, h->by.time_ns, bytes, h->forward);
-	free_held(r, h);
+	held_free(r, h);
 	return true;
 }
 
@@ -132,27 +110,29 @@ static void deliver(struct reassemble *r, uint64_t data_end, uint64_t hole_end, 
 			skip(r, end, time_ns);
 			continue;
 		}
-		if (is_counted(h)) {
+		if (held_is_counted(h)) {
 			if (!pass_counted(r, h, data_end))
 				return;
 			continue;
 		}
 		end = h->end < data_end ? h->end : data_end;
-		if (end > from) {
-			r->next = end;
-			r->sink->bytes(r->ctx, r->dir, from, h->by.time_ns, h->data + (from - h->pos),
-				       end - from);
-		}
+		/* A record is handed on whole, or is missing. */
+		if (h->by.head && h->end > data_end)
+			return;
+		if (h->by.head && from > h->pos && end > from)
+			skip(r, end, time_ns);
+		else if (end > from)
+			hand_on(r, &h->by, h->data + (from - h->pos), end);
 		if (h->end > data_end)
 			return;
-		unlink_held(r, h);
+		held_unlink(r, h);
 		/* What the ring had no room for was sent all the same, and is not sent again. */
 		if (r->dir == CAPTURE_OUT && h->wire_end > r->next) {
 			end = r->head && r->head->pos < h->wire_end ? r->head->pos : h->wire_end;
 			if (end > r->next)
 				skip(r, end, time_ns);
 		}
-		free_held(r, h);
+		held_free(r, h);
 	}
 }
 
@@ -164,133 +144,30 @@ static void advance(struct reassemble *r, uint64_t time_ns)
 		deliver(r, UINT64_MAX, r->settled, time_ns);
 }
 
-/* Puts [pos, end) before @before (NULL: last). False where there is no memory for it. */
-static bool hold(struct reassemble *r, struct reassemble_held *before, uint64_t pos, uint64_t end,
-		 uint64_t wire_end, const struct arrival *by, const uint8_t *data)
+static struct held_by arrival_of(const struct capture_segment *seg, uint64_t time_ns)
 {
-	size_t cost = sizeof(struct reassemble_held) + (end - pos);
-	struct reassemble_held *h;
-
-	if (!budget_take(r->budget, cost))
-		return false;
-	h = malloc(cost);
-	if (!h) {
-		budget_give(r->budget, cost);
-		return false;
-	}
-	h->pos = pos;
-	h->end = end;
-	h->wire_end = wire_end;
-	h->by = *by;
-	h->cost = cost;
-	h->at = NULL;
-	h->forward = NULL;
-	memcpy(h->data, data, end - pos);
-	h->next = before;
-	h->prev = before ? before->prev : r->tail;
-	*(h->prev ? &h->prev->next : &r->head) = h;
-	*(before ? &before->prev : &r->tail) = h;
-	return true;
+	return (struct held_by){ .time_ns = time_ns, .sum = seg->sum,
+				 .head = seg->head ? seg->captured : 0, .mark = seg->mark };
 }
 
-/* Does it overlap [pos, end) and hold other bytes there? */
-static bool contradicts(const struct reassemble_held *h, uint64_t pos, uint64_t end,
-			const uint8_t *data)
+/* Behind the last byte that it brings. */
+static int64_t end_of(const struct capture_segment *seg, const struct held_by *by, int64_t pos)
 {
-	uint64_t from = h->pos > pos ? h->pos : pos;
-	uint64_t to = h->end < end ? h->end : end;
-
-	return !is_counted(h) && from < to && memcmp(h->data + (from - h->pos), data + (from - pos), to - from);
-}
-
-/* Forgets what is held of [pos, end). */
-static void forget(struct reassemble *r, uint64_t pos, uint64_t end)
-{
-	struct reassemble_held *h, *next;
-
-	for (h = r->head; h && h->pos < end; h = next) {
-		next = h->next;
-		if (h->end <= pos || is_counted(h))
-			continue;
-		/* No memory for its tail: the tail is a hole then, as if it had not been seen. */
-		if (h->end > end)
-			hold(r, next, end, h->end, h->wire_end, &h->by, h->data + (end - h->pos));
-		if (h->pos < pos) {
-			h->end = h->wire_end = pos;
-			continue;
-		}
-		unlink_held(r, h);
-		free_held(r, h);
-	}
-}
-
-/*
- * Two that contradict each other, and TCP has taken neither so far: the one whose checksum is worse
- * was thrown away, whole. Of equals it is the first, or the sender would not have sent the second.
- * False where it is the new one.
- */
-static bool settle_contest(struct reassemble *r, uint64_t pos, uint64_t end,
-			   enum capture_sum sum, const uint8_t *data)
-{
-	struct reassemble_held *h, *next;
-	bool equals = false;
-
-	for (h = r->head; h && h->pos < end; h = h->next) {
-		if (h->by.sum > sum && contradicts(h, pos, end, data))
-			return false;
-	}
-	for (h = r->head; h && h->pos < end; h = next) {
-		next = h->next;
-		if (!contradicts(h, pos, end, data))
-			continue;
-		if (h->by.sum == sum) {
-			equals = true;
-			continue;
-		}
-		unlink_held(r, h);
-		free_held(r, h);
-	}
-	if (equals)
-		forget(r, pos, end);
-	return true;
-}
-
-/*
- * Holds those parts of [pos, end) that are not held yet. False where there is no memory for it; what
- * is known to be no part of the stream is left out.
- */
-static bool insert(struct reassemble *r, uint64_t pos, uint64_t end, uint64_t wire_end,
-		   const struct arrival *by, const uint8_t *data)
-{
-	struct reassemble_held *h = r->tail;
-	uint64_t at = pos;
-
-	if (!h || h->end <= pos)
-		return hold(r, NULL, pos, end, wire_end, by, data);
-	if (r->dir == CAPTURE_IN && !settle_contest(r, pos, end, by->sum, data))
-		return true;
-	for (h = r->head; h && at < end; h = h->next) {
-		uint64_t to = h->pos < end ? h->pos : end;
-
-		if (at < to && !hold(r, h, at, to, to, by, data + (at - pos)))
-			return false;
-		if (h->end > at)
-			at = h->end;
-	}
-	return at >= end || hold(r, NULL, at, end, wire_end, by, data + (at - pos));
+	return pos + (int64_t)(by->head ? seg->len : seg->captured);
 }
 
 /* TCP has taken it, and it is the next: it need not be held. False, with nothing done, where it must. */
 static bool take_in(struct reassemble *r, int64_t pos, int64_t end,
 		    const struct capture_segment *seg, uint64_t time_ns)
 {
+	const struct held_by by = arrival_of(seg, time_ns);
+
 	if (pos != (int64_t)r->next || r->head || r->counting || seg->flags ||
-	    seg->captured != seg->len)
+	    (seg->captured != seg->len && !by.head))
 		return false;
-	r->next = (uint64_t)end;
-	if (r->settled < r->next)
-		r->settled = r->next;
-	r->sink->bytes(r->ctx, r->dir, (uint64_t)pos, time_ns, seg->data, seg->len);
+	if (r->settled < (uint64_t)end)
+		r->settled = (uint64_t)end;
+	hand_on(r, &by, seg->data, (uint64_t)end);
 	return true;
 }
 
@@ -301,8 +178,8 @@ static bool take_in(struct reassemble *r, int64_t pos, int64_t end,
 static void segment_in(struct reassemble *r, int64_t pos, const struct capture_segment *seg,
 		       uint64_t time_ns, const struct capture_facts *facts)
 {
-	const struct arrival by = { .time_ns = time_ns, .sum = seg->sum };
-	int64_t end = pos + (int64_t)seg->captured;
+	const struct held_by by = arrival_of(seg, time_ns);
+	int64_t end = end_of(seg, &by, pos);
 	const uint8_t *data = seg->data;
 
 	if (facts && facts->has_seq) {
@@ -325,11 +202,12 @@ static void segment_in(struct reassemble *r, int64_t pos, const struct capture_s
 	}
 	if (pos < (int64_t)r->next) {
 		data += (int64_t)r->next - pos;
-		pos = (int64_t)r->next;
+		/* A record whose start is old is missing, as far as it is new. */
+		pos = by.head ? end : (int64_t)r->next;
 	}
 	/* Where there is no room it is not held, and a gap once TCP has taken it. */
 	if (pos < end)
-		insert(r, (uint64_t)pos, (uint64_t)end, (uint64_t)end, &by, data);
+		held_insert(r, (uint64_t)pos, (uint64_t)end, (uint64_t)end, &by, data);
 	advance(r, time_ns);
 }
 
@@ -339,7 +217,7 @@ static bool holds_counted(const struct reassemble *r, int64_t end)
 	const struct reassemble_held *h;
 
 	for (h = r->head; h && (int64_t)h->pos < end; h = h->next) {
-		if (is_counted(h))
+		if (held_is_counted(h))
 			return true;
 	}
 	return false;
@@ -348,14 +226,14 @@ static bool holds_counted(const struct reassemble *r, int64_t end)
 static void segment_out(struct reassemble *r, int64_t pos, const struct capture_segment *seg,
 			uint64_t time_ns)
 {
-	const struct arrival by = { .time_ns = time_ns };
+	const struct held_by by = arrival_of(seg, time_ns);
 	int64_t end, wire_end;
 	uint64_t from = r->next;
 
 	/* What comes behind the FIN, which counts one and is no byte. */
 	if (r->has_fin && pos == (int64_t)r->fin + 1)
 		pos--;
-	end = pos + (int64_t)seg->captured;
+	end = end_of(seg, &by, pos);
 	wire_end = pos + (int64_t)seg->len;
 	if (seg->flags & CAPTURE_FIN) {
 		r->has_fin = true;
@@ -365,11 +243,11 @@ static void segment_out(struct reassemble *r, int64_t pos, const struct capture_
 		return;
 	if (r->counting) {
 		if (seg->captured && pos >= (int64_t)r->next)
-			insert(r, (uint64_t)pos, (uint64_t)end, (uint64_t)wire_end, &by, seg->data);
+			held_insert(r, (uint64_t)pos, (uint64_t)end, (uint64_t)wire_end, &by, seg->data);
 		return;
 	}
 	if (pos > (int64_t)r->next) {
-		if (seg->captured && insert(r, (uint64_t)pos, (uint64_t)end, (uint64_t)wire_end,
+		if (seg->captured && held_insert(r, (uint64_t)pos, (uint64_t)end, (uint64_t)wire_end,
 					    &by, seg->data))
 			return;
 		/* No room to wait for what is missing. */
@@ -377,12 +255,13 @@ static void segment_out(struct reassemble *r, int64_t pos, const struct capture_
 		from = r->next;
 	}
 	/* Sent again in a larger piece, behind a hole. */
-	if (end > (int64_t)from && holds_counted(r, end)) {
-		insert(r, from, (uint64_t)end, (uint64_t)wire_end, &by, seg->data + ((int64_t)from - pos));
-	} else if (end > (int64_t)from) {
-		r->next = (uint64_t)end;
-		r->sink->bytes(r->ctx, r->dir, from, time_ns, seg->data + ((int64_t)from - pos),
-			       (size_t)(end - (int64_t)from));
+	if (end > (int64_t)from && !(by.head && pos < (int64_t)from)) {
+		const uint8_t *data = seg->data + ((int64_t)from - pos);
+
+		if (holds_counted(r, end))
+			held_insert(r, from, (uint64_t)end, (uint64_t)wire_end, &by, data);
+		else
+			hand_on(r, &by, data, (uint64_t)end);
 	}
 	deliver(r, UINT64_MAX, r->settled, time_ns);
 	if (wire_end > (int64_t)r->next)
@@ -452,16 +331,16 @@ void reassemble_settle(struct reassemble *r, uint32_t seq, bool fin_counted, uin
 static struct reassemble_held *hold_counted(struct reassemble *r, uint64_t pos, uint64_t end,
 					    uint64_t time_ns)
 {
-	const struct arrival by = { .time_ns = time_ns };
+	const struct held_by by = { .time_ns = time_ns };
 	struct reassemble_held *before, *h;
 
 	/* What TCP had not taken when it passed first, and was counted when it came again. */
-	forget(r, pos, end);
+	held_forget(r, pos, end);
 	/* Where nothing was counted the end stands behind what was counted before. */
 	before = r->head;
-	while (before && (before->pos < pos || (before->pos == pos && is_counted(before))))
+	while (before && (before->pos < pos || (before->pos == pos && held_is_counted(before))))
 		before = before->next;
-	if (!hold(r, before, pos, pos, end, &by, (const uint8_t *)""))
+	if (!held_add(r, before, pos, pos, end, &by, (const uint8_t *)""))
 		return NULL;
 	h = before ? before->prev : r->tail;
 	h->end = end;
@@ -470,8 +349,8 @@ static struct reassemble_held *hold_counted(struct reassemble *r, uint64_t pos, 
 
 static void drop_held(struct reassemble *r, struct reassemble_held *h)
 {
-	unlink_held(r, h);
-	free_held(r, h);
+	held_unlink(r, h);
+	held_free(r, h);
 }
 
 static void hold_end(struct reassemble *r, uint64_t pos, uint64_t end,

@@ -13,10 +13,21 @@
 #include "capture/capture.h"
 #include "stream/budget.h"
 
+/* As capture_segment.head says. */
+struct reassemble_record {
+	const uint8_t *start;
+	size_t have;		/* bytes there */
+	size_t len;		/* in the stream */
+	uint32_t mark;		/* its number in the kernel's walk */
+};
+
 struct reassemble_sink {
 	/* @pos: of @data[0]. @data is valid during the call only. */
 	void (*bytes)(void *ctx, enum capture_dir dir, uint64_t pos, uint64_t time_ns,
 		      const uint8_t *data, size_t len);
+	/* The bytes from @pos on are one TLS record, of which the start is there. */
+	void (*head)(void *ctx, enum capture_dir dir, uint64_t pos, uint64_t time_ns,
+		     const struct reassemble_record *record);
 	void (*gap)(void *ctx, enum capture_dir dir, uint64_t pos, uint64_t time_ns,
 		    uint64_t bytes);
 	/* @bytes before @pos were counted; with @at the direction goes on as capture.h says. */

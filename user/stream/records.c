@@ -298,3 +298,21 @@ void records_gap(struct records *r, const struct records_host *h, uint64_t time_
 	if (!part->walk.left)
 		finish(r, h, time_ns, 0);
 }
+
+bool records_at_boundary(const struct records *r)
+{
+	return !r->scanning && !r->part;
+}
+
+bool records_fits(const uint8_t *header, size_t len)
+{
+	return walk_tls_valid(header) &&
+	       WALK_HEADER_LEN + ((size_t)header[3] << 8 | header[4]) == len;
+}
+
+void records_resume(struct records *r, const struct records_host *h, uint64_t time_ns)
+{
+	if (r->part)
+		lose_boundary(r, h, time_ns, 0);
+	r->scanning = false;
+}

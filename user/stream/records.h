@@ -36,6 +36,12 @@ struct records_host {
 	void *ctx;
 };
 
+/* Does a record begin with what is fed next? */
+bool records_at_boundary(const struct records *r);
+/* Is that the header of a record of @len bytes? */
+bool records_fits(const uint8_t *header, size_t len);
+/* One does begin there: what is kept and in doubt is given up. */
+void records_resume(struct records *r, const struct records_host *host, uint64_t time_ns);
 void records_feed(struct records *r, const struct records_host *host, uint64_t pos,
 		  uint64_t time_ns, const uint8_t *data, size_t len);
 /* So many bytes were not seen. */

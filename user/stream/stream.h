@@ -151,6 +151,11 @@ struct stream_sink {
 	 */
 	uint8_t (*agree)(void *ctx, uint32_t node, uint64_t conn, enum capture_dir dir,
 			 uint32_t epoch);
+	/*
+	 * What is known of a direction's coming TLS records (capture_ops.foretell). False where nobody
+	 * wants to know; it is told again. NULL: all segments come whole.
+	 */
+	bool (*foretell)(void *ctx, uint32_t node, uint64_t conn, const struct capture_masks *masks);
 	void (*progress)(void *ctx, const struct stream_progress *p);
 	void (*gap)(void *ctx, const struct stream_gap *g);
 	/* What is known has changed. May be NULL. */

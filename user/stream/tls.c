@@ -259,6 +259,13 @@ static void handle(struct tls *t, int side, uint8_t type, struct tls_item *item)
 	}
 	if (first(t, side))
 		tls_drain(t, item->time_ns);
+	/* What waits must be there whole. */
+	if (item->have && (first(t, side) || t->draining || !tls_open_heads(t, side, item))) {
+		item->kind = TLS_LOST;
+		item->have = 0;
+	} else if (item->have) {
+		return;
+	}
 	if (first(t, side) || t->draining || process(t, side, item) == TLS_WAITS)
 		enqueue(t, side, item);
 	if (item->sealed && item->kind == TLS_RECORD)
@@ -375,6 +382,52 @@ void tls_feed(struct tls *t, int side, uint64_t pos, uint64_t time_ns, const uin
 
 	refill(t->search, time_ns);
 	records_feed(&t->sides[side].records, &host, pos, time_ns, data, len);
+}
+
+/* After a loss: where it is the record that was foretold, all is known again. */
+static bool resume_with(struct tls *t, int side, const struct tls_head *head,
+			const struct tls_item *item)
+{
+	const struct records_host host = records_of(t, side);
+	struct tls_side *s = &t->sides[side];
+
+	if (!tls_is_foretold(t, side, item, head->number))
+		return false;
+	while (shed(t, side))
+		;
+	records_resume(&s->records, &host, head->time_ns);
+	tls_set_number(t, side, head->number);
+	return true;
+}
+
+bool tls_feed_head(struct tls *t, int side, const struct tls_head *head)
+{
+	struct tls_item item = { .kind = TLS_RECORD, .time_ns = head->time_ns,
+				 .tcp_end = head->pos + head->len, .bytes = head->len,
+				 .record = head->start, .have = head->have };
+	const struct tls_side *s = &t->sides[side];
+
+	if (head->have <= WALK_HEADER_LEN || t->draining || !records_fits(head->start, head->len))
+		return false;
+	refill(t->search, head->time_ns);
+	if ((!records_at_boundary(&s->records) || !s->number_known) &&
+	    !resume_with(t, side, head, &item))
+		return false;
+	handle(t, side, head->start[0], &item);
+	return true;
+}
+
+bool tls_reads_heads(const struct tls *t, int side, uint64_t *number)
+{
+	const struct tls_side *s = &t->sides[side];
+
+	*number = s->number;
+	return s->heads && s->number_known && !first(t, side) && records_at_boundary(&s->records);
+}
+
+int tls_masks(struct tls *t, int side, uint64_t number, size_t count, uint8_t (*masks)[5])
+{
+	return cipher_masks(t->shared->pool, &t->sides[side].traffic, number, count, masks);
 }
 
 void tls_gap(struct tls *t, int side, uint64_t time_ns, uint64_t bytes)

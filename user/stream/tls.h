@@ -17,6 +17,8 @@
 #include "stream/stream.h"
 #include "stream/trial.h"
 
+/* Read whole, with the tag: one record of so many, and all with such a number. */
+#define TLS_PROVE_EVERY	64
 /* With so many of the waiting records candidates are tried: the first may be no record at all. */
 #define TLS_MAX_PROBES	8
 /* What every new guess may cost at once: the right one needs a few. */
@@ -59,6 +61,7 @@ struct tls_shared {
 	uint64_t opened, failed; /* records */
 	uint64_t by_heads;	/* of those that were opened */
 	uint8_t scratch[TLS_MAX_RECORD]; /* room for a record */
+	uint8_t apart[TLS_MAX_RECORD];	/* and for one that is not there whole */
 };
 
 /* One side as long as its keys, or its record number, are not known. */
@@ -103,6 +106,7 @@ struct tls_side {
 	bool changed;		/* ChangeCipherSpec was seen */
 	bool started;		/* @traffic opened a record */
 	bool number_known;
+	bool heads;		/* of the last one that could be, no more was read */
 };
 
 struct tls {
@@ -127,6 +131,24 @@ void tls_free(struct tls *t);
 void tls_feed(struct tls *t, int side, uint64_t pos, uint64_t time_ns, const uint8_t *data,
 	      size_t len);
 void tls_gap(struct tls *t, int side, uint64_t time_ns, uint64_t bytes);
+
+/* A record that comes by its start alone: as capture_segment.head. */
+struct tls_head {
+	uint64_t pos, time_ns;
+	const uint8_t *start;
+	size_t have, len;
+	uint64_t number;	/* as it was foretold by */
+};
+
+/*
+ * The next record. Where nobody knew any more where records begin, and with which number, it tells.
+ * False, with nothing done, where it is none, or another one.
+ */
+bool tls_feed_head(struct tls *t, int side, const struct tls_head *head);
+/* May the next records come so? *number: the next one's. */
+bool tls_reads_heads(const struct tls *t, int side, uint64_t *number);
+/* With what the content of records from @number on is masked, at its start. 0 or -errno. */
+int tls_masks(struct tls *t, int side, uint64_t number, size_t count, uint8_t (*masks)[5]);
 
 /* The set bound to this connection is there, or has more in it. */
 void tls_secrets(struct tls *t, const struct secret_set *secrets, uint64_t time_ns);

@@ -5,11 +5,12 @@
  * that keys and number are the right ones. So the first records under keys, and one of many after
  * that, are read whole; and so is any whose heads make no sense.
  */
+#include <string.h>
+
 #include "stream/tls_item.h"
 
-/* So many are read whole where keys or number are new, and after that one of so many. */
+/* So many are read whole where keys or number are new. */
 #define PROVE_FIRST	8
-#define PROVE_EVERY	64
 /* What is short is read whole: KeyUpdates, alerts, and frames that are nothing but head. */
 #define SHORT_BODY	64
 
@@ -17,7 +18,9 @@ struct record_parts {
 	struct derp_parts parts;
 	struct tls *tls;
 	const struct tls_side *side;
+	uint64_t number;
 	const uint8_t *body;
+	size_t have;		/* of its content so much is there, and the type; 0: all */
 	bool begun;
 	struct cipher_range there; /* brought last */
 };
@@ -26,7 +29,7 @@ static bool peek(struct record_parts *r, const struct cipher_range *ranges, size
 {
 	struct tls_shared *shared = r->tls->shared;
 
-	return !cipher_peek(shared->pool, &r->side->traffic, r->side->number, r->body, ranges,
+	return !cipher_peek(shared->pool, &r->side->traffic, r->number, r->body, ranges,
 			    count, shared->scratch);
 }
 
@@ -52,6 +55,8 @@ static bool bring(struct derp_parts *parts, size_t from, size_t to)
 	struct cipher_range missing = { .from = from, .to = to };
 	bool adds;
 
+	if (r->have && to > r->have)
+		return false;
 	if (!r->begun && !begin(r))
 		return false;
 	adds = from >= r->there.from && from <= r->there.to;
@@ -66,21 +71,73 @@ static bool bring(struct derp_parts *parts, size_t from, size_t to)
 	return true;
 }
 
+/* What is there of a record that is not there whole, where it would be. False: it cannot be read so. */
+static bool put_apart(struct record_parts *r, const struct tls_item *item)
+{
+	struct tls_shared *shared = r->tls->shared;
+	size_t start = item->have - 1;
+
+	if (r->side->traffic.suite->version != TLS_1_3 ||
+	    start < WALK_HEADER_LEN + DERP_HEAD_LEN || start > WALK_HEADER_LEN + r->parts.len ||
+	    r->parts.len >= sizeof(shared->apart))
+		return false;
+	r->have = start - WALK_HEADER_LEN;
+	r->body = shared->apart;
+	memcpy(shared->apart, item->record + WALK_HEADER_LEN, r->have);
+	shared->apart[r->parts.len] = item->record[start];
+	return true;
+}
+
+/* Is it a packet's frame, and nothing else? Only then the rest may be missing. */
+static bool is_one_packet(struct record_parts *r)
+{
+	const uint8_t *p = r->parts.data;
+
+	return bring(&r->parts, 0, WALK_HEADER_LEN) &&
+	       (p[0] == DERP_SEND_PACKET || p[0] == DERP_RECV_PACKET || p[0] == DERP_FORWARD_PACKET) &&
+	       WALK_HEADER_LEN + walk_derp_len(p) == r->parts.len;
+}
+
+/* False: it cannot be read in parts. */
+static bool parts_of(struct tls *t, int side, const struct tls_item *item, uint64_t number,
+		     struct record_parts *r)
+{
+	const struct tls_side *s = &t->sides[side];
+	const struct cipher_suite *suite = s->traffic.suite;
+	size_t body = item->bytes - WALK_HEADER_LEN;
+
+	if (!suite || !s->started || !t->sink->heads || item->record[0] != TLS_APPLICATION ||
+	    body <= SHORT_BODY)
+		return false;
+	*r = (struct record_parts){
+		.tls = t, .side = s, .number = number, .body = item->record + WALK_HEADER_LEN,
+		.parts = {
+			.bring = bring, .data = t->shared->scratch,
+			.len = cipher_sealed_len(suite, body) - (suite->version == TLS_1_3),
+		},
+	};
+	if (!item->have)
+		return true;
+	r->parts.begins = true;
+	return put_apart(r, item) && is_one_packet(r);
+}
+
+bool tls_is_foretold(struct tls *t, int side, const struct tls_item *item, uint64_t number)
+{
+	struct record_parts r;
+
+	return parts_of(t, side, item, number, &r);
+}
+
 bool tls_open_heads(struct tls *t, int side, const struct tls_item *item)
 {
 	struct tls_side *s = &t->sides[side];
-	const struct cipher_suite *suite = s->traffic.suite;
-	size_t body = item->bytes - WALK_HEADER_LEN, sealed = cipher_sealed_len(suite, body);
-	struct record_parts r = { .tls = t, .side = s, .body = item->record + WALK_HEADER_LEN };
+	struct record_parts r;
 
-	if (s->proven < PROVE_FIRST || s->proven % PROVE_EVERY == 0 || !t->sink->heads)
+	if (!item->have && (s->proven < PROVE_FIRST || s->number % TLS_PROVE_EVERY == 0))
 		return false;
-	if (item->record[0] != TLS_APPLICATION || body <= SHORT_BODY)
-		return false;
-	r.parts.bring = bring;
-	r.parts.data = t->shared->scratch;
-	r.parts.len = sealed - (suite->version == TLS_1_3);
-	if (!t->sink->heads(t->ctx, side, item->time_ns, item->tcp_end, &r.parts))
+	if (!s->number_known || !parts_of(t, side, item, s->number, &r) ||
+	    !t->sink->heads(t->ctx, side, item->time_ns, item->tcp_end, &r.parts))
 		return false;
 	t->shared->opened++;
 	t->shared->by_heads++;
@@ -88,5 +145,6 @@ bool tls_open_heads(struct tls *t, int side, const struct tls_item *item)
 		t->search->sides[side].hinted = false;
 	s->number++;
 	s->proven++;
+	s->heads = true;
 	return true;
 }

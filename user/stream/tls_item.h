@@ -21,7 +21,8 @@ struct tls_item {
 	uint64_t time_ns, tcp_end;
 	uint64_t index;		/* sealed records of its side before it */
 	uint64_t bytes;		/* header included */
-	const uint8_t *record;	/* TLS_RECORD: header and body */
+	const uint8_t *record;	/* TLS_RECORD: header and body ... */
+	size_t have;		/* ... or so many bytes of their start, and one of their end; 0: all */
 	uint8_t copy[];
 };
 
@@ -38,6 +39,14 @@ enum tls_outcome tls_open(struct tls *t, int side, const struct tls_item *item);
  * wanted. False, with nothing done: it must be read whole.
  */
 bool tls_open_heads(struct tls *t, int side, const struct tls_item *item);
+
+/*
+ * Is one of which the start is there number @number under the keys, and one packet's frame and no
+ * more? What was foretold of it says so.
+ */
+bool tls_is_foretold(struct tls *t, int side, const struct tls_item *item, uint64_t number);
+/* Whatever was in doubt, the next record is this one. */
+void tls_set_number(struct tls *t, int side, uint64_t number);
 
 /* Of a connection that was at rest, if need be. NULL without memory. */
 struct tls_search *tls_search(struct tls *t);

@@ -36,6 +36,7 @@ static void on_message(void *ctx, int side, uint8_t type)
 			s->started = s->number_known = false;
 		s->number = q->hint = 0;
 		s->proven = 0;
+		s->heads = false;
 	}
 }
 
@@ -67,6 +68,7 @@ void tls_forget_number(struct tls *t, int side, uint64_t more, uint64_t likely)
 	struct tls_side_search *q;
 
 	s->proven = 0;
+	s->heads = false;
 	if (!search)
 		return;
 	q = &search->sides[side];
@@ -86,6 +88,19 @@ void tls_forget_number(struct tls *t, int side, uint64_t more, uint64_t likely)
 		set_guess(q, q->hint);
 	q->step = 0;
 	cipher_clear(t->shared->pool, &q->later);
+}
+
+void tls_set_number(struct tls *t, int side, uint64_t number)
+{
+	struct tls_side *s = &t->sides[side];
+
+	s->number_known = true;
+	s->number = number;
+	if (!t->search)
+		return;
+	t->search->sides[side].step = 0;
+	t->search->slow = 0;
+	cipher_clear(t->shared->pool, &t->search->sides[side].later);
 }
 
 /* Memory tells where a connection whose keys are known stands, a few records ago or ahead. */
