@@ -35,7 +35,7 @@ static const struct option_row shared_rows[] = {
 	{ { "ready-file", required_argument, NULL, OPT_READY }, "FILE",
 	  "removed at start, created when what enters is in the books", NULL },
 	{ { "count", required_argument, NULL, OPT_COUNT }, "WHERE",
-	  "plain HTTP connections' packets: kernel (counted there), user (copied; default)",
+	  "plain HTTP connections' packets: kernel (counted there; default), user (copied)",
 	  "kernel or user" },
 	{ { "ring", required_argument, NULL, OPT_RING }, "SIZE",
 	  "ring buffer between kernel and tracer (default 16M)",
@@ -289,6 +289,7 @@ int options_parse(int argc, char **argv, const struct verb *verb, void *ctx, str
 	memset(o, 0, sizeof(*o));
 	o->interval_ns = NSEC_PER_SEC;
 	o->live.ring_bytes = RING_BYTES;
+	o->live.count = true;
 	o->live.xdp = verb->continuous ? CAPTURE_XDP_OFF : CAPTURE_XDP_AUTO;
 	o->live.budget_ppm = verb->continuous ? BUDGET_PPM : 0;
 	gather(verb, long_options, shorts);

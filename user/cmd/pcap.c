@@ -214,6 +214,7 @@ int cmd_pcap(int argc, char **argv)
 	status = options_parse(argc, argv, &verb, &cmd, &o);
 	if (status)
 		return status == 1 ? EXIT_NOTHING_FOUND : EXIT_USAGE;
+	o.live.count = false;		/* packets that are counted are not copied */
 	if (!cmd.path || (!strcmp(cmd.path, "-") && isatty(STDOUT_FILENO))) {
 		fputs("derptrace pcap: name a file with -o, or a pipe with -o -\n", stderr);
 		return EXIT_USAGE;
