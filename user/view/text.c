@@ -198,30 +198,39 @@ static void verdicts(const struct text *t)
 		verdict(t, &t->r->verdicts[i]);
 }
 
+static void card_row(const struct text *t, const char *name, const struct record_nic *nic)
+{
+	char packets[32], bytes[32], stun[48] = "-", line[160];
+
+	if (nic->stun_listens || nic->stun_in)
+		snprintf(stun, sizeof(stun), "%" PRIu64 "/%" PRIu64, nic->stun_in, nic->stun_out);
+	fprintf(t->out, "  %-22.22s %10s %14s %7" PRIu64 " %7" PRIu64 " %13s\n", name,
+		count_text(nic->packets, packets), count_text(nic->bytes, bytes), nic->syn,
+		nic->duplicates, stun);
+	snprintf(line, sizeof(line), "%s, XDP %s", nic->interfaces[0] ? nic->interfaces : "no interface",
+		 nic->mode);
+	wrap(t, "    ", line);
+	if (nic->drops)
+		fprintf(t->out, "    %" PRIu64 " connection%s dropped by the host\n", nic->drops,
+			nic->drops == 1 ? "" : "s");
+}
+
 /* What reached the network cards, where they were watched. */
 static void cards(const struct text *t)
 {
-	char packets[32], bytes[32];
 	bool any = false;
 	size_t i;
 
 	for (i = 0; i < t->r->node_count; i++) {
 		const struct report_node *n = &t->r->nodes[i];
-		const struct record_nic *nic = &n->nic;
 
 		if (!n->has_nic || n->ended_ns)
 			continue;
 		if (!any)
-			fputs("\nReached the network card\n", t->out);
+			fprintf(t->out, "\n%-24s %10s %14s %7s %7s %13s\n", "Reached the network card",
+				"packets", "bytes", "SYN", "again", "STUN/answered");
 		any = true;
-		fprintf(t->out, "  %-28.28s %s (XDP %s): %s packets, %s bytes, %" PRIu64 " SYN, %" PRIu64
-			" again; STUN %" PRIu64 ", answered %" PRIu64 "\n", n->name,
-			nic->interfaces[0] ? nic->interfaces : "-", nic->mode,
-			count_text(nic->packets, packets), count_text(nic->bytes, bytes), nic->syn,
-			nic->duplicates, nic->stun_in, nic->stun_out);
-		if (nic->drops)
-			fprintf(t->out, "  %-28s %" PRIu64 " connection%s dropped by the host\n", "",
-				nic->drops, nic->drops == 1 ? "" : "s");
+		card_row(t, n->name, &n->nic);
 	}
 }
 
@@ -285,13 +294,14 @@ static void matrix(const struct text *t)
 static void link_line(const struct text *t, const struct report_link *l)
 {
 	static const char *const states[] = { "up", "down", "stalled", "unknown" };
-	char sent[32], arrived[32], lost[72];
+	char sent[32], arrived[32], lost[72], line[768];
 
-	fprintf(t->out, "  %s -> %s: %s%s%s, sent %s, arrived %s, lost %s\n",
-		t->r->nodes[l->from].name, t->r->nodes[l->to].name, states[l->state],
-		l->reason ? " " : "", l->reason ? l->reason : "", count_text(l->sent, sent),
-		l->has_arrived ? count_text(l->arrived, arrived) : "(not traced)",
-		range_text(&l->lost, lost));
+	snprintf(line, sizeof(line), "%s -> %s: %s%s%s, sent %s, arrived %s, lost %s",
+		 t->r->nodes[l->from].name, t->r->nodes[l->to].name, states[l->state],
+		 l->reason ? " " : "", l->reason ? l->reason : "", count_text(l->sent, sent),
+		 l->has_arrived ? count_text(l->arrived, arrived) : "(not traced)",
+		 range_text(&l->lost, lost));
+	wrap(t, "  ", line);
 }
 
 /* One by one where there is something to say; the matrix has shown the state of the others. */
@@ -410,22 +420,25 @@ static const char *worst_class(const struct report_pair *p)
 	return worst < 0 ? "" : verdict_class_name(worst);
 }
 
+/* Behind what was lost stands its cause, or, where nothing was, how long packets took. */
 static void pair_row(const struct text *t, const struct report_pair *p)
 {
 	char src[KEY_SHORT_LEN], dst[KEY_SHORT_LEN], entered[32], delivered[32], lost[72];
-	char p50[16] = "", p99[16] = "";
+	char p50[16], p99[16];
 
-	if (p->latency.samples) {
-		time_text(p->latency.p50_us, p50);
-		time_text(p->latency.p99_us, p99);
-	}
 	peer_name(p, &p->src, src);
 	peer_name(p, &p->dst, dst);
 	if (p->lost.max)
 		paint(t, RED);
-	fprintf(t->out, "  %-7s -> %-7s %10s %10s %9" PRIu64 " %8s %6s %6s%s%s\n", src, dst,
+	fprintf(t->out, "  %-7s -> %-7s %10s %10s %9" PRIu64 " %8s", src, dst,
 		count_text(p->entered, entered), count_text(p->delivered, delivered), p->in_flight,
-		range_text(&p->lost, lost), p50, p99, p->lost.max ? "  " : "", worst_class(p));
+		range_text(&p->lost, lost));
+	if (p->lost.max)
+		fprintf(t->out, " %s", worst_class(p));
+	else if (p->latency.samples)
+		fprintf(t->out, " %6s %6s", time_text(p->latency.p50_us, p50),
+			time_text(p->latency.p99_us, p99));
+	fputc('\n', t->out);
 	if (p->lost.max)
 		paint(t, PLAIN);
 }
@@ -481,8 +494,8 @@ int view_text(const struct report *r, FILE *out, const struct view_text_options 
 	matrix(&t);
 	links(&t);
 	landings(&t);
-	latencies(&t);
 	pairs(&t);
+	latencies(&t);
 	cards(&t);
 	return ferror(out) ? -EIO : 0;
 }
