@@ -9,9 +9,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <string.h>
 
-#include "base/key.h"
+#include "base/hash.h"
 
 struct chain {
 	struct chain *next;
@@ -25,31 +24,6 @@ struct chains {
 };
 
 #define ITEM_OF(ptr, type, member) ((type *)((char *)(ptr) - offsetof(type, member)))
-
-struct seed {
-	uint64_t w[4];
-};
-
-static inline uint64_t hash_mix(uint64_t a, uint64_t b)
-{
-	__uint128_t r = (__uint128_t)a * b;
-
-	return (uint64_t)r ^ (uint64_t)(r >> 64);
-}
-
-static inline uint64_t hash_words(const struct seed *s, uint64_t a, uint64_t b, uint64_t c)
-{
-	return hash_mix(hash_mix(a ^ s->w[0], b ^ s->w[1]) ^ s->w[2], c ^ s->w[3]);
-}
-
-static inline uint64_t hash_key(const struct seed *s, const struct key *key)
-{
-	uint64_t w[4];
-
-	memcpy(w, key->b, sizeof(w));
-	return hash_mix(hash_mix(w[0] ^ s->w[0], w[1] ^ s->w[1]) ^ s->w[2],
-			hash_mix(w[2] ^ s->w[3], w[3] ^ s->w[0]) ^ s->w[1]);
-}
 
 /* False without memory; nothing has changed then. */
 bool chains_add(struct chains *t, struct chain *c, uint64_t hash);

@@ -43,12 +43,4 @@ bool index_insert(struct index *x, const struct index_of *of, uint64_t hash, uin
 void index_remove(struct index *x, const struct index_of *of, uint32_t number);
 void index_free(struct index *x);
 
-/* A good hash of two words: seed and key, or one hash and the next word. */
-static inline uint64_t index_mix(uint64_t a, uint64_t b)
-{
-	__uint128_t r = (__uint128_t)(a ^ 0x9fb21c651e98df25ull) * (b ^ 0xd6e8feb86659fd93ull);
-
-	return (uint64_t)r ^ (uint64_t)(r >> 64);
-}
-
 #endif

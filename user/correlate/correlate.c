@@ -30,13 +30,12 @@ struct correlate *correlate_new(const struct derpmap *map, const struct correlat
 		c->limits.max_pairs = MAX_PAIRS;
 	if (!c->limits.max_nodes)
 		c->limits.max_nodes = MAX_NODES;
-	if (getrandom(c->seed, sizeof(c->seed), GRND_NONBLOCK) < 0)
-		c->seed[0] = (uintptr_t)c;
-	shared_init(&c->names, sizeof(struct record_conn_names), c->seed[1]);
-	if (!VEC_ROOM(c->peers, 0, c->peer_cap) || !VEC_ROOM(c->pairs, 0, c->pair_cap)) {
+	if (getrandom(&c->seed, sizeof(c->seed), 0) != sizeof(c->seed) ||
+	    !VEC_ROOM(c->peers, 0, c->peer_cap) || !VEC_ROOM(c->pairs, 0, c->pair_cap)) {
 		correlate_free(c);
 		return NULL;
 	}
+	shared_init(&c->names, sizeof(struct record_conn_names), c->seed.w[1]);
 	memset(&c->peers[0], 0, sizeof(c->peers[0]));
 	memset(&c->pairs[0], 0, sizeof(c->pairs[0]));
 	c->peer_count = c->pair_count = 1;

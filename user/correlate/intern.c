@@ -9,22 +9,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-static uint64_t key_hash(const struct correlate *c, const struct key *key)
-{
-	uint64_t w[4], h = c->seed[0];
-	int i;
-
-	memcpy(w, key->b, sizeof(w));
-	for (i = 0; i < 4; i++)
-		h = index_mix(h, w[i] ^ c->seed[1]);
-	return h;
-}
-
 static uint64_t peer_hash(const void *ctx, uint32_t peer)
 {
 	const struct correlate *c = ctx;
 
-	return key_hash(c, &c->peers[peer]);
+	return hash_key(&c->seed, &c->peers[peer]);
 }
 
 static bool peer_same(const void *ctx, uint32_t peer, const void *key)
@@ -40,7 +29,7 @@ uint32_t peer_get(struct correlate *c, const struct key *key, bool make)
 
 	if (key_is_zero(key))
 		return 0;
-	hash = key_hash(c, key);
+	hash = hash_key(&c->seed, key);
 	peer = index_find(&c->peer_index, &of, hash, key);
 	if (peer || !make)
 		return peer;
@@ -54,7 +43,7 @@ uint32_t peer_get(struct correlate *c, const struct key *key, bool make)
 
 static uint64_t ends_hash(const struct correlate *c, const struct pair_ends *ends)
 {
-	return index_mix(c->seed[0] ^ ((uint64_t)ends->src << 32 | ends->dst), c->seed[1]);
+	return hash_mix(c->seed.w[0] ^ ((uint64_t)ends->src << 32 | ends->dst), c->seed.w[1]);
 }
 
 static uint64_t pair_hash(const void *ctx, uint32_t pair)

@@ -9,6 +9,7 @@
 #ifndef CORRELATE_INTERNAL_H
 #define CORRELATE_INTERNAL_H
 
+#include "base/hash.h"
 #include "base/index.h"
 #include "base/shared.h"
 #include "base/slab.h"
@@ -193,7 +194,7 @@ struct agent {
 struct correlate {
 	const struct derpmap *map;
 	struct correlate_limits limits;
-	uint64_t seed[2];
+	struct seed seed;
 	struct agent *agents;
 	size_t agent_count, agent_cap;
 	struct life **lives;

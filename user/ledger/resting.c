@@ -38,7 +38,7 @@ struct row {
 
 static uint64_t ends_hash(const struct ledger *l, const struct head *h)
 {
-	return index_mix(l->seed.w[0] ^ ((uint64_t)h->src << 32 | h->dst), l->seed.w[1]);
+	return hash_mix(l->seed.w[0] ^ ((uint64_t)h->src << 32 | h->dst), l->seed.w[1]);
 }
 
 static uint64_t block_hash(const void *ctx, uint32_t block)

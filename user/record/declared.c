@@ -7,7 +7,7 @@
 
 static uint64_t hash_of(const struct declared *d, const struct declared_node *n)
 {
-	return index_mix(d->seed ^ n->agent, d->seed + n->node);
+	return hash_words(&d->seed, n->agent, n->node, 0);
 }
 
 static uint64_t node_hash(const void *ctx, uint32_t number)
@@ -32,8 +32,8 @@ static struct declared_node *node_get(struct declared *d, const struct record *r
 	struct declared_node *grown;
 	uint32_t number, size = d->size ? d->size * 2 : 16;
 
-	if (!d->seed && getrandom(&d->seed, sizeof(d->seed), GRND_NONBLOCK) < 0)
-		d->seed = (uintptr_t)d;
+	if (!d->size && getrandom(&d->seed, sizeof(d->seed), 0) != sizeof(d->seed))
+		return NULL;
 	number = index_find(&d->index, &of, hash_of(d, &key), &key);
 	if (number)
 		return &d->nodes[number];

@@ -6,6 +6,7 @@
 #ifndef DT_RECORD_DECLARED_H
 #define DT_RECORD_DECLARED_H
 
+#include "base/hash.h"
 #include "base/index.h"
 #include "record/record.h"
 
@@ -18,7 +19,7 @@ struct declared {
 	} *nodes;			/* [0] is none */
 	uint32_t count, size;
 	struct index index;
-	uint64_t seed;
+	struct seed seed;
 };
 
 /* Takes in what @r tells. False: it uses a number that was not told, or there is no memory. */
