@@ -3,8 +3,8 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/packet.h"
 #include "capture/live.h"
-#include "digest.h"
 
 void live_told_secret(struct live *live, const struct abi_secret *r)
 {
@@ -60,20 +60,8 @@ static bool drop_reason(const struct abi_drop *r, char reason[static ABI_REASON_
 	return true;
 }
 
-static uint64_t drop_digest(const struct abi_drop *r)
-{
-	unsigned long long words[DERP_DIGEST_LEN / 8] = { 0 };
-	size_t i;
-
-	_Static_assert(ABI_PACKET_LEN == DERP_DIGEST_LEN, "digest");
-	for (i = 0; i < ABI_PACKET_LEN; i++)
-		words[i / 8] |= (unsigned long long)r->packet[i] << (8 * (i % 8));
-	return digest_words(words, (unsigned int)r->packet_len);
-}
-
 void live_told_drop(struct live *live, const struct abi_drop *r)
 {
-	static const uint8_t disco[] = { 'T', 'S', 0xf0, 0x9f, 0x92, 0xac };
 	struct live_node *node = live_node_of_slot(live, r->slot);
 	char reason[ABI_REASON_LEN + 1] = "";
 	struct capture_event event;
@@ -90,8 +78,9 @@ void live_told_drop(struct live *live, const struct abi_drop *r)
 		.node = node->id,
 		.drop = {
 			.reason = reason, .has_src = has_source(reason),
-			.len = (uint32_t)r->packet_len, .digest = drop_digest(r),
-			.disco = r->packet_len >= 62 && !memcmp(r->packet, disco, sizeof(disco)),
+			.len = (uint32_t)r->packet_len,
+			.digest = packet_digest(r->packet, sizeof(r->packet), (uint32_t)r->packet_len),
+			.disco = packet_is_disco(r->packet, sizeof(r->packet), (uint32_t)r->packet_len),
 		},
 	};
 	memcpy(event.drop.src.b, r->src, KEY_LEN);

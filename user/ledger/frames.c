@@ -4,10 +4,6 @@
 
 #include "base/packet.h"
 
-#define DISCO_MIN_LEN	62	/* magic, key, nonce */
-
-static const uint8_t disco_magic[6] = { 0x54, 0x53, 0xf0, 0x9f, 0x92, 0xac };
-
 static const struct key *key_at(const struct stream_frame *f, size_t off)
 {
 	return (const struct key *)(f->head + off);
@@ -50,8 +46,7 @@ static bool packet_of(const struct stream_frame *f, struct conn *c, uint32_t key
 		.len = f->len - keys,
 		.hop = hop,
 	};
-	s->disco = s->len >= DISCO_MIN_LEN && have >= sizeof(disco_magic) &&
-		   !memcmp(bytes, disco_magic, sizeof(disco_magic));
+	s->disco = packet_is_disco(bytes, have, s->len);
 	s->wg = wireguard_type(bytes, have, s->len);
 	c->steps |= STEP_PACKET;
 	return true;
