@@ -119,6 +119,59 @@ static void test_no_mesh(void **state)
 	script_free(&s);
 }
 
+/* All was open before, and B was attached to after A: what A dropped meanwhile is no other finding. */
+static void test_attached_to_one_by_one(void **state)
+{
+	struct script s = { 0 };
+	struct report r;
+	int mesh;
+	size_t i;
+
+	(void)state;
+	for (mesh = 0; mesh <= B_TO_A; mesh += B_TO_A) {
+		region(&s, mesh);
+		for (i = 0; i < s.count; i++) {
+			if (s.v[i].type == RECORD_CONN) {
+				s.v[i].conn.from_start = false;
+				if (s.v[i].node == 2)
+					s.v[i].conn.opened_ns = AT(9.5);
+			} else if (s.v[i].type == RECORD_NODE && s.v[i].node == 2) {
+				s.v[i].node_info.since_ns = AT(9.5);
+			}
+		}
+		script_report(&s, NULL, &r);
+		assert_int_equal(pair_of(&r, 1, 3)->lost_by[mesh ? VERDICT_LINK_ONE_WAY :
+							     VERDICT_NO_MESH_ROUTE].min, 200);
+		report_free(&r);
+		script_free(&s);
+	}
+}
+
+/* The same, but nothing says that the peer had been there: it may have left B before B was looked at. */
+static void test_absent_before_anybody_looked(void **state)
+{
+	const struct report_verdict *v;
+	struct script s = { 0 };
+	struct report r;
+	size_t i;
+
+	(void)state;
+	region(&s, 0);
+	for (i = 0; i < s.count; i++) {
+		if (s.v[i].type == RECORD_CONN && s.v[i].node == 2)
+			s.v[i].conn.opened_ns = AT(12);
+		else if (s.v[i].type == RECORD_NODE && s.v[i].node == 2)
+			s.v[i].node_info.since_ns = AT(11);
+	}
+	script_report(&s, NULL, &r);
+	v = verdict_of(&r, VERDICT_PEER_ABSENT, NULL);
+	assert_non_null(v);
+	assert_int_equal(v->count.min, 200);
+	assert_int_equal(v->basis, BASIS_UNKNOWN);
+	report_free(&r);
+	script_free(&s);
+}
+
 static const char mixed_map[] =
 	"{\"Regions\":{\"1\":{\"RegionID\":1,\"RegionCode\":\"us\",\"Nodes\":["
 	"{\"Name\":\"1a\",\"RegionID\":1,\"HostName\":\"derp.example.com\",\"IPv4\":\"203.0.113.7\"},"
@@ -239,6 +292,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_healthy),
 		cmocka_unit_test(test_no_mesh),
+		cmocka_unit_test(test_attached_to_one_by_one),
+		cmocka_unit_test(test_absent_before_anybody_looked),
 		cmocka_unit_test(test_no_mesh_mixed_map),
 		cmocka_unit_test(test_one_way),
 		cmocka_unit_test(test_strangers),

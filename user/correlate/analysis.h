@@ -69,6 +69,7 @@ struct edge {
 	uint32_t from, to;
 	const struct conn *out, *in;	/* at from, dialled; at to, accepted. One may be NULL */
 	uint64_t opened_ns, closed_ns;	/* FOREVER: open */
+	uint64_t there_ns;		/* opened_ns; 0 where it was open before anybody looked */
 	enum reached reached;
 	enum link_reason reason;	/* why it is no link, or no longer */
 	bool ended;			/* at every end that is known */
@@ -111,6 +112,7 @@ struct place {
 struct stay {
 	uint32_t peer, node;
 	uint64_t opened_ns, closed_ns;	/* FOREVER: open */
+	uint64_t there_ns;		/* opened_ns; 0 where it was open before anybody looked */
 	const struct conn *conn;
 };
 

@@ -68,6 +68,7 @@ static bool nowhere_proven(const struct analysis *a, const struct loss_case *k)
 			continue;
 		any = true;
 		if (n->life && (n->ended || n->to_ns + JUST_NOW_NS >= k->last_ns) &&
+		    n->from_ns <= k->first_ns + JUST_NOW_NS &&
 		    !blind_at(a, i, k->last_ns))
 			continue;
 		/* It tells its clients on the link; without one, they may be there. */
@@ -93,7 +94,7 @@ static uint32_t died_with(const struct analysis *a, const struct loss_case *k)
 	uint64_t end_ns;
 
 	for (i = 0; k->dst && i < count; i++) {
-		if (s[i].opened_ns <= k->last_ns && (!last || s[i].opened_ns > last->opened_ns))
+		if (s[i].there_ns <= k->last_ns && (!last || s[i].opened_ns > last->opened_ns))
 			last = &s[i];
 	}
 	if (!last || !a->nodes[last->node].ended)
@@ -112,7 +113,7 @@ static bool was_on(const struct analysis *a, uint32_t peer, uint32_t node, uint6
 	if (!a->nodes[node].life)
 		return presence_at(a, peer, node, at_ns, at_ns, NULL);
 	for (i = 0; i < count; i++) {
-		if (s[i].node == node && s[i].opened_ns <= at_ns && at_ns <= s[i].closed_ns)
+		if (s[i].node == node && s[i].there_ns <= at_ns && at_ns <= s[i].closed_ns)
 			return true;
 	}
 	return false;

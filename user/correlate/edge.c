@@ -491,6 +491,7 @@ void edge_times(struct analysis *a)
 		uint64_t out = end_time(a, e->out), in = end_time(a, e->in);
 
 		e->opened_ns = ref_time(a, a->c->lives[conn->life]->agent, conn->rec.opened_ns);
+		e->there_ns = conn->rec.from_start ? e->opened_ns : 0;
 		e->closed_ns = out < in ? out : in;
 		e->ended = (!e->out || out != FOREVER) && (!e->in || in != FOREVER);
 		e->reached = reached_of(a, e);

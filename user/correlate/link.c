@@ -124,7 +124,7 @@ bool link_was_up(const struct analysis *a, const struct link *link, uint64_t at_
 	for (i = 0; link && i < link->edge_count; i++) {
 		const struct edge *e = &a->edges[link->edges[i]];
 
-		if (e->reached == REACHED_MESH && e->opened_ns <= at_ns && at_ns < e->closed_ns &&
+		if (e->reached == REACHED_MESH && e->there_ns <= at_ns && at_ns < e->closed_ns &&
 		    !stood_still(a, e, at_ns))
 			return true;
 	}

@@ -63,6 +63,10 @@ static int stays_fill(struct analysis *a)
 				.opened_ns = ref_time(a, n->agent, conn->rec.opened_ns),
 				.closed_ns = or_forever(ref_time(a, n->agent, closed_ns)),
 			};
+			/* Nodes are attached to one after another: what one drops meanwhile is for those
+			 * who are on the next all the same. */
+			if (conn->rec.from_start)
+				a->stays[a->stay_count - 1].there_ns = a->stays[a->stay_count - 1].opened_ns;
 		}
 	}
 	if (a->stay_count)
@@ -155,7 +159,7 @@ bool presence_at(const struct analysis *a, uint32_t peer, uint32_t node, uint64_
 	const struct word *w;
 
 	for (i = count; i-- > 0;) {
-		if (s[i].node == node && meets(s[i].opened_ns, s[i].closed_ns, from_ns, to_ns)) {
+		if (s[i].node == node && meets(s[i].there_ns, s[i].closed_ns, from_ns, to_ns)) {
 			if (what)
 				*what = &s[i];
 			return true;
@@ -186,7 +190,7 @@ bool presence_told_gone(const struct analysis *a, uint32_t peer, uint32_t node, 
 	}
 	s = presence_stays(a, peer, &count);
 	for (i = 0; i < count; i++) {
-		if (s[i].node == node && s[i].opened_ns > gone_ns && s[i].opened_ns <= at_ns)
+		if (s[i].node == node && s[i].opened_ns > gone_ns && s[i].there_ns <= at_ns)
 			return false;
 	}
 	return gone_ns;
@@ -205,7 +209,7 @@ static uint32_t find(const struct analysis *a, uint32_t peer, uint32_t node, boo
 	for (i = 0; peer && i < count; i++) {
 		if (a->nodes[s[i].node].identity == a->nodes[node].identity ||
 		    region_same(a, s[i].node, node) == abroad ||
-		    !meets(s[i].opened_ns, s[i].closed_ns, from_ns, to_ns))
+		    !meets(s[i].there_ns, s[i].closed_ns, from_ns, to_ns))
 			continue;
 		if (found == NONE || s[i].opened_ns > newest) {
 			found = s[i].node;
