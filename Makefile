@@ -320,7 +320,10 @@ MAN := $(wildcard doc/*.[1-9])
 install: $(B)/derptrace				## DESTDIR and PREFIX are honoured
 	$(Q)install -D -m 0755 $(B)/derptrace $(DESTDIR)$(PREFIX)/bin/derptrace
 	$(Q)for m in $(MAN); do \
-		install -D -m 0644 $$m $(DESTDIR)$(PREFIX)/share/man/man$${m##*.}/$${m##*/}; \
+		install -D -m 0644 $$m $(DESTDIR)$(PREFIX)/share/man/man$${m##*.}/$${m##*/} || exit 1; \
+	done
+	$(Q)for f in tools/wireshark/derp.lua doc/report.schema.json; do \
+		install -D -m 0644 $$f $(DESTDIR)$(PREFIX)/share/derptrace/$${f##*/} || exit 1; \
 	done
 
 clean:						## remove build/

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /* The table of verbs; usage comes from it. */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -26,14 +27,14 @@ static int usage(FILE *out, int status)
 	size_t i;
 
 	fputs("Usage: derptrace [VERB] [OPTION]... [SOURCE]...\n\n"
-	      "Follows every packet that the DERP relays of this host forward, and names those that\n"
-	      "enter one node of a region and never leave its mesh peer. Restarts nothing.\n\n"
+	      "Follows every packet that the DERP relays of this host forward, and names those\n"
+	      "that enter one node of a region and never leave its mesh peer. Restarts nothing.\n\n"
 	      "Examples:\n"
 	      "  derptrace report --duration 10s        every relay here, ten seconds, a report\n"
 	      "  derptrace report --json --pid 4242     one relay, until Ctrl-C, for programs\n"
 	      "  ssh derp2 derptrace record -o - | derptrace report live -\n"
 	      "  derptrace pcap -o derp.pcapng          for Wireshark\n"
-	      "  derptrace map check derpmap.json       is a region mixed of public and private nodes?\n\n"
+	      "  derptrace map check derpmap.json       public and private nodes in one region?\n\n"
 	      "Verbs:\n", out);
 	for (i = 0; i < VERBS; i++)
 		fprintf(out, "  %-8s %s\n", verbs[i].name, verbs[i].help);
@@ -41,15 +42,23 @@ static int usage(FILE *out, int status)
 	return status;
 }
 
-int main(int argc, char **argv)
+static int run(int argc, char **argv)
 {
-	static char *top[] = { "top", NULL };
+	static char *top[] = { "top", NULL }, *help[] = { NULL, "--help", NULL };
 	size_t i;
 
 	if (argc < 2)
 		return cmd_top(1, top);
-	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help"))
+	if (!strcmp(argv[1], "help") && argc > 2) {
+		help[0] = argv[2];
+		for (i = 0; i < VERBS; i++) {
+			if (!strcmp(argv[2], verbs[i].name))
+				return verbs[i].run(2, help);
+		}
+		argv++;
+	} else if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
 		return usage(stdout, EXIT_NOTHING_FOUND);
+	}
 	if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-V")) {
 		puts("derptrace " DERPTRACE_VERSION);
 		return EXIT_NOTHING_FOUND;
@@ -60,6 +69,18 @@ int main(int argc, char **argv)
 	}
 	if (argv[1][0] == '-')
 		return cmd_top(argc, argv);
-	fprintf(stderr, "derptrace: no such verb: %s; see `derptrace --help`\n", argv[1]);
+	fprintf(stderr, "derptrace: no such verb: '%s'; see `derptrace --help`\n", argv[1]);
 	return EXIT_USAGE;
+}
+
+int main(int argc, char **argv)
+{
+	int status = run(argc, argv);
+
+	/* A verb that saw it has said so. Who closes the pipe has read enough. */
+	if ((fflush(stdout) || ferror(stdout)) && errno != EPIPE && status != EXIT_CANNOT) {
+		fprintf(stderr, "derptrace: standard output: cannot write: %s\n", strerror(errno));
+		status = EXIT_CANNOT;
+	}
+	return status;
 }

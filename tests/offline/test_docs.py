@@ -118,7 +118,7 @@ def test_defaults():
     """A default that the help tells stands in the option's entry."""
     for verb in verbs():
         text = page() + page(verb)
-        for line in help_of(verb).splitlines():
+        for line in re.sub(r"\n {29}(?=\S)", " ", help_of(verb)).splitlines():
             m, default = OPTION.match(line), re.search(r"default ([^\s,;)]+)", line)
             if not m or not default:
                 continue
@@ -126,9 +126,31 @@ def test_defaults():
             assert default[1] in entry[1], f"--{m[2]}: default {default[1]} is not in the manual"
 
 
+def test_columns():
+    """What --help says fits a terminal."""
+    for words in [[], *([v] for v in verbs()), ["map", "check"], ["map", "fix"]]:
+        long = [line for line in help_of(*words).splitlines() if len(line) > 80]
+        assert not long, (words, long)
+        told = subprocess.run([PROGRAM, "help", *words[:1]], capture_output=True, text=True, check=True).stdout
+        assert told == help_of(*words[:1]), words
+
+
+def test_install():
+    """What is installed is all that the manual speaks of, and under DESTDIR and PREFIX alone."""
+    import tempfile
+    with tempfile.TemporaryDirectory(prefix="dt-docs-") as tmp:
+        subprocess.run(["make", "-s", "-C", ROOT, "install", f"DESTDIR={tmp}", "PREFIX=/opt/x",
+                        f"B={os.path.dirname(PROGRAM)}"], check=True)
+        found = {os.path.relpath(os.path.join(folder, name), f"{tmp}/opt/x")
+                 for folder, _, names in os.walk(tmp) for name in names}
+        pages = {f"share/man/man{p[-1]}/{os.path.basename(p)}" for p in glob.glob(f"{DOC}/*.[1-9]")}
+        assert found == pages | {"bin/derptrace", "share/derptrace/derp.lua", "share/derptrace/report.schema.json"}
+        subprocess.run([f"{tmp}/opt/x/bin/derptrace", "--version"], check=True, stdout=subprocess.DEVNULL)
+
+
 def test_memory():
     """What a connection and a pair take is said alike in all three places."""
-    said = [re.search(r"(\d+) KiB per open TLS\s+connection,?\s+and\s+(\d+) KiB per pair and node", text)
+    said = [re.search(r"(\d+) KiB per\s+open\s+TLS\s+connection,?\s+and\s+(\d+) KiB per pair and node", text)
             for text in (help_of("report"), page(), read("README.md").replace("connection, ", "connection, and "))]
     assert all(said) and len({m.groups() for m in said}) == 1, said
 
@@ -154,7 +176,7 @@ def test_sections():
 
 def test_files():
     """Files of the project that the manual names are there."""
-    named = {f for verb in [None, *verbs()] for f in re.findall(r"^\.It Pa (\w\S*/\S+)$", page(verb), re.M)}
+    named = {f for verb in [None, *verbs()] for f in re.findall(r"^\.(?:It )?Pa (\w\S*/\S+)", page(verb), re.M)}
     assert named, "no file of the project is named"
     for name in named:
         assert os.path.exists(f"{ROOT}/{name}"), f"no such file: {name}"

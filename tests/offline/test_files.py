@@ -4,7 +4,9 @@ code, and what was readable of it is reported all the same."""
 import gzip
 import json
 import os
+import resource
 import shutil
+import signal
 import struct
 import subprocess
 import tempfile
@@ -190,6 +192,55 @@ def test_no_secrets():
         blocks.write(path, [(kind, b) for kind, b in whole if kind != blocks.SECRETS])
         line = said(captures.derptrace("report", path, code=0))
         assert f"{path}: 8 TLS connections have no secret in it; name the key log with --keylog" in line, line
+
+
+def test_full_disk():
+    """One line says that the disk is full; what stands there by then is whole. A limit on files' size stands for it."""
+    def small():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+    with tempfile.TemporaryDirectory() as d:
+        captures.derptrace("record", "-o", f"{d}/whole.dtr", *[captures.capture("unmeshed-tls.pcapng")] * 8, code=0)
+        for name, verb in (("a.dtr", "record"), ("b.pcapng", "pcap")):
+            sources = [captures.capture("meshed-plain.pcap")]
+            if verb == "record":
+                sources = [f"{d}/whole.dtr"] * 20
+            done = subprocess.run([captures.PROGRAM, verb, "-o", f"{d}/{name}", *sources], capture_output=True,
+                                  text=True, preexec_fn=small, restore_signals=False)
+            assert done.returncode == 3, done
+            assert said(done).endswith(f"{d}/{name}: cannot write: File too large; what was written before is whole")
+            assert 1000 < os.path.getsize(f"{d}/{name}") <= 20000
+        packets = subprocess.run(["tshark", "-r", f"{d}/b.pcapng"], capture_output=True, text=True)
+        assert packets.returncode == 0 and packets.stdout.count("\n") > 5, packets
+        captures.derptrace("report", f"{d}/a.dtr", code=3)
+
+
+def test_nowhere_to_write():
+    """Output that goes nowhere is told; a pipe that is closed is how its reader says: enough."""
+    plain = captures.capture("meshed-plain.pcap")
+    for args in (["--help"], ["--version"], ["help", "top"], ["report", plain], ["report", "--json", plain],
+                 ["record", "-o", "-", plain], ["pcap", "-o", "-", plain], ["map", "check", "--help"]):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run([captures.PROGRAM, *args], stdout=full, stderr=subprocess.PIPE, text=True)
+        assert done.returncode == 3 and "cannot write: No space left on device" in said(done), (args, done)
+        reading, writing = os.pipe()
+        os.close(reading)
+        done = subprocess.run([captures.PROGRAM, *args], stdout=writing, stderr=subprocess.PIPE, text=True)
+        os.close(writing)
+        assert done.returncode in (0, -signal.SIGPIPE), (args, done)
+        assert len(done.stderr.splitlines()) == ("-o" in args and not done.returncode), (args, done)
+
+
+def test_appended():
+    """Standard output is a file of the shell's: what stands in it already stays."""
+    with tempfile.TemporaryDirectory() as d:
+        for _ in range(2):
+            with open(f"{d}/a.pcapng", "a") as f:
+                subprocess.run([captures.PROGRAM, "pcap", "-o", "-", captures.capture("meshed-plain.pcap")], stdout=f,
+                               stderr=subprocess.PIPE, check=True)
+            before = os.path.getsize(f"{d}/a.pcapng") if not _ else before
+        assert os.path.getsize(f"{d}/a.pcapng") == 2 * before
 
 
 def test_pipe_without_writer():

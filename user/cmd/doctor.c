@@ -10,10 +10,11 @@
 static const struct verb verb = {
 	.name = "doctor",
 	.usage = "",
-	.about = "Looks at this host and says whether relays can be traced here, what is missing, and what to\n"
-		 "do about it. Changes nothing.",
+	.about = "Looks at this host and says whether relays can be traced here, what is missing,\n"
+		 "and what to do about it. Changes nothing.",
 	.examples = "  derptrace doctor\n",
 	.no_sources = true,
+	.no_operands = true,
 };
 
 int cmd_doctor(int argc, char **argv)

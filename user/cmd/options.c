@@ -58,6 +58,8 @@ static const struct option_row shared_rows[] = {
 };
 
 #define MAX_ROWS 64
+#define HELP_COLUMNS 80
+#define HELP_MARGIN 29
 /* So much holds a fifth of a second of a relay's busiest traffic. */
 #define RING_BYTES (16 << 20)
 /* One hundredth of what the host can do is not noticed. */
@@ -180,6 +182,23 @@ static bool take_shared(struct options *o, int val, const char *argument)
 	return false;
 }
 
+/* @text behind the columns that the options stand in, on as many lines as it takes. */
+static void print_wrapped(const char *text)
+{
+	size_t len = strlen(text), cut;
+
+	while (len > HELP_COLUMNS - HELP_MARGIN) {
+		for (cut = HELP_COLUMNS - HELP_MARGIN; cut && text[cut] != ' ';)
+			cut--;
+		if (!cut)
+			break;
+		printf("%.*s\n%*s", (int)cut, text, HELP_MARGIN, "");
+		text += cut + 1;
+		len -= cut + 1;
+	}
+	puts(text);
+}
+
 static void print_row(const struct option_row *row)
 {
 	char left[48], brief[8] = "    ";
@@ -188,18 +207,19 @@ static void print_row(const struct option_row *row)
 		snprintf(brief, sizeof(brief), "-%c, ", row->option.val);
 	snprintf(left, sizeof(left), "%s--%s%s%s", brief, row->option.name,
 		 row->argument ? " " : "", row->argument ? row->argument : "");
-	if (strlen(left) > 26)
-		printf("  %s\n  %-26s %s\n", left, "", row->help);
+	if (strlen(left) > HELP_MARGIN - 3)
+		printf("  %s\n%*s", left, HELP_MARGIN, "");
 	else
-		printf("  %-26s %s\n", left, row->help);
+		printf("  %-*s", HELP_MARGIN - 2, left);
+	print_wrapped(row->help);
 }
 
 static void print_help(const struct verb *verb)
 {
 	const struct option_row *row;
 
-	printf("Usage: derptrace %s %s\n\n%s\n\nExamples:\n%s\nOptions:\n", verb->name, verb->usage,
-	       verb->about, verb->examples);
+	printf("Usage: derptrace %s%s%s\n\n%s\n\nExamples:\n%s\nOptions:\n", verb->name,
+	       *verb->usage ? " " : "", verb->usage, verb->about, verb->examples);
 	for (row = verb->rows; row && row->option.name; row++)
 		print_row(row);
 	for (row = shared_rows; row->option.name; row++) {
@@ -207,11 +227,11 @@ static void print_help(const struct verb *verb)
 			print_row(row);
 	}
 	if (!verb->no_sources)
-		printf("\nSOURCE is live (default: every relay on this host), a .dtr file, a .pcap or .pcapng\n"
-		       "file, or - (records on standard input). Memory: about 64 MiB, 3 KiB per open TLS\n"
-		       "connection and 1 KiB per pair and node; both are bounded.\n\n"
-		       "Exit status: 0 nothing found, 1 a verdict or a proven loss, 2 usage, 3 could not trace,\n"
-		       "or not all that was asked.\n");
+		printf("\nSOURCE is live (default: every relay on this host), a .dtr file, a .pcap or\n"
+		       ".pcapng file, or - (records on standard input). Memory: about 64 MiB, 3 KiB per\n"
+		       "open TLS connection and 1 KiB per pair and node; both are bounded.\n\n"
+		       "Exit status: 0 nothing found, 1 a verdict or a proven loss, 2 usage, 3 could not\n"
+		       "trace, or not all that was asked.\n");
 }
 
 static int gather(const struct verb *verb, struct option long_options[MAX_ROWS], char shorts[MAX_ROWS * 2])
@@ -269,6 +289,8 @@ static int bad_argument(const struct verb *verb, int val, const char *argument)
 
 static int take_sources(int argc, char **argv, const struct verb *verb, struct options *o)
 {
+	if (verb->no_operands && optind < argc)
+		return usage_error(verb, "takes no operand: ", argv[optind]);
 	while (optind < argc) {
 		if (o->source_count == OPTIONS_MAX_SOURCES)
 			return usage_error(verb, "too many sources, at most 64", "");

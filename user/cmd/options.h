@@ -44,6 +44,7 @@ struct verb {
 	/* Takes one of its own options; false: bad argument (said by the caller, with the row's takes). */
 	bool (*take)(void *ctx, int val, const char *argument);
 	bool no_sources;		/* takes none of the shared options */
+	bool no_operands;		/* takes nothing but options */
 	bool continuous;		/* runs for days: nothing that costs by default */
 };
 

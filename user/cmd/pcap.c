@@ -52,10 +52,11 @@ static bool take(void *ctx, int val, const char *argument)
 static const struct verb verb = {
 	.name = "pcap",
 	.usage = "-o FILE [OPTION]... [SOURCE]...",
-	.about = "Writes each node's TCP segments as pcapng, an interface per node. With --with-secrets a\n"
-		 "stock Wireshark decrypts every connection that was opened since; connections that were\n"
-		 "open before, and without it all, are written as decrypted DERP frames on an interface of\n"
-		 "their own, which tools/wireshark/derp.lua shows.",
+	.about = "Writes each node's TCP segments as pcapng, an interface per node. With\n"
+		 "--with-secrets a stock Wireshark decrypts every connection that was opened\n"
+		 "since; connections that were open before, and without it all, are written as\n"
+		 "decrypted DERP frames on an interface of their own, which derp.lua shows:\n"
+		 "PREFIX/share/derptrace/derp.lua, in the sources tools/wireshark/derp.lua.",
 	.examples = "  derptrace pcap -o derp.pcapng --duration 10s\n"
 		    "  derptrace pcap -o derp.pcapng --with-secrets --pid 4242\n"
 		    "  derptrace pcap -o - | tshark -r - -X lua_script:derp.lua\n"
@@ -118,7 +119,7 @@ static int open_output(struct pcap_cmd *cmd, const struct options *o)
 		refuse(cmd, "others may read it, so no secrets go there; remove it, or name another");
 	} else if (S_ISREG(st.st_mode) && is_source(o, &st)) {
 		refuse(cmd, "it is a source, too; name another file");
-	} else if (S_ISREG(st.st_mode) && ftruncate(fd, 0)) {
+	} else if (strcmp(cmd->path, "-") && S_ISREG(st.st_mode) && ftruncate(fd, 0)) {
 		refuse(cmd, strerror(errno));
 	} else {
 		return fd;
@@ -187,9 +188,13 @@ static int finish(struct pcap_cmd *cmd, int status)
 	struct pcapng_counts counts;
 	int err = pcapng_close(cmd->pcapng, &counts);
 
-	if (err && err != -EPIPE) {
+	if (err == -EPIPE) {
+		fputs("derptrace pcap: nobody reads standard output any more\n", stderr);
+		return status;
+	}
+	if (err) {
 		fprintf(stderr, "derptrace pcap: %s: cannot write: %s; what was written before is whole\n",
-			cmd->path, strerror(-err));
+			name_of(cmd), strerror(-err));
 		return EXIT_CANNOT;
 	}
 	if (!session_had_source() && cmd->created)

@@ -30,8 +30,9 @@ static bool take(void *ctx, int val, const char *argument)
 static const struct verb verb = {
 	.name = "record",
 	.usage = "-o FILE [OPTION]... [SOURCE]...",
-	.about = "Keeps what was seen: counts, connections, losses; no payload byte and no secret. A report\n"
-		 "can be made of it later, or on another host, together with other hosts' records.",
+	.about = "Keeps what was seen: counts, connections, losses; no payload byte and no secret.\n"
+		 "A report can be made of it later, or on another host, together with other hosts'\n"
+		 "records.",
 	.examples = "  derptrace record -o derp1.dtr --duration 1m\n"
 		    "  ssh derp2 derptrace record -o - | derptrace report live -\n",
 	.rows = rows,
@@ -69,7 +70,9 @@ int cmd_record(int argc, char **argv)
 	}
 	status = session_run(&o, &hooks);
 	error = record_writer_close(cmd.writer);
-	if (error && error != -EPIPE) {
+	if (error == -EPIPE) {
+		fputs("derptrace record: nobody reads standard output any more\n", stderr);
+	} else if (error) {
 		fprintf(stderr, "derptrace record: %s: cannot write: %s; what was written before is whole\n",
 			cmd.path, strerror(-error));
 		status = EXIT_CANNOT;

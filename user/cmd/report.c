@@ -58,8 +58,9 @@ static bool take(void *ctx, int val, const char *argument)
 static const struct verb verb = {
 	.name = "report",
 	.usage = "[OPTION]... [SOURCE]...",
-	.about = "Follows the packets through the relay nodes and says which of them entered a node and\n"
-		 "never left its mesh peer: at which hop, why, with the evidence and the fix.",
+	.about = "Follows the packets through the relay nodes and says which of them entered a\n"
+		 "node and never left its mesh peer: at which hop, why, with the evidence and the\n"
+		 "fix.",
 	.examples = "  derptrace report                      every relay here, until Ctrl-C\n"
 		    "  derptrace report --duration 10s --json\n"
 		    "  derptrace report -f --pid 4242        a report a second\n"
@@ -131,7 +132,7 @@ static int last_report(struct report_cmd *cmd, int status)
 		status = findings_status(&r);
 	report_free(&r);
 	if (cmd->write_error && cmd->write_error != -EPIPE) {
-		fprintf(stderr, "derptrace report: cannot write: %s\n", strerror(-cmd->write_error));
+		fprintf(stderr, "derptrace report: standard output: cannot write: %s\n", strerror(-cmd->write_error));
 		status = EXIT_CANNOT;
 	}
 	return status;

@@ -84,8 +84,8 @@ static bool take(void *ctx, int val, const char *argument)
 static const struct verb verb = {
 	.name = "serve",
 	.usage = "[OPTION]... [SOURCE]...",
-	.about = "Traces until it is stopped; waits for relays that do not run yet. Answers GET /metrics, and\n"
-		 "writes each new verdict to standard error, a line each.",
+	.about = "Traces until it is stopped; waits for relays that do not run yet. Answers GET\n"
+		 "/metrics, and writes each new verdict to standard error, a line each.",
 	.examples = "  derptrace serve\n"
 		    "  derptrace serve --listen 127.0.0.1:9469 --map derpmap.json\n"
 		    "  curl http://127.0.0.1:9469/metrics\n",

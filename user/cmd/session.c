@@ -247,6 +247,14 @@ static void say_secrets(const struct session *s, const struct session_source *so
 			count == 1 ? " has" : "s have");
 }
 
+/* Why it cannot write its verb will say. */
+static void sink_failed(struct session *s, int err)
+{
+	if (err == -ENOMEM)
+		complain(s, "out of memory");
+	s->end = true;
+}
+
 static void source_ended(struct session *s, struct session_source *source, int err)
 {
 	char text[512];
@@ -260,8 +268,12 @@ static void source_ended(struct session *s, struct session_source *source, int e
 	}
 	if (err == -ENODATA)
 		return;
-	if (source->reader) {
+	if (source->reader && *record_reader_error(source->reader)) {
 		complain(s, record_reader_error(source->reader));
+		return;
+	}
+	if (source->reader) {
+		sink_failed(s, err);
 		return;
 	}
 	snprintf(text, sizeof(text), "%s: %s", source->name, strerror(-err));
@@ -280,10 +292,8 @@ static void snapshot_one(struct session *s, struct session_source *source, bool 
 {
 	int err = tracer_snapshot(source->tracer, final, s->hooks->sink);
 
-	if (!err)
-		return;
-	complain(s, strerror(-err));
-	s->end = true;
+	if (err)
+		sink_failed(s, err);
 }
 
 static void snapshot(struct session *s, bool final)

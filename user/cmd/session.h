@@ -11,7 +11,8 @@
 
 struct session_hooks {
 	const char *verb;
-	const struct record_sink *sink;		/* every record of every source */
+	/* Every record of every source. The session ends when it takes one no more; the verb says why. */
+	const struct record_sink *sink;
 	const struct tracer_taps *taps;		/* may be NULL */
 	/*
 	 * After each interval's snapshots, once all live sources are attached; non-zero ends the

@@ -25,8 +25,8 @@ struct top_cmd {
 static const struct verb verb = {
 	.name = "top",
 	.usage = "[OPTION]... [SOURCE]...",
-	.about = "Live: verdicts, links, landings and pairs, each interval anew. Keys: up, down, space scroll;\n"
-		 "q ends. Without a terminal it prints a report per interval.",
+	.about = "Live: verdicts, links, landings and pairs, each interval anew. Keys: up, down,\n"
+		 "space scroll; q ends. Without a terminal it prints a report per interval.",
 	.examples = "  derptrace top\n"
 		    "  derptrace top --interval 2s --map derpmap.json\n",
 };

@@ -40,7 +40,7 @@ struct pcapng *pcapng_new(int fd, const struct pcapng_options *options);
 void pcapng_event(struct pcapng *p, uint64_t source, const struct capture_event *event);
 void pcapng_frame(struct pcapng *p, uint64_t source, const struct stream_frame *frame,
 		  const uint8_t *bytes, size_t len);
-/* 0, or the -errno of the first write that failed; nothing is written after it. */
+/* 0, or the -errno of the first write that failed; nothing is written after it, and a file ends with a whole block. */
 int pcapng_error(const struct pcapng *p);
 /* Writes what is held, and each interface's statistics. Returns what pcapng_error() does. */
 int pcapng_close(struct pcapng *p, struct pcapng_counts *counts);

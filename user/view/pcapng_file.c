@@ -121,26 +121,47 @@ static void end(struct builder *b)
 
 /* --- out ---------------------------------------------------------------------------------- */
 
-static void write_all(struct pcapng_file *f, const uint8_t *data, size_t len)
+/* Of a run of blocks of which @written bytes were: those of its whole ones. */
+static size_t whole_blocks(const uint8_t *blocks, size_t written)
 {
+	size_t at = 0;
+	uint32_t len;
+
+	while (at + 8 <= written) {
+		memcpy(&len, blocks + at + 4, sizeof(len));
+		if (len > written - at)
+			break;
+		at += len;
+	}
+	return at;
+}
+
+/* Blocks, all whole. What a full disk has cut in two is taken back, where that can be done. */
+static void write_blocks(struct pcapng_file *f, const uint8_t *blocks, size_t len)
+{
+	size_t written = 0, cut;
+	off_t end;
 	ssize_t n;
 
-	while (len && !f->error) {
-		n = write(f->fd, data, len);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0) {
+	while (written < len && !f->error) {
+		n = write(f->fd, blocks + written, len - written);
+		if (n >= 0)
+			written += (size_t)n;
+		else if (errno != EINTR)
 			f->error = -errno;
-			return;
-		}
-		data += n;
-		len -= (size_t)n;
 	}
+	if (!f->error)
+		return;
+	cut = written - whole_blocks(blocks, written);
+	end = lseek(f->fd, 0, SEEK_CUR);
+	if (cut && end >= (off_t)cut && ftruncate(f->fd, end - (off_t)cut))
+		f->error = -errno;
 }
 
 void pcapng_file_flush(struct pcapng_file *f)
 {
-	write_all(f, f->buffer, f->used);
+	if (f->used && !f->error)
+		write_blocks(f, f->buffer, f->used);
 	/* Secrets pass through it. */
 	explicit_bzero(f->buffer, f->used);
 	f->used = 0;
@@ -151,7 +172,8 @@ static void emit(struct pcapng_file *f, const uint8_t *block, size_t len)
 	if (len > sizeof(f->buffer) - f->used)
 		pcapng_file_flush(f);
 	if (len > sizeof(f->buffer)) {
-		write_all(f, block, len);
+		if (!f->error)
+			write_blocks(f, block, len);
 		return;
 	}
 	memcpy(f->buffer + f->used, block, len);
