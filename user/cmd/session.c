@@ -94,9 +94,9 @@ static void say_step(void *ctx, const struct capture_step *step)
 }
 
 /*
- * Nodes choose their rows apart from each other, so a pair that has one at this node and none at the
- * next cannot be followed across. Where memory is no reason no node is kept so short: the report's
- * own bound is the user's, and is one for all nodes.
+ * Nodes choose their rows apart from each other, and a pair that has one at this node and none at the
+ * next has none in the report. Where memory is no reason no node is kept so short: the report's own
+ * bound is the user's, and is one for all nodes.
  */
 static uint32_t at_least(uint32_t floor, uint32_t asked)
 {

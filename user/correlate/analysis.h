@@ -6,6 +6,7 @@
  *	match.c		the two ends of each connection between nodes
  *	edge.c		edges: every dial from one node to another, however far it came
  *	clock.c		offsets between the agents' clocks
+ *	partly.c	pairs that have no row of their own everywhere
  *	stream.c	books of an edge: what was sent, what arrived
  *	nic.c		what reached the hosts of its ends, and was dropped there
  *	link.c		links: the state of every ordered pair of nodes
@@ -173,7 +174,8 @@ struct analysis {
 	struct link *links;
 	size_t link_count, link_cap;
 	struct table link_index;
-	struct place *places;		/* by pair, then node */
+	bool *partly;			/* by pair: its rows count as parts of the other row */
+	struct place *places;		/* by pair, then node; none of those */
 	size_t place_count;
 	struct pair_sum *sums;		/* by pair */
 	struct stay *stays;		/* by peer, then node, then time */
@@ -242,6 +244,11 @@ int clock_offsets(struct analysis *a);
 /* Calls @each for all marks of which both ends of @e tell when they saw them. 0 or -ENOMEM. */
 int clock_each_mark(const struct edge *e, void (*each)(void *ctx, const struct mark *sent,
 						       const struct mark *arrived), void *ctx);
+
+/* --- partly.c --- */
+int partly_find(struct analysis *a);
+/* Forwards of pairs without a row of their own. */
+uint64_t partly_rest(const struct analysis *a, const struct conn *conn);
 
 /* --- stream.c --- */
 int stream_books(struct analysis *a);

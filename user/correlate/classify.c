@@ -350,7 +350,7 @@ static int charge_loss(struct analysis *a, const struct loss *l, uint32_t pair, 
 	uint64_t last_ns = ref_time(a, life->agent, l->last_ns);
 	struct loss_case k = {
 		.loss = l, .node = a->node_of_life[l->life], .src = a->c->pairs[l->pair].src,
-		.dst = a->c->pairs[l->pair].dst,
+		.dst = l->dst,
 		.first_ns = ref_time(a, life->agent, l->from_ns),
 		.last_ns = ref_time(a, life->agent, l->to_ns),
 		.in = edge_of(a, life_conn(life, l->in_conn)),
@@ -506,7 +506,7 @@ static int by_node_time(const void *px, const void *py, void *ctx)
 	CMP(x->first_ns, y->first_ns);
 	cmp = key_compare(&a->c->peers[p->src], &a->c->peers[q->src]);
 	if (!cmp)
-		cmp = key_compare(&a->c->peers[p->dst], &a->c->peers[q->dst]);
+		cmp = key_compare(&a->c->peers[x->dst], &a->c->peers[y->dst]);
 	if (cmp)
 		return cmp;
 	CMP(x->reason, y->reason);

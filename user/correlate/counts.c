@@ -185,9 +185,20 @@ size_t counts_pack(const struct record_counts *rec, uint64_t base_ns, size_t fro
 	return (size_t)(p - bytes);
 }
 
+/* A row that is told to be empty has gone to its node's other row. */
+static void note_folded(struct correlate *c, const struct pair_slot *slot, const uint8_t *before,
+			const uint8_t *counts)
+{
+	uint64_t had, has;
+
+	tally_get(before, &had);
+	tally_get(counts, &has);
+	c->pairs[slot->pair].folded |= had && !has;
+}
+
 int counts_apply(struct correlate *c, struct life *life, const uint8_t *bytes, size_t len)
 {
-	const uint8_t *p = bytes, *counts, *first;
+	const uint8_t *p = bytes, *counts, *first, *before;
 	struct pair_slot *slot;
 	uint64_t first_ns;
 	uint32_t number;
@@ -202,7 +213,9 @@ int counts_apply(struct correlate *c, struct life *life, const uint8_t *bytes, s
 		if (!slot || !slot->row)
 			continue;
 		first = slab_at(&c->rows, slot->row);
-		err = row_put(c, slot, first, (size_t)(tally_get(first, &first_ns) - first), counts, n);
+		before = tally_get(first, &first_ns);
+		note_folded(c, slot, before, counts);
+		err = row_put(c, slot, first, (size_t)(before - first), counts, n);
 	}
 	return err;
 }

@@ -206,6 +206,22 @@ static void shakes_of(const struct analysis *a, uint32_t pair, struct shakes *t)
 	}
 }
 
+/* Are there nodes that may have counted the pair among others, without a row of its own? */
+static bool hidden_among_others(const struct analysis *a, uint32_t pair)
+{
+	const struct place *p;
+	size_t count, i, j;
+
+	p = pairs_places(a, pair, &count);
+	for (i = 0; i < a->traced_count; i++) {
+		for (j = 0; j < count && p[j].node != i;)
+			j++;
+		if (j == count && a->nodes[i].life->info.other_frames)
+			return true;
+	}
+	return false;
+}
+
 /* No response of the reverse pair since then, and none that a relay may have lost. */
 static bool unanswered(const struct analysis *a, uint32_t pair, uint64_t since_ns)
 {
@@ -218,6 +234,8 @@ static bool unanswered(const struct analysis *a, uint32_t pair, uint64_t since_n
 
 	/* A sender whose key is not known may be the one that answered. */
 	if (nameless && a->sums[nameless].entered)
+		return false;
+	if (hidden_among_others(a, back ? back : OTHER_PAIR))
 		return false;
 	if (!back)
 		return true;

@@ -63,7 +63,7 @@ static bool pair_same(const void *ctx, uint32_t pair, const void *key)
 uint32_t pair_find(const struct correlate *c, uint32_t src, uint32_t dst)
 {
 	const struct index_of of = { pair_hash, pair_same, c };
-	const struct pair_ends ends = { src, dst };
+	const struct pair_ends ends = { .src = src, .dst = dst };
 
 	return index_find(&c->pair_index, &of, ends_hash(c, &ends), &ends);
 }
@@ -71,7 +71,7 @@ uint32_t pair_find(const struct correlate *c, uint32_t src, uint32_t dst)
 uint32_t pair_of_peers(struct correlate *c, uint32_t src, uint32_t dst)
 {
 	const struct index_of of = { pair_hash, pair_same, c };
-	const struct pair_ends ends = { src, dst };
+	const struct pair_ends ends = { .src = src, .dst = dst };
 	uint64_t hash = ends_hash(c, &ends);
 	uint32_t pair;
 

@@ -170,7 +170,7 @@ struct life {
 };
 
 struct loss {
-	uint32_t life, pair;
+	uint32_t life, pair, dst;	/* dst: the pair's, and known where there is no pair */
 	uint8_t reason, basis;
 	bool from_mesh;
 	uint64_t in_conn, out_conn;
@@ -204,7 +204,10 @@ struct correlate {
 	struct key *peers;	/* [0]: zero */
 	size_t peer_count, peer_cap;
 	struct index peer_index;
-	struct pair_ends { uint32_t src, dst; } *pairs; /* [0]: the other row's */
+	struct pair_ends {
+		uint32_t src, dst : 31;
+		uint32_t folded : 1;	/* a node has put what it knew of it into its other row */
+	} *pairs;		/* [0]: the other row's */
 	size_t pair_count, pair_cap;
 	struct index pair_index;
 	struct slab rows;
@@ -253,8 +256,8 @@ void counts_drop(struct correlate *c, struct life *life);
 
 /* --- losses (losses.c) --- */
 
-/* @r: of that pair. 0 or -ENOMEM. */
-int losses_add(struct correlate *c, uint32_t life, uint32_t pair, const struct record *r);
+/* 0 or -ENOMEM. */
+int losses_add(struct correlate *c, uint32_t life, const struct record *r);
 
 /* Over the limit, takes neighbours in time together. */
 void losses_trim(struct correlate *c);

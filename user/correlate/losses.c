@@ -33,19 +33,26 @@ static void drop_time(const struct correlate *c, struct loss *l, uint64_t told_n
 		l->to_ns = told_ns;
 }
 
-int losses_add(struct correlate *c, uint32_t life, uint32_t pair, const struct record *r)
+int losses_add(struct correlate *c, uint32_t life, const struct record *r)
 {
 	const struct record_loss *rec = &r->loss;
+	uint32_t src, dst, pair;
 	struct loss *l;
 
 	if (!rec->count)
 		return 0;
+	src = peer_get(c, &rec->src, true);
+	dst = peer_get(c, &rec->dst, true);
+	pair = src == NONE || dst == NONE ? NONE : pair_of_peers(c, src, dst);
+	if (pair == NONE)
+		return -ENOMEM;
 	if (!VEC_ROOM(c->losses, c->loss_count, c->loss_cap))
 		return -ENOMEM;
 	l = &c->losses[c->loss_count++];
 	memset(l, 0, sizeof(*l));
 	l->life = life;
 	l->pair = pair;
+	l->dst = dst;
 	l->reason = rec->reason > 0 && rec->reason < REASON_COUNT ? rec->reason : REASON_OTHER;
 	l->basis = rec->basis <= BASIS_UNKNOWN ? rec->basis : BASIS_UNKNOWN;
 	l->from_mesh = rec->from_mesh;
@@ -67,6 +74,7 @@ static int by_what_then_time(const void *pa, const void *pb)
 
 	CMP(a->life, b->life);
 	CMP(a->pair, b->pair);
+	CMP(a->dst, b->dst);
 	CMP(a->reason, b->reason);
 	CMP(a->basis, b->basis);
 	CMP(a->from_mesh, b->from_mesh);
@@ -80,8 +88,9 @@ static int by_what_then_time(const void *pa, const void *pb)
 
 static bool same_what(const struct loss *a, const struct loss *b)
 {
-	return a->life == b->life && a->pair == b->pair && a->reason == b->reason &&
-	       a->basis == b->basis && a->from_mesh == b->from_mesh && a->out_conn == b->out_conn;
+	return a->life == b->life && a->pair == b->pair && a->dst == b->dst &&
+	       a->reason == b->reason && a->basis == b->basis && a->from_mesh == b->from_mesh &&
+	       a->out_conn == b->out_conn;
 }
 
 /* Takes together what lies within @span_ns. */

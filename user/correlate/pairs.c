@@ -91,7 +91,7 @@ static int places_fill(struct analysis *a)
 		const struct life *life = a->nodes[i].life;
 
 		for (j = 0; j < life->pair_count; j++) {
-			if (life->pairs[j].row)
+			if (life->pairs[j].row && !a->partly[life->pairs[j].pair])
 				a->places[a->place_count++] =
 					(struct place){ life->pairs[j].pair, i, j };
 		}
@@ -352,17 +352,17 @@ static void pair_sum(const struct analysis *a, uint32_t pair, const struct ref *
 }
 
 /* What a node's books hold beyond its pairs. */
-static void rest_of(const struct correlate *c, const struct node *n, struct books *b)
+static void rest_of(const struct analysis *a, const struct node *n, struct books *b)
 {
 	const struct record_books *all = &n->life->info.books;
 	struct pair_row row;
-	size_t i, j;
+	size_t i;
 
 	*b = (struct books){ .entered = all->entered, .left = all->left,
 			     .in_flight = all->in_flight, .lost = all->lost,
 			     .untraced = all->untraced };
 	for (i = 0; i < n->life->pair_count; i++) {
-		if (!counts_get(c, n->life, i, &row))
+		if (a->partly[n->life->pairs[i].pair] || !counts_get(a->c, n->life, i, &row))
 			continue;
 		b->entered -= row.books.entered;
 		b->left -= row.books.left;
@@ -372,10 +372,8 @@ static void rest_of(const struct correlate *c, const struct node *n, struct book
 	}
 	for (i = 0; i < n->life->conn_count; i++) {
 		const struct conn *conn = n->life->conns[i];
-		int64_t rest = conn->mesh->rec.forwards;
+		int64_t rest = partly_rest(a, conn);
 
-		for (j = 0; j < conn->mesh->rows.count; j++)
-			rest -= least(rest, conn->mesh->rows.v[j].frames);
 		if (conn->rec.dialled)
 			b->mesh_out += rest;
 		else
@@ -394,7 +392,7 @@ static void other_sum(const struct analysis *a, const struct ref *refs, size_t c
 	size_t i;
 
 	for (i = 0; i < a->traced_count; i++) {
-		rest_of(a->c, &a->nodes[i], &b);
+		rest_of(a, &a->nodes[i], &b);
 		node_add(a, p, &s, i, &b, refs, count);
 	}
 	edges_add(a, p, &s, refs, count);

@@ -28,6 +28,7 @@ static void analysis_free(struct analysis *a)
 	free(a->mates);
 	free(a->edges);
 	free(a->links);
+	free(a->partly);
 	free(a->places);
 	free(a->sums);
 	free(a->stays);
@@ -71,7 +72,9 @@ static int analyse(struct analysis *a, struct correlate *c)
 	region_names(a);
 	region_times(a);
 	edge_times(a);
-	err = stream_books(a);
+	err = partly_find(a);
+	if (!err)
+		err = stream_books(a);
 	if (!err)
 		err = link_make(a);
 	if (!err)

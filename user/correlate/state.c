@@ -438,7 +438,6 @@ static int apply_nic_drop(struct life *life, const struct record_nic_drop *rec)
 int state_apply(struct correlate *c, uint32_t agent, const struct record *r)
 {
 	struct life *life;
-	uint32_t pair;
 	int err;
 
 	if (r->type == RECORD_STEP)
@@ -469,10 +468,7 @@ int state_apply(struct correlate *c, uint32_t agent, const struct record *r)
 	case RECORD_PAIRS:
 		return counts_pairs(c, life, &r->pairs);
 	case RECORD_LOSS:
-		pair = pair_get(c, &r->loss.src, &r->loss.dst);
-		if (pair == NONE)
-			return -ENOMEM;
-		return losses_add(c, life_number(c, life), pair, r);
+		return losses_add(c, life_number(c, life), r);
 	case RECORD_PRESENCE:
 		return apply_presence(c, life, r);
 	default:

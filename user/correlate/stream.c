@@ -32,7 +32,8 @@ struct base {
 };
 
 /* Totals of every pair at @at. */
-static int totals_at(const struct marks *m, const struct mark *at, struct rows *totals)
+static int totals_at(const struct analysis *a, const struct marks *m, const struct mark *at,
+		     struct rows *totals)
 {
 	size_t i, end = at->first_delta + at->delta_count;
 	struct row *row;
@@ -55,14 +56,14 @@ static int totals_at(const struct marks *m, const struct mark *at, struct rows *
 		return -ENOMEM;
 	row->frames = at->no;
 	for (i = 0; i < totals->count; i++) {
-		if (totals->v[i].pair != OTHER_PAIR)
+		if (totals->v[i].pair != OTHER_PAIR && !a->partly[totals->v[i].pair])
 			row->frames -= totals->v[i].frames < row->frames ? totals->v[i].frames :
 									  row->frames;
 	}
 	return 0;
 }
 
-static int base_find(const struct edge *e, struct base *b)
+static int base_find(const struct analysis *a, const struct edge *e, struct base *b)
 {
 	const struct mark *out, *in;
 
@@ -79,7 +80,8 @@ static int base_find(const struct edge *e, struct base *b)
 	}
 	b->known = true;
 	b->in_dirty = e->in->mesh->rec.gaps > in->gaps_before;
-	if (totals_at(&e->out->mesh->marks, out, &b->out) < 0 || totals_at(&e->in->mesh->marks, in, &b->in) < 0)
+	if (totals_at(a, &e->out->mesh->marks, out, &b->out) < 0 ||
+	    totals_at(a, &e->in->mesh->marks, in, &b->in) < 0)
 		return -ENOMEM;
 	return 0;
 }
@@ -91,22 +93,9 @@ static uint64_t frames_of(const struct rows *rows, uint32_t pair)
 	return row ? row->frames : 0;
 }
 
-/* Frames of pairs that have no row. */
-static uint64_t others(const struct conn *conn)
+static uint64_t count_of(const struct analysis *a, const struct conn *conn, uint32_t pair)
 {
-	uint64_t rest = conn->mesh->rec.forwards;
-	size_t i;
-
-	for (i = 0; i < conn->mesh->rows.count; i++)
-		rest -= conn->mesh->rows.v[i].frames < rest ? conn->mesh->rows.v[i].frames : rest;
-	return rest;
-}
-
-static uint64_t count_of(const struct conn *conn, uint32_t pair)
-{
-	if (!conn)
-		return 0;
-	return pair == OTHER_PAIR ? others(conn) : frames_of(&conn->mesh->rows, pair);
+	return pair == OTHER_PAIR ? partly_rest(a, conn) : frames_of(&conn->mesh->rows, pair);
 }
 
 /* Has the receiver's tracer ended, or fallen silent, while the sender's went on? */
@@ -161,7 +150,7 @@ static int row_add(struct edge *e, const struct edge_row *row)
 /* Both ends told. */
 static int pair_both(const struct analysis *a, struct edge *e, const struct base *b, uint32_t pair)
 {
-	uint64_t s = count_of(e->out, pair), arrived = count_of(e->in, pair);
+	uint64_t s = count_of(a, e->out, pair), arrived = count_of(a, e->in, pair);
 	struct edge_row row = { .pair = pair, .told = s, .arrived = arrived };
 	int64_t base, rest;
 
@@ -181,38 +170,45 @@ static int pair_both(const struct analysis *a, struct edge *e, const struct base
 }
 
 /* One end alone: what the sender sent was seen by nobody else; what arrived was sent. */
-static int pair_one(struct edge *e, uint32_t pair)
+static int pair_one(const struct analysis *a, struct edge *e, uint32_t pair)
 {
 	struct edge_row row = { .pair = pair };
 
 	if (e->out) {
-		row.told = row.sent = row.untraced = count_of(e->out, pair);
+		row.told = row.sent = row.untraced = count_of(a, e->out, pair);
 	} else {
-		row.sent = row.arrived = row.first_seen = count_of(e->in, pair);
+		row.sent = row.arrived = row.first_seen = count_of(a, e->in, pair);
 	}
 	return row_add(e, &row);
 }
 
-static int edge_books(const struct analysis *a, struct edge *e)
+static int books_one(const struct analysis *a, struct edge *e)
 {
-	const struct rows *out = e->out ? &e->out->mesh->rows : NULL, *in = e->in ? &e->in->mesh->rows : NULL;
-	struct base b = { 0 };
+	const struct rows *rows = &(e->out ? e->out : e->in)->mesh->rows;
 	size_t i;
 	int err = 0;
 
-	if (!e->out || !e->in) {
-		const struct rows *one = out ? out : in;
-
-		for (i = 0; !err && i < one->count; i++)
-			err = pair_one(e, one->v[i].pair);
-		return err ? err : pair_one(e, OTHER_PAIR);
+	for (i = 0; !err && i < rows->count; i++) {
+		if (!a->partly[rows->v[i].pair])
+			err = pair_one(a, e, rows->v[i].pair);
 	}
-	err = base_find(e, &b);
+	return err ? err : pair_one(a, e, OTHER_PAIR);
+}
+
+static int books_both(const struct analysis *a, struct edge *e)
+{
+	const struct rows *out = &e->out->mesh->rows, *in = &e->in->mesh->rows;
+	struct base b = { 0 };
+	size_t i;
+	int err = base_find(a, e, &b);
+
 	e->anchored = b.known;
-	for (i = 0; !err && i < out->count; i++)
-		err = pair_both(a, e, &b, out->v[i].pair);
+	for (i = 0; !err && i < out->count; i++) {
+		if (!a->partly[out->v[i].pair])
+			err = pair_both(a, e, &b, out->v[i].pair);
+	}
 	for (i = 0; !err && i < in->count; i++) {
-		if (!rows_get((struct rows *)out, in->v[i].pair, false))
+		if (!a->partly[in->v[i].pair] && !rows_get((struct rows *)out, in->v[i].pair, false))
 			err = pair_both(a, e, &b, in->v[i].pair);
 	}
 	if (!err)
@@ -229,7 +225,7 @@ int stream_books(struct analysis *a)
 
 	for (i = 0; !err && i < a->edge_count; i++) {
 		if (a->edges[i].from != a->edges[i].to)
-			err = edge_books(a, &a->edges[i]);
+			err = (a->edges[i].out && a->edges[i].in ? books_both : books_one)(a, &a->edges[i]);
 	}
 	return err;
 }

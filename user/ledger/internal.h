@@ -173,6 +173,7 @@ struct mark {
 /* The forwards of a mesh connection: what we sent, or what arrived. */
 struct mesh {
 	struct link *links, *touched;	/* touched: counted since the last mark that was made */
+	bool crowded;		/* a pair found no row: its frames are in the row of no one */
 	uint64_t forwards, bytes, acked, derp_off;
 	uint32_t max_acked;	/* bytes of a frame */
 	uint32_t head_left;	/* so many frames are still marked one by one */

@@ -25,9 +25,15 @@ static struct link *link_get(struct ledger *l, struct conn *c, struct peer *src,
 		if (k->conn == c && k->src == src && k->dst == dst)
 			return k;
 	}
-	/* Over the limit: a row of no one, one for each connection. */
-	if (l->links.count >= l->limits.max_pairs && (src != l->nobody || dst != l->nobody))
+	/*
+	 * Over the limit: a row of no one, one for each connection. No pair gets one of its own after that,
+	 * or it would tell of some of its frames only, and the other end of them all.
+	 */
+	if ((l->links.count >= l->limits.max_pairs || c->mesh->crowded) &&
+	    (src != l->nobody || dst != l->nobody)) {
+		c->mesh->crowded = true;
 		return link_get(l, c, l->nobody, l->nobody);
+	}
 	k = calloc(1, sizeof(*k));
 	if (!k || !chains_add(&l->links, &k->chain, hash)) {
 		free(k);

@@ -76,6 +76,9 @@ void ledger_book_lost(struct ledger *l, const struct item *i, enum record_reason
 	};
 	struct loss *loss;
 
+	/* Of a pair without a row it is told all the same whom it was for: why depends on where that one was. */
+	if (p == l->other && i->dst)
+		rec.dst = i->dst->key;
 	l->books.lost += packets;
 	l->unflushed += reason == REASON_UNFLUSHED ? packets : 0;
 	l->node_dirty = true;

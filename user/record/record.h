@@ -260,7 +260,7 @@ enum record_basis { BASIS_RELAY, BASIS_WIRE, BASIS_INFERRED, BASIS_UNKNOWN };
 
 /* Packets of one pair that this node lost for one reason, since the last snapshot. */
 struct record_loss {
-	struct key src, dst;
+	struct key src, dst;		/* of the other row: dst alone, where it is known */
 	enum record_reason reason;
 	enum record_basis basis;
 	bool from_mesh;			/* they had entered on mesh-in */
