@@ -85,6 +85,29 @@ static void test_two_classes(void **state)
 	script_free(&s);
 }
 
+/* A mesh connection that was open and has been idle since looks like a client's; its key tells. */
+static void test_idle_mesh_is_no_peer(void **state)
+{
+	struct script s = { 0 };
+	struct report r;
+
+	(void)state;
+	script_at(&s, 1, 1);
+	script_node(&s, 1, A_IP, 0)->peers = 3;
+	script_client(&s, 1, 1, "10.1.0.1", 1);
+	script_client(&s, 2, 2, "10.1.0.2", 1);
+	script_client(&s, 3, 0, B_IP, 1)->peer = node_key(2);
+	script_at(&s, 1, 2);
+	script_node(&s, 2, B_IP, 0)->peers = 1;
+	script_client(&s, 1, 3, "10.1.0.3", 1);
+	script_close(&s, 20, true);
+	script_report(&s, NULL, &r);
+	assert_int_equal(r.nodes[0].peers, 2);
+	assert_int_equal(r.nodes[1].peers, 1);
+	report_free(&r);
+	script_free(&s);
+}
+
 /* With all nodes traced it is certain that nobody has it. */
 static void test_zero_key(void **state)
 {
@@ -207,6 +230,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_starved),
 		cmocka_unit_test(test_two_classes),
+		cmocka_unit_test(test_idle_mesh_is_no_peer),
 		cmocka_unit_test(test_zero_key),
 		cmocka_unit_test(test_still),
 	};

@@ -157,6 +157,7 @@ int cmd_report(int argc, char **argv)
 	if (status)
 		return status;
 	hooks.sink = &cmd.findings.sink;
+	hooks.at_once = cmd.follow;
 	status = session_run(&o, &hooks);
 	if (session_had_source())
 		status = last_report(&cmd, status);

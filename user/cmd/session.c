@@ -229,6 +229,9 @@ static void check_ready(struct session *s)
 			return;
 	}
 	s->ready = true;
+	/* Who follows sees at once what is there; who waits for one table is to see something in it. */
+	if (s->hooks->at_once)
+		s->next_interval_ns = 0;
 	if (s->options->duration_ns)
 		s->end_ns = clock_now_ns() + s->options->duration_ns;
 	touch_ready_file(s);

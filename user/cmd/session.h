@@ -24,6 +24,7 @@ struct session_hooks {
 	int (*ready)(void *ctx);		/* @fd is readable; non-zero ends the session */
 	void *ctx;
 	bool quiet;				/* say nothing of what was attached */
+	bool at_once;				/* the first interval ends when all is attached */
 };
 
 /*

@@ -126,7 +126,8 @@ static void begin_screen(void)
 int cmd_top(int argc, char **argv)
 {
 	struct top_cmd cmd = { 0 };
-	struct session_hooks hooks = { .verb = "top", .fd = -1, .interval = interval, .ctx = &cmd };
+	struct session_hooks hooks = { .verb = "top", .fd = -1, .interval = interval, .ctx = &cmd,
+				       .at_once = true };
 	struct options o;
 	int status;
 

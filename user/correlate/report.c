@@ -106,6 +106,29 @@ static void put_node_latency(const struct correlate *c, const struct life *life,
 	memcpy(r->latency_buckets, h.v, sizeof(h.v));
 }
 
+/*
+ * An idle mesh connection that was open before anybody looked has said nothing that tells it from a
+ * client's: the key does, that memory has.
+ */
+static uint32_t nodes_among_peers(const struct analysis *a, uint32_t node, uint32_t most)
+{
+	uint32_t i, found = 0, peer;
+	const struct stay *s;
+	size_t count, j;
+
+	for (i = 0; i < a->node_count && found < most; i++) {
+		peer = a->nodes[i].identity == i ? peer_get(a->c, &a->nodes[i].key, false) : 0;
+		s = peer ? presence_stays(a, peer, &count) : NULL;
+		for (j = 0; s && j < count; j++) {
+			if (s[j].node == node && s[j].closed_ns == FOREVER) {
+				found++;
+				break;
+			}
+		}
+	}
+	return found;
+}
+
 static int put_nodes(const struct analysis *a, struct report *out)
 {
 	size_t i;
@@ -130,7 +153,7 @@ static int put_nodes(const struct analysis *a, struct report *out)
 		r->since_ns = n->from_ns;
 		r->ended_ns = ref_time(a, n->agent, info->ended_ns);
 		text_copy(r->software, sizeof(r->software), info->software);
-		r->peers = info->ended_ns ? 0 : info->peers;
+		r->peers = info->ended_ns ? 0 : info->peers - nodes_among_peers(a, i, info->peers);
 		r->entered = info->books.entered;
 		r->left = info->books.left;
 		r->in_flight = info->books.in_flight;
