@@ -18,7 +18,8 @@ enum report_form { FORM_TEXT, FORM_JSON, FORM_HTML };
 struct report_cmd {
 	struct findings findings;
 	enum report_form form;
-	bool follow, once_shown, terminal;
+	bool follow, once_shown;
+	bool terminal, draws;		/* a person reads it; and control sequences do something there */
 	uint64_t rows;
 	uint64_t start_ns;		/* of the window, as it was shown first */
 	int write_error;
@@ -72,10 +73,11 @@ static const struct verb verb = {
 
 static int show(struct report_cmd *cmd, struct report *r, bool following)
 {
+	const char *no_colour = getenv("NO_COLOR");
 	struct view_text_options text = {
-		.colour = cmd->terminal && !getenv("NO_COLOR"),
+		.colour = cmd->draws && !(no_colour && *no_colour),
 		.rows = cmd->rows,
-		.clear = following && cmd->terminal,
+		.clear = following && cmd->draws,
 	};
 	int err;
 
@@ -141,6 +143,7 @@ static int last_report(struct report_cmd *cmd, int status)
 int cmd_report(int argc, char **argv)
 {
 	struct report_cmd cmd = { .rows = 10 };
+	const char *term = getenv("TERM");
 	struct options o;
 	struct session_hooks hooks = { .verb = "report", .fd = -1, .interval = interval, .ctx = &cmd };
 	int status;
@@ -153,6 +156,7 @@ int cmd_report(int argc, char **argv)
 		return EXIT_USAGE;
 	}
 	cmd.terminal = isatty(STDOUT_FILENO);
+	cmd.draws = cmd.terminal && term && strcmp(term, "dumb");
 	status = findings_open(&cmd.findings, &o, verb.name);
 	if (status)
 		return status;

@@ -64,7 +64,7 @@ static void say(void *ctx, const char *text, bool refused)
 
 	if (refused)
 		complain(s, text);
-	else if (!s->hooks->quiet)
+	else
 		fprintf(stderr, "derptrace: %s\n", text);
 }
 
@@ -74,8 +74,6 @@ static void say_step(void *ctx, const struct capture_step *step)
 	struct session *s = ctx;
 	char what[64] = "all connections are traced again";
 
-	if (s->hooks->quiet)
-		return;
 	switch (step->to) {
 	case CAPTURE_LEVEL_FULL:
 		break;
@@ -212,7 +210,7 @@ static void say_attached(struct session *s)
 		if (session_source_is_live(&s->sources[i]))
 			nodes += tracer_node_count(s->sources[i].tracer);
 	}
-	if (!s->hooks->quiet && nodes)
+	if (nodes)
 		fprintf(stderr, "derptrace: attached to %u relay node%s; nothing was restarted\n", nodes,
 			nodes == 1 ? "" : "s");
 }

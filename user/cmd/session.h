@@ -23,7 +23,6 @@ struct session_hooks {
 	int fd;
 	int (*ready)(void *ctx);		/* @fd is readable; non-zero ends the session */
 	void *ctx;
-	bool quiet;				/* say nothing of what was attached */
 	bool at_once;				/* the first interval ends when all is attached */
 };
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /* derptrace top: the report, live, on a terminal that is drawn anew each interval. */
 #include <errno.h>
+#include <fcntl.h>
 #include <ncurses.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,7 +16,11 @@
 
 struct top_cmd {
 	struct findings findings;
-	bool terminal;
+	bool terminal;			/* there is one that can be drawn on */
+	bool drawn;			/* the screen is ours */
+	struct session_hooks *hooks;
+	FILE *said;			/* what standard error was told meanwhile */
+	int stderr_fd;
 	int scroll;
 	char *text;
 	size_t text_len;
@@ -61,11 +66,17 @@ static int render(struct top_cmd *cmd)
 static void draw(struct top_cmd *cmd)
 {
 	const char *line = cmd->text, *end;
-	int row = 0, skip = cmd->scroll;
+	int row = 0, skip, last = -LINES / 2;
 
 	if (!line)
 		return;
+	for (end = line; (end = strchr(end, '\n')); end++)
+		last++;
+	if (last < 0)
+		last = 0;
 	erase();
+	cmd->scroll = cmd->scroll < last ? cmd->scroll : last;
+	skip = cmd->scroll;
 	while (*line && row < LINES) {
 		end = strchrnul(line, '\n');
 		if (skip-- <= 0)
@@ -73,6 +84,50 @@ static void draw(struct top_cmd *cmd)
 		line = *end ? end + 1 : end;
 	}
 	refresh();
+}
+
+/* Of a terminal that is not known, or cannot be drawn on, nothing is asked but lines. */
+static bool can_draw(void)
+{
+	const char *term = getenv("TERM");
+
+	return isatty(STDOUT_FILENO) && isatty(STDIN_FILENO) && term && strcmp(term, "dumb");
+}
+
+/*
+ * Not before there is something to draw: what went wrong until then would be gone with the screen.
+ * What is said later is kept until its end.
+ */
+static bool begin_screen(struct top_cmd *cmd)
+{
+	if (!newterm(NULL, stdout, stdin))
+		return false;
+	cbreak();
+	noecho();
+	nodelay(stdscr, TRUE);
+	keypad(stdscr, TRUE);
+	curs_set(0);
+	cmd->said = tmpfile();
+	cmd->stderr_fd = cmd->said ? fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3) : -1;
+	if (cmd->stderr_fd >= 0)
+		dup2(fileno(cmd->said), STDERR_FILENO);
+	return true;
+}
+
+static void end_screen(struct top_cmd *cmd)
+{
+	int c;
+
+	endwin();
+	if (cmd->stderr_fd >= 0) {
+		dup2(cmd->stderr_fd, STDERR_FILENO);
+		close(cmd->stderr_fd);
+		rewind(cmd->said);
+		while ((c = fgetc(cmd->said)) != EOF)
+			fputc(c, stderr);
+	}
+	if (cmd->said)
+		fclose(cmd->said);
 }
 
 static int interval(void *ctx, uint64_t now_ns)
@@ -83,7 +138,11 @@ static int interval(void *ctx, uint64_t now_ns)
 	(void)now_ns;
 	if (err)
 		return err;
-	if (cmd->terminal) {
+	if (cmd->terminal && !cmd->drawn) {
+		cmd->drawn = cmd->terminal = begin_screen(cmd);
+		cmd->hooks->fd = cmd->drawn ? STDIN_FILENO : -1;
+	}
+	if (cmd->drawn) {
 		draw(cmd);
 		return 0;
 	}
@@ -113,16 +172,6 @@ static int key_ready(void *ctx)
 	return 0;
 }
 
-static void begin_screen(void)
-{
-	initscr();
-	cbreak();
-	noecho();
-	nodelay(stdscr, TRUE);
-	keypad(stdscr, TRUE);
-	curs_set(0);
-}
-
 int cmd_top(int argc, char **argv)
 {
 	struct top_cmd cmd = { 0 };
@@ -134,22 +183,18 @@ int cmd_top(int argc, char **argv)
 	status = options_parse(argc, argv, &verb, &cmd, &o);
 	if (status)
 		return status == 1 ? EXIT_NOTHING_FOUND : EXIT_USAGE;
-	cmd.terminal = isatty(STDOUT_FILENO) && isatty(STDIN_FILENO);
+	cmd.terminal = can_draw();
+	cmd.hooks = &hooks;
 	status = findings_open(&cmd.findings, &o, verb.name);
 	if (status)
 		return status;
 	hooks.sink = &cmd.findings.sink;
-	if (cmd.terminal) {
-		begin_screen();
-		hooks.fd = STDIN_FILENO;
-		hooks.ready = key_ready;
-		hooks.quiet = true;
-	}
+	hooks.ready = key_ready;
 	status = session_run(&o, &hooks);
 	if (session_had_source() && !render(&cmd) && !status)
 		status = cmd.found ? EXIT_FOUND : EXIT_NOTHING_FOUND;
-	if (cmd.terminal)
-		endwin();
+	if (cmd.drawn)
+		end_screen(&cmd);
 	/* What was last on the screen stays readable when it is gone. */
 	if (session_had_source() && cmd.text)
 		fwrite(cmd.text, 1, cmd.text_len, stdout);

@@ -88,24 +88,37 @@ static void wrap(const struct text *t, const char *first, const char *words)
 	fputc('\n', t->out);
 }
 
+/* What left one node for another that was not looked at yet is untraced in its pair, and in no node. */
+static uint64_t untraced_packets(const struct report *r)
+{
+	uint64_t nodes = 0, pairs = 0;
+	size_t i;
+
+	for (i = 0; i < r->node_count; i++)
+		nodes += r->nodes[i].untraced;
+	for (i = 0; i < r->pair_count; i++)
+		pairs += r->pairs[i].untraced;
+	return nodes > pairs ? nodes : pairs;
+}
+
 static void traced_line(const struct text *t)
 {
 	const struct report *r = t->r;
-	uint64_t untraced = 0;
 	uint32_t nodes = 0, peers = 0;
-	char buf[32], line[256];
+	char buf[32], unread[80] = "all read", line[256];
 	size_t i;
 
 	for (i = 0; i < r->node_count; i++) {
 		nodes += r->nodes[i].traced;
 		peers += r->nodes[i].peers;
-		untraced += r->nodes[i].untraced;
 	}
-	snprintf(line, sizeof(line),
-		 "%u node%s traced, %u peers, %" PRIu64 " connections (%" PRIu64 " without secret, %" PRIu64
-		 " unsynchronised), %s frames untraced, %.1f s",
-		 nodes, nodes == 1 ? "" : "s", peers, r->connections, r->without_secret,
-		 r->unsynchronised, count_text(untraced, buf),
+	if (r->without_secret || r->unsynchronised)
+		snprintf(unread, sizeof(unread), "%" PRIu64 " without secret, %" PRIu64 " unsynchronised",
+			 r->without_secret, r->unsynchronised);
+	snprintf(line, sizeof(line), "%u node%s traced, %u peer%s, %" PRIu64 " connection%s (%s), %s frames "
+		 "untraced, %.1f s", nodes, nodes == 1 ? "" : "s", peers, peers == 1 ? "" : "s",
+		 r->connections, r->connections == 1 ? "" : "s", unread,
+		 count_text(untraced_packets(r), buf),
 		 (double)(r->end_ns - r->start_ns) / NSEC_PER_SEC);
 	wrap(t, "", line);
 	if (!r->has_map && nodes > 1)
@@ -167,25 +180,24 @@ static void verdict(const struct text *t, const struct report_verdict *v)
 
 static bool saw_all(const struct report *r)
 {
-	size_t i;
-
-	for (i = 0; i < r->node_count; i++) {
-		if (r->nodes[i].untraced)
-			return false;
-	}
-	return !r->nodes_left_out && !r->agents_cut && !r->segments_lost && !r->steps &&
+	return !untraced_packets(r) && !r->nodes_left_out && !r->agents_cut && !r->segments_lost && !r->steps &&
 	       !r->without_secret && !r->unsynchronised;
 }
 
 static void verdicts(const struct text *t)
 {
+	uint64_t entered = 0;
 	size_t i;
 
 	if (!t->r->node_count) {
 		fputs("\nNothing was traced.\n", t->out);
 		return;
 	}
-	if (!t->r->verdict_count && saw_all(t->r)) {
+	for (i = 0; i < t->r->node_count; i++)
+		entered += t->r->nodes[i].entered;
+	if (!t->r->verdict_count && saw_all(t->r) && !entered) {
+		fputs("\nNothing found: no packet entered.\n", t->out);
+	} else if (!t->r->verdict_count && saw_all(t->r)) {
 		paint(t, GREEN);
 		fputs("\nNothing found: every packet that entered is accounted for.\n", t->out);
 		paint(t, PLAIN);
@@ -420,7 +432,7 @@ static const char *worst_class(const struct report_pair *p)
 	return worst < 0 ? "" : verdict_class_name(worst);
 }
 
-/* Behind what was lost stands its cause, or, where nothing was, how long packets took. */
+/* Behind what was lost stands its cause, if it is sure; where nothing was, how long packets took. */
 static void pair_row(const struct text *t, const struct report_pair *p)
 {
 	char src[KEY_SHORT_LEN], dst[KEY_SHORT_LEN], entered[32], delivered[32], lost[72];
@@ -429,12 +441,12 @@ static void pair_row(const struct text *t, const struct report_pair *p)
 	peer_name(p, &p->src, src);
 	peer_name(p, &p->dst, dst);
 	if (p->lost.max)
-		paint(t, RED);
+		paint(t, p->lost.min ? RED : YELLOW);
 	fprintf(t->out, "  %-7s -> %-7s %10s %10s %9" PRIu64 " %8s", src, dst,
 		count_text(p->entered, entered), count_text(p->delivered, delivered), p->in_flight,
 		range_text(&p->lost, lost));
 	if (p->lost.max)
-		fprintf(t->out, " %s", worst_class(p));
+		fprintf(t->out, " %s", p->lost.min ? worst_class(p) : "not all seen");
 	else if (p->latency.samples)
 		fprintf(t->out, " %6s %6s", time_text(p->latency.p50_us, p50),
 			time_text(p->latency.p99_us, p99));

@@ -55,7 +55,7 @@ def test_first_table():
         trace.stop()
         peers = sum(n["peers"] for n in first["nodes"])
         gib = sum(heap_gib(r) for r in relays)
-        print(f"measured: first table {took:.2f} s after start ({cpu:.2f} s of CPU time): {peers} peers of 1000 open TLS "
+        print(f"measured: first table {took:.2f} s after start ({cpu:.2f} s of CPU time): {peers} of 1000 open TLS "
               f"connections named, {first['tracer']['connections_without_secret']} without secret; the relays hold "
               f"{gib:.2f} GiB (must: 1 s per GiB)")
         assert peers == 1000 and first["tracer"]["connections_without_secret"] == 0, first["tracer"]
