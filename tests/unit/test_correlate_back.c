@@ -79,7 +79,7 @@ static void test_back_without_routes(void **state)
 }
 
 /* B tells A of the peer, on A's connection 20; @gone: that it has left, then. */
-static void present(struct script *s, int peer, double gone)
+static struct record_presence *present(struct script *s, int peer, double gone)
 {
 	struct record *r = script_add(s, RECORD_PRESENCE);
 
@@ -88,6 +88,7 @@ static void present(struct script *s, int peer, double gone)
 	r->presence.present = !gone;
 	if (gone)
 		r->time_ns = AT(gone);
+	return &r->presence;
 }
 
 /*
@@ -122,6 +123,36 @@ static void test_closed_by_its_relay(void **state)
 			present(&s, 3, 9);
 		judge(&s, 9.1, 17, VERDICT_PEER_ABSENT, "unknown_dest", "connected nowhere");
 	}
+}
+
+/*
+ * 3 came to B a moment before, and A is told of it later than the packets came, or not yet: A could not
+ * know. One that A had been told of by then was left without a route in earnest.
+ */
+static void test_not_told_yet(void **state)
+{
+	struct script s;
+	static const double said[] = { 1.05, 9.05, 0 };
+	int i;
+
+	(void)state;
+	for (i = 0; i < 3; i++) {
+		memset(&s, 0, sizeof(s));
+		begin(&s);
+		script_mesh_out(&s, 20, A_IP, 6000, B_IP, 2, 0.5);
+		if (said[i])
+			present(&s, 3, 0)->said_ns = AT(said[i]);
+		judge(&s, 1.01, 1.04, VERDICT_PEER_ABSENT, "unknown_dest", "before it had been told");
+	}
+	memset(&s, 0, sizeof(s));
+	begin(&s);
+	script_mesh_out(&s, 20, A_IP, 6000, B_IP, 2, 0.5);
+	judge(&s, 8, 9, VERDICT_STALE_ROUTE, "unknown_dest", "stale");
+	memset(&s, 0, sizeof(s));
+	begin(&s);
+	script_mesh_out(&s, 20, A_IP, 6000, B_IP, 2, 0.5);
+	present(&s, 3, 0)->said_ns = AT(1.05);
+	judge(&s, 1.2, 1.4, VERDICT_STALE_ROUTE, "unknown_dest", "stale");
 }
 
 /* Open before the trace began, and not a frame on it for 20 s: nothing is wrong with such a link. */
@@ -159,6 +190,7 @@ int main(void)
 		cmocka_unit_test(test_dialled_later),
 		cmocka_unit_test(test_back_without_routes),
 		cmocka_unit_test(test_closed_by_its_relay),
+		cmocka_unit_test(test_not_told_yet),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -120,6 +120,7 @@ struct stay {
 /* A node's word that a peer is at another one. */
 struct word {
 	uint32_t peer, node;		/* where it is said to be */
+	uint32_t to;			/* who is told */
 	uint64_t from_ns, to_ns;
 	bool gone;			/* it said so; else its connection ended, or has not */
 	struct addr addr;
@@ -256,6 +257,8 @@ int stream_books(struct analysis *a);
 /* --- link.c --- */
 int link_make(struct analysis *a);
 struct link *link_find(const struct analysis *a, uint32_t from, uint32_t to);
+/* The newest connection that was the link at @at_ns; NULL: there was none. */
+const struct edge *link_edge_at(const struct analysis *a, const struct link *link, uint64_t at_ns);
 /* Was @from -> @to a link at @at_ns? */
 bool link_was_up(const struct analysis *a, const struct link *link, uint64_t at_ns);
 /*
@@ -285,8 +288,22 @@ const struct stay *presence_stays(const struct analysis *a, uint32_t peer, size_
 /* Was the peer a client of @node at some time from @from_ns to @to_ns? @what: NULL or the stay. */
 bool presence_at(const struct analysis *a, uint32_t peer, uint32_t node, uint64_t from_ns,
 		 uint64_t to_ns, const struct stay **what);
+/* At that moment? A traced node's own connections say it; of another there is what it told its mesh. */
+bool presence_was_on(const struct analysis *a, uint32_t peer, uint32_t node, uint64_t at_ns);
 /* Had @node said by then that the peer had left it, and no connection of it has come there since? */
 bool presence_told_gone(const struct analysis *a, uint32_t peer, uint32_t node, uint64_t at_ns);
+/*
+ * When was @by told that the peer is at @node, in words that held at @at_ns or came after it? FOREVER: it
+ * was not.
+ */
+uint64_t presence_told(const struct analysis *a, uint32_t peer, uint32_t by, uint32_t node,
+		       uint64_t at_ns);
+/*
+ * Had the peer just come to @node, or the link there just come up, and @by, whose link it is, had not been
+ * told yet in all that time?
+ */
+bool presence_untold(const struct analysis *a, uint32_t peer, uint32_t by, uint32_t node,
+		     uint64_t first_ns, uint64_t last_ns);
 /* The node other than @but and in its region where the peer was then, known from either; NONE. */
 uint32_t presence_elsewhere(const struct analysis *a, uint32_t peer, uint32_t but,
 			    uint64_t from_ns, uint64_t to_ns);

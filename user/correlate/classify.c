@@ -104,21 +104,6 @@ static uint32_t died_with(const struct analysis *a, const struct loss_case *k)
 	       k->last_ns < end_ns + RECOVER_NS ? last->node : NONE;
 }
 
-/* A traced node's own connections say it to the moment; of another there is what it told its mesh. */
-static bool was_on(const struct analysis *a, uint32_t peer, uint32_t node, uint64_t at_ns)
-{
-	size_t count, i;
-	const struct stay *s = presence_stays(a, peer, &count);
-
-	if (!a->nodes[node].life)
-		return presence_at(a, peer, node, at_ns, at_ns, NULL);
-	for (i = 0; i < count; i++) {
-		if (s[i].node == node && s[i].there_ns <= at_ns && at_ns <= s[i].closed_ns)
-			return true;
-	}
-	return false;
-}
-
 /* No connection here could take it: the destination is elsewhere, or nowhere. */
 static void judge_route(const struct analysis *a, struct loss_case *k)
 {
@@ -146,11 +131,13 @@ static void judge_route(const struct analysis *a, struct loss_case *k)
 	/* Up in all that time (losses are told together): the node knew who had left, it was nobody. */
 	up = link_was_up(a, link, k->first_ns) && link_was_up(a, link, k->last_ns);
 	if (up && (presence_told_gone(a, k->dst, there, k->last_ns) ||
-		   !(was_on(a, k->dst, there, k->first_ns) &&
-		     was_on(a, k->dst, there, k->last_ns + END_TOLD_NS))))
+		   !presence_was_on(a, k->dst, there, k->first_ns) ||
+		   !presence_was_on(a, k->dst, there, k->last_ns + END_TOLD_NS)))
 		k->charge.class = VERDICT_PEER_ABSENT;
 	else if (up && !link_just_back(a, link, k->first_ns, k->last_ns))
-		set_link(k, VERDICT_STALE_ROUTE, k->node, there, k->charge.reason);
+		set_link(k, presence_untold(a, k->dst, k->node, there, k->charge.first_ns,
+					    k->charge.last_ns) ?
+			 VERDICT_PEER_ABSENT : VERDICT_STALE_ROUTE, k->node, there, k->charge.reason);
 	else if (link_ever_dialled(a, k->node, there))
 		set_link(k, VERDICT_LINK_DOWN, k->node, there, link_reason_at(a, link, k->last_ns));
 	else if (link && link->reason != LINK_NO_DIAL && link->reason)

@@ -117,8 +117,9 @@ static bool stood_still(const struct analysis *a, const struct edge *e, uint64_t
 	       at_ns <= ref_time(a, agent, s->last_ns);
 }
 
-bool link_was_up(const struct analysis *a, const struct link *link, uint64_t at_ns)
+const struct edge *link_edge_at(const struct analysis *a, const struct link *link, uint64_t at_ns)
 {
+	const struct edge *found = NULL;
 	size_t i;
 
 	for (i = 0; link && i < link->edge_count; i++) {
@@ -126,9 +127,14 @@ bool link_was_up(const struct analysis *a, const struct link *link, uint64_t at_
 
 		if (e->reached == REACHED_MESH && e->there_ns <= at_ns && at_ns < e->closed_ns &&
 		    !stood_still(a, e, at_ns))
-			return true;
+			found = e;
 	}
-	return false;
+	return found;
+}
+
+bool link_was_up(const struct analysis *a, const struct link *link, uint64_t at_ns)
+{
+	return link_edge_at(a, link, at_ns);
 }
 
 bool link_just_back(const struct analysis *a, const struct link *link, uint64_t first_ns,

@@ -8,6 +8,9 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#define TELL_NS		(5 * NSEC_PER_SEC)	/* one that tells its mesh at all has done so by then */
+#define TAKE_IN_NS	(100 * NSEC_PER_MSEC)	/* and another to take that in */
+
 #define CMP(x, y) do { if ((x) != (y)) return (x) < (y) ? -1 : 1; } while (0)
 
 static int stays_order(const void *px, const void *py)
@@ -28,6 +31,7 @@ static int words_order(const void *px, const void *py)
 
 	CMP(x->peer, y->peer);
 	CMP(x->node, y->node);
+	CMP(x->to, y->to);
 	CMP(x->from_ns, y->from_ns);
 	CMP(x->to_ns, y->to_ns);
 	return 0;
@@ -93,7 +97,7 @@ static int words_fill(struct analysis *a)
 			if (!VEC_ROOM(a->words, a->word_count, a->word_cap))
 				return -ENOMEM;
 			a->words[a->word_count++] = (struct word){
-				.peer = p->peer, .node = e->to, .addr = p->addr,
+				.peer = p->peer, .node = e->to, .to = e->from, .addr = p->addr,
 				.from_ns = ref_time(a, life->agent, p->from_ns),
 				.to_ns = gone_ns < e->closed_ns ? gone_ns : e->closed_ns,
 				.gone = gone_ns < e->closed_ns,
@@ -194,6 +198,52 @@ bool presence_told_gone(const struct analysis *a, uint32_t peer, uint32_t node, 
 			return false;
 	}
 	return gone_ns;
+}
+
+bool presence_was_on(const struct analysis *a, uint32_t peer, uint32_t node, uint64_t at_ns)
+{
+	size_t count, i;
+	const struct stay *s = presence_stays(a, peer, &count);
+
+	if (!a->nodes[node].life)
+		return presence_at(a, peer, node, at_ns, at_ns, NULL);
+	for (i = 0; i < count; i++) {
+		if (s[i].node == node && s[i].there_ns <= at_ns && at_ns <= s[i].closed_ns)
+			return true;
+	}
+	return false;
+}
+
+uint64_t presence_told(const struct analysis *a, uint32_t peer, uint32_t by, uint32_t node,
+		       uint64_t at_ns)
+{
+	uint64_t told_ns = FOREVER;
+	size_t count, i;
+	const struct word *w = words_of(a, peer, &count);
+
+	for (i = 0; i < count; i++) {
+		if (w[i].node == node && w[i].to == by && w[i].to_ns >= at_ns && w[i].from_ns < told_ns)
+			told_ns = w[i].from_ns;
+	}
+	return told_ns;
+}
+
+bool presence_untold(const struct analysis *a, uint32_t peer, uint32_t by, uint32_t node,
+		     uint64_t first_ns, uint64_t last_ns)
+{
+	const struct edge *e = link_edge_at(a, link_find(a, by, node), first_ns);
+	uint64_t told_ns = presence_told(a, peer, by, node, first_ns), since_ns;
+	const struct stay *stay = NULL;
+
+	/* Read without a hole: so it would have been seen. */
+	if (!e || !e->out || !e->out->rec.readable || e->out->rec.in_missed || e->out->mesh->rec.gaps ||
+	    !presence_at(a, peer, node, first_ns, last_ns, &stay) || !stay)
+		return false;
+	since_ns = stay->there_ns > e->there_ns ? stay->there_ns : e->there_ns;
+	if (told_ns == FOREVER)
+		return since_ns && last_ns < since_ns + TELL_NS;
+	return since_ns && since_ns <= told_ns && told_ns <= stay->closed_ns &&
+	       last_ns < told_ns + TAKE_IN_NS;
 }
 
 /* The newest of those that fit. */

@@ -372,8 +372,8 @@ static int apply_presence(struct correlate *c, struct life *life, const struct r
 {
 	const struct record_presence *rec = &r->presence;
 	uint32_t peer = peer_get(c, &rec->peer, true), *conn_at, *at;
+	uint64_t key, said_ns = rec->said_ns ? rec->said_ns : r->time_ns;
 	struct presence *p;
-	uint64_t key;
 
 	if (peer == NONE)
 		return -ENOMEM;
@@ -389,13 +389,13 @@ static int apply_presence(struct correlate *c, struct life *life, const struct r
 		    table_put(&life->presence_index, key, life->presence_count) < 0)
 			return -ENOMEM;
 		p = &life->presence[life->presence_count++];
-		*p = (struct presence){ .conn = rec->conn, .peer = peer, .from_ns = r->time_ns };
+		*p = (struct presence){ .conn = rec->conn, .peer = peer, .from_ns = said_ns };
 	} else {
 		p = &life->presence[*at];
 		if (rec->present && p->gone_ns)
-			p->from_ns = r->time_ns;
+			p->from_ns = said_ns;
 	}
-	p->gone_ns = rec->present ? 0 : r->time_ns;
+	p->gone_ns = rec->present ? 0 : said_ns;
 	if (rec->addr.family)
 		p->addr = rec->addr;
 	return 0;

@@ -69,6 +69,33 @@ void words_stale_route(struct words *w)
 		 "-tcp-user-timeout=5s", name(w, f->node));
 }
 
+/* It was there, and the node where they entered had not been told. */
+static void words_untold(struct words *w)
+{
+	const struct finding *f = w->f;
+	const struct analysis *a = w->a;
+	const char *here = name(w, f->from), *there = name(w, f->to);
+	const struct stay *stay = NULL;
+	struct peer_text t;
+	uint64_t told_ns;
+
+	text_add(&w->summary, "%s entered %s for %s in the moment before it had been told that %s on %s",
+		 words_count(f->count, "packet").s, here, whom(w, &t), f->dst ? "this peer is" :
+		 "they are", there);
+	say_loss(w);
+	told_ns = f->dst ? presence_told(a, f->dst, f->from, f->to, f->first_ns) : FOREVER;
+	if (f->dst)
+		presence_at(a, f->dst, f->to, f->first_ns, f->last_ns, &stay);
+	if (stay && told_ns != FOREVER && told_ns > stay->opened_ns)
+		words_line(w, "%s told %s of %s %s after it had connected there: PeerPresent, on the "
+			   "connection that %s dials", there, here, whom(w, &t),
+			   text_span(told_ns - stay->opened_ns).s, here);
+	say_stays(w, f->dst);
+	text_add(&w->fix, "nothing, if this happens only when peers connect: what they send again gets "
+		 "through. If it lasts, %s is slow to tell its mesh: look at its CPU, and at the path from "
+		 "%s to %s", there, there, here);
+}
+
 void words_peer_absent(struct words *w)
 {
 	const struct finding *f = w->f;
@@ -78,6 +105,10 @@ void words_peer_absent(struct words *w)
 	bool alone = true;
 	uint32_t i;
 
+	if (f->from == f->node && f->to != NONE) {
+		words_untold(w);
+		return;
+	}
 	text_add(&w->summary, "%s entered %s for %s, connected nowhere %s",
 		 words_count(f->count, "packet").s, name(w, f->node), whom(w, &t),
 		 w->out->basis == BASIS_UNKNOWN ? "that is traced" : "in the region");

@@ -80,7 +80,7 @@ struct presence {
 	bool dirty;
 	uint8_t flags;
 	struct addr addr;
-	uint64_t gone_ns;
+	uint64_t here_ns, gone_ns;	/* when either was told */
 };
 
 struct ring;

@@ -231,6 +231,8 @@ void ledger_presence_tell(struct ledger *l, struct conn *c, const struct record_
 	if (pr) {
 		bool changed = pr->present != said->present;
 
+		if (said->present && (changed || pr->seen))
+			pr->here_ns = time_ns;
 		pr->present = said->present;
 		pr->not_here = said->not_here;
 		pr->seen = false;

@@ -212,6 +212,7 @@ static int tell_presences(struct ledger *l, struct record *r, bool all,
 			.not_here = pr->not_here,
 			.addr = pr->addr,
 			.flags = pr->flags,
+			.said_ns = pr->present ? pr->here_ns : pr->gone_ns,
 		};
 		err = sink->put(sink->ctx, r);
 	}

@@ -34,7 +34,7 @@
 	X(first_ns) X(last_ns)
 #define LOSS_KEYS(X) X(src) X(dst)
 
-#define PRESENCE_NUMBERS(X) X(conn) X(present) X(not_here) X(flags)
+#define PRESENCE_NUMBERS(X) X(conn) X(present) X(not_here) X(flags) X(said_ns)
 #define PRESENCE_KEYS(X) X(peer)
 
 #define NIC_NUMBERS(X) X(packets) X(bytes) X(syn) X(rst) X(fin) X(duplicates) X(stun_in) X(stun_heard) \

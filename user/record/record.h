@@ -278,6 +278,7 @@ struct record_presence {
 	bool not_here;			/* PeerGone with reason 01 */
 	struct addr addr;		/* family 0: not told */
 	uint8_t flags;
+	uint64_t said_ns;		/* when it began to be so; 0: not told */
 };
 
 struct record_nic {

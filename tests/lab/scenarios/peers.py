@@ -84,6 +84,37 @@ def test_old_socket_stale():
 
 
 @scenario(timeout=90)
+def test_not_told_yet():
+    """A peer connects to the second while nothing of the second's reaches the first: the first cannot know of it, and
+    what enters there meanwhile is lost. It is no stale route, and once the mesh has told, all arrives.
+    """
+    with Lab("untold") as lab:
+        relays = a, b = meshed(lab)
+        before = counters(relays)
+        trace = lab.derptrace("report", "--json")
+        peers = Crowd(lab, lab.host("clients"), relays)
+        knows(a, 20), knows(b, 20)
+        with lab.net.blackhole(b.host, a.host, sport=b.port):
+            late = Crowd(lab, lab.host("late"), [b], count=1, prefix="l")
+            has_local(b, 12)
+            peers.send("p0", late.keys["l0"], "count=20", "size=1-1400", "kind=mixed", "rate=200")
+            until(lambda: a.counters().dropped("unknown_dest") - before["derp1"].dropped("unknown_dest") == 20,
+                  "the first to have dropped them")
+        knows(a, 21)
+        for src in ("p0", "p1"):
+            peers.send(src, late.keys["l0"], "count=100", "size=1-1400", "kind=mixed", "rate=200")
+        peers.pairs(*EVERYONE)
+        peers.quiet()
+        report = trace.stop()
+        truth = together(peers, late)
+        check_pairs(report, truth)
+        check_counters(report, relays, before)
+        [v] = check_verdicts(report, expected("peer-absent", 20, "unknown_dest", node=a, hop="client-in", link=(a, b),
+                                              basis="relay"))
+        assert v["dst"] == late.keys["l0"] and any("PeerPresent" in line for line in v["evidence"]), v
+
+
+@scenario(timeout=90)
 def test_one_key_from_two_addresses():
     """One key twice on one node, another once on each node: both addresses of both are told. Nothing is lost."""
     with Lab("twice") as lab:
