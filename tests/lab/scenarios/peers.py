@@ -93,14 +93,14 @@ def test_not_told_yet():
         before = counters(relays)
         trace = lab.derptrace("report", "--json")
         peers = Crowd(lab, lab.host("clients"), relays)
-        knows(a, 20), knows(b, 20)
+        knows(a, 22), knows(b, 22)
         with lab.net.blackhole(b.host, a.host, sport=b.port):
             late = Crowd(lab, lab.host("late"), [b], count=1, prefix="l")
             has_local(b, 12)
             peers.send("p0", late.keys["l0"], "count=20", "size=1-1400", "kind=mixed", "rate=200")
             until(lambda: a.counters().dropped("unknown_dest") - before["derp1"].dropped("unknown_dest") == 20,
                   "the first to have dropped them")
-        knows(a, 21)
+        knows(a, 23)
         for src in ("p0", "p1"):
             peers.send(src, late.keys["l0"], "count=100", "size=1-1400", "kind=mixed", "rate=200")
         peers.pairs(*EVERYONE)
