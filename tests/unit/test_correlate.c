@@ -119,6 +119,30 @@ static void test_no_mesh(void **state)
 	script_free(&s);
 }
 
+/* A derper behind a proxy that ends TLS: its mesh is dialled with TLS all the same. */
+static void test_no_mesh_plain(void **state)
+{
+	struct script s = { 0 };
+	struct report r;
+	int tls;
+	size_t i;
+
+	(void)state;
+	for (tls = 0; tls < 2; tls++) {
+		region(&s, 0);
+		for (i = 0; i < s.count; i++) {
+			if (s.v[i].type == RECORD_NODE)
+				strcpy(s.v[i].node_info.software, "tailscale.com/cmd/derper v1.102.5");
+			else if (s.v[i].type == RECORD_CONN)
+				s.v[i].conn.tls = tls;
+		}
+		script_report(&s, NULL, &r);
+		assert_int_equal(says(verdict_of(&r, VERDICT_NO_MESH_ROUTE, "no-dial"), "the TLS proxy"), !tls);
+		report_free(&r);
+		script_free(&s);
+	}
+}
+
 /* All was open before, and B was attached to after A: what A dropped meanwhile is no other finding. */
 static void test_attached_to_one_by_one(void **state)
 {
@@ -292,6 +316,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_healthy),
 		cmocka_unit_test(test_no_mesh),
+		cmocka_unit_test(test_no_mesh_plain),
 		cmocka_unit_test(test_attached_to_one_by_one),
 		cmocka_unit_test(test_absent_before_anybody_looked),
 		cmocka_unit_test(test_no_mesh_mixed_map),

@@ -99,6 +99,24 @@ static void fix_regions(struct words *w)
 		 "let the agents reconnect");
 }
 
+/* Do clients reach this derper in plain HTTP? Whoever dials it as a mesh peer does so with TLS. */
+static bool is_plain_derper(const struct node *n)
+{
+	bool plain = false;
+	size_t i;
+
+	if (!n->life || !strstr(n->life->info.software, "cmd/derper"))
+		return false;
+	for (i = 0; i < n->life->conn_count; i++) {
+		const struct record_conn_facts *rec = &n->life->conns[i]->rec;
+
+		if (rec->tls && !rec->dialled)
+			return false;
+		plain |= rec->kind == CONN_CLIENT;
+	}
+	return plain;
+}
+
 static void fix_mesh_with(struct words *w, uint32_t from, uint32_t to)
 {
 	if (words_is_coder(w->a, from))
@@ -107,6 +125,9 @@ static void fix_mesh_with(struct words *w, uint32_t from, uint32_t to)
 	else
 		text_add(&w->fix, "derper on %s: add -mesh-with=%s, with the same -mesh-psk-file as %s",
 			 name(w, from), words_dial(w->a, to).s, name(w, to));
+	if (is_plain_derper(&w->a->nodes[to]))
+		text_add(&w->fix, " (derper dials its mesh with TLS, and %s serves plain HTTP: the name and the "
+			 "port are to be those of the TLS proxy in front of it)", name(w, to));
 }
 
 void words_mesh_route(struct words *w)
