@@ -236,6 +236,8 @@ static int find_relays(struct live *live, struct capture_error *err)
 	if (live->options.wait || live_search_proves(live))
 		return 0;
 	relay_finder_explain(live->finder, why, sizeof(why));
+	if (!*why && !missing && !live->warnings && !is_filtered(&live->options.filter))
+		strcpy(why, "start one; of one that runs, --pid PID tells why it is not taken for one");
 	snprintf(err->text, sizeof(err->text), "no DERP relay %s%s%s%s%s%s%s%s%s%s",
 		 is_filtered(&live->options.filter) ? "on this host is what was asked for" :
 						      "runs on this host",

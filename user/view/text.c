@@ -106,6 +106,7 @@ static void traced_line(const struct text *t)
 	const struct report *r = t->r;
 	uint32_t nodes = 0, peers = 0;
 	char buf[32], unread[80] = "all read", line[256];
+	uint64_t untraced = untraced_packets(r);
 	size_t i;
 
 	for (i = 0; i < r->node_count; i++) {
@@ -115,10 +116,10 @@ static void traced_line(const struct text *t)
 	if (r->without_secret || r->unsynchronised)
 		snprintf(unread, sizeof(unread), "%" PRIu64 " without secret, %" PRIu64 " unsynchronised",
 			 r->without_secret, r->unsynchronised);
-	snprintf(line, sizeof(line), "%u node%s traced, %u peer%s, %" PRIu64 " connection%s (%s), %s frames "
+	snprintf(line, sizeof(line), "%u node%s traced, %u peer%s, %" PRIu64 " connection%s (%s), %s frame%s "
 		 "untraced, %.1f s", nodes, nodes == 1 ? "" : "s", peers, peers == 1 ? "" : "s",
 		 r->connections, r->connections == 1 ? "" : "s", unread,
-		 count_text(untraced_packets(r), buf),
+		 count_text(untraced, buf), untraced == 1 ? "" : "s",
 		 (double)(r->end_ns - r->start_ns) / NSEC_PER_SEC);
 	wrap(t, "", line);
 	if (!r->has_map && nodes > 1)
