@@ -219,6 +219,9 @@ uint32_t region_successor(const struct analysis *a, uint32_t node);
 int match_conns(struct analysis *a);
 struct conn *match_accepted(const struct analysis *a, const struct conn *dial);
 struct conn *match_dialled(const struct analysis *a, const struct conn *accept);
+/* Calls @each for the marks that both ends know, by the receiver's order. 0 or -ENOMEM. */
+typedef void match_mark_fn(void *ctx, const struct mark *sent, const struct mark *arrived);
+int match_each_mark(const struct conn *out, const struct conn *in, match_mark_fn *each, void *ctx);
 /* The latest mark that both ends know. False: none. */
 bool match_marks(const struct conn *out, const struct conn *in, const struct mark **at_out,
 		 const struct mark **at_in);
@@ -243,8 +246,7 @@ int nic_find_drops(struct analysis *a, uint32_t node);
 /* --- clock.c --- */
 int clock_offsets(struct analysis *a);
 /* Calls @each for all marks of which both ends of @e tell when they saw them. 0 or -ENOMEM. */
-int clock_each_mark(const struct edge *e, void (*each)(void *ctx, const struct mark *sent,
-						       const struct mark *arrived), void *ctx);
+int clock_each_mark(const struct edge *e, match_mark_fn *each, void *ctx);
 
 /* --- partly.c --- */
 int partly_find(struct analysis *a);

@@ -46,29 +46,24 @@ static struct measure *measure_get(struct measure **list, size_t *count, size_t 
 	return &(*list)[(*count)++];
 }
 
-int clock_each_mark(const struct edge *e, void (*each)(void *ctx, const struct mark *sent,
-						       const struct mark *arrived), void *ctx)
+struct timed {
+	match_mark_fn *each;
+	void *ctx;
+};
+
+static void each_timed(void *ctx, const struct mark *sent, const struct mark *arrived)
 {
-	const struct marks *out = &e->out->mesh->marks, *in = &e->in->mesh->marks;
-	struct table table = { 0 };
-	uint32_t *at;
-	int err = 0;
-	size_t i;
+	const struct timed *timed = ctx;
 
-	for (i = 0; i < out->count && !err; i++) {
-		if (out->v[i].seen_ns)
-			err = table_put(&table, out->v[i].digest >> 1, i);
-	}
-	for (i = 0; i < in->count && !err; i++) {
-		const struct mark *y = &in->v[i], *x;
+	if (sent->seen_ns && arrived->seen_ns)
+		timed->each(timed->ctx, sent, arrived);
+}
 
-		at = y->seen_ns ? table_find(&table, y->digest >> 1) : NULL;
-		x = at ? &out->v[*at] : NULL;
-		if (x && x->digest == y->digest && x->len == y->len && x->pair == y->pair)
-			each(ctx, x, y);
-	}
-	table_free(&table);
-	return err;
+int clock_each_mark(const struct edge *e, match_mark_fn *each, void *ctx)
+{
+	struct timed timed = { each, ctx };
+
+	return match_each_mark(e->out, e->in, each_timed, &timed);
 }
 
 struct least {

@@ -156,29 +156,62 @@ static bool same_packet(const struct mark *x, const struct mark *y)
 	return x->digest == y->digest && x->len == y->len && x->pair == y->pair;
 }
 
-bool match_marks(const struct conn *out, const struct conn *in, const struct mark **at_out,
-		 const struct mark **at_in)
+/* Of several alike, as a peer sends that repeats itself, nobody can tell which is which. */
+static int marks_index(const struct marks *m, struct table *t)
 {
-	struct table table = { 0 };
-	bool found = false;
 	uint32_t *at;
 	size_t i;
 
-	for (i = 0; i < out->mesh->marks.count; i++) {
-		if (table_put(&table, out->mesh->marks.v[i].digest >> 1, i) < 0)
-			goto cleanup;
+	for (i = 0; i < m->count; i++) {
+		at = table_find(t, m->v[i].digest >> 1);
+		if (at)
+			*at = NONE;
+		else if (table_put(t, m->v[i].digest >> 1, i) < 0)
+			return -ENOMEM;
 	}
-	for (i = in->mesh->marks.count; i-- > 0 && !found;) {
-		at = table_find(&table, in->mesh->marks.v[i].digest >> 1);
-		if (!at || !same_packet(&out->mesh->marks.v[*at], &in->mesh->marks.v[i]))
-			continue;
-		*at_out = &out->mesh->marks.v[*at];
-		*at_in = &in->mesh->marks.v[i];
-		found = true;
+	return 0;
+}
+
+int match_each_mark(const struct conn *out, const struct conn *in, match_mark_fn *each, void *ctx)
+{
+	const struct marks *sent = &out->mesh->marks, *arrived = &in->mesh->marks;
+	struct table at_out = { 0 }, at_in = { 0 };
+	int err = marks_index(sent, &at_out);
+	uint32_t *x, *y;
+	size_t i;
+
+	if (!err)
+		err = marks_index(arrived, &at_in);
+	for (i = 0; !err && i < arrived->count; i++) {
+		x = table_find(&at_out, arrived->v[i].digest >> 1);
+		y = table_find(&at_in, arrived->v[i].digest >> 1);
+		if (x && *x != NONE && y && *y == i && same_packet(&sent->v[*x], &arrived->v[i]))
+			each(ctx, &sent->v[*x], &arrived->v[i]);
 	}
-cleanup:
-	table_free(&table);
-	return found;
+	table_free(&at_out);
+	table_free(&at_in);
+	return err;
+}
+
+struct latest {
+	const struct mark *out, *in;
+};
+
+static void latest_set(void *ctx, const struct mark *out, const struct mark *in)
+{
+	*(struct latest *)ctx = (struct latest){ out, in };
+}
+
+bool match_marks(const struct conn *out, const struct conn *in, const struct mark **at_out,
+		 const struct mark **at_in)
+{
+	struct latest latest = { NULL, NULL };
+
+	if (match_each_mark(out, in, latest_set, &latest) < 0 || !latest.out)
+		return false;
+	*at_out = latest.out;
+	*at_in = latest.in;
+	return true;
 }
 
 static bool is_mesh_end(const struct conn *conn)
