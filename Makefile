@@ -12,7 +12,7 @@ BPFTOOL ?= $(firstword $(wildcard /usr/sbin/bpftool /usr/local/sbin/bpftool) bpf
 PROTOC_C ?= protoc-c
 PYTHON  ?= /usr/bin/python3
 
-# The name libbpf's headers use for this machine; ARCH=arm64 picks vmlinux/arm64.
+# The name libbpf's headers use for this machine; ARCH=arm64 picks vmlinux/arm64. `make arm64` sees to the rest.
 ARCH ?= $(patsubst x86_64,x86,$(patsubst aarch64,arm64,$(shell uname -m)))
 
 ifeq ($(V),1)
@@ -29,7 +29,7 @@ MAKEFLAGS += --no-builtin-rules
 
 GOALS   := $(or $(MAKECMDGOALS),all)
 # Goals that need no library and no source: they must work on a machine where nothing is installed.
-LIGHT   := deps help clean lint demo test test-all check
+LIGHT   := deps help clean lint demo test test-all check arm64
 COMPILE := $(filter-out $(LIGHT),$(GOALS))
 
 # --- libraries -------------------------------------------------------------------------------
@@ -155,7 +155,7 @@ $(B)/obj/tests/unit/%.o: EXTRA_CFLAGS = -Itests/unit $(TEST_CFLAGS)
 
 $(ROOMS): $(ROOM_OBJ)
 	$(call say,AR,$@)
-	$(Q)rm -f $@ && ar rcs $@ $(ROOM_OBJ)
+	$(Q)rm -f $@ && $(AR) rcs $@ $(ROOM_OBJ)
 
 $(B)/derptrace: $(USER_OBJ) $(PB_OBJ)
 	$(call say,LINK,$@)
@@ -224,7 +224,7 @@ $(B)/fuzz/obj/record/%.o: $(B)/record/%.c $(B)/flags
 
 $(B)/fuzz/librooms.a: $(FUZZ_OBJ)
 	$(call say,AR,$@)
-	$(Q)rm -f $@ && ar rcs $@ $(FUZZ_OBJ)
+	$(Q)rm -f $@ && $(AR) rcs $@ $(FUZZ_OBJ)
 
 $(B)/fuzz/fuzz_%: $(B)/fuzz/obj/tests/fuzz/fuzz_%.o $(FUZZ_HELP) $(B)/fuzz/librooms.a
 	$(call say,LINK,$@)
@@ -292,7 +292,11 @@ $(B)/tests/kernels/load: $(B)/obj/tests/kernels/load.o $(ROOMS)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS) $< $(ROOMS) $(LDLIBS_ALL) -o $@
 
-.PHONY: kernels-bin test-kernels
+# For another architecture everything is made in a folder of its own, with libraries unpacked from Debian's packages.
+.PHONY: kernels-bin test-kernels arm64
+arm64:						## the program for arm64, cross-built in build/arm64
+	$(Q)$(PYTHON) tests/kernels/cross.py arm64
+
 kernels-bin: all lab-bin $(KERNELS_LOAD)
 test-kernels: kernels-bin			## Debian's kernels from 5.10 to the newest, booted in qemu
 	$(Q)tests/kernels/run

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Debian's kernels, fetched through an apt of our own under build/: its sources are the machine's with other suites;
-the machine's own stay as they are. Nothing is installed; packages are unpacked.
+"""Debian's kernels, and libraries of another architecture to link with, fetched through an apt of our own under build/:
+its sources are the machine's with other suites; the machine's own stay as they are. Nothing is installed; packages are
+unpacked.
 """
 import dataclasses
 import glob
@@ -26,6 +27,8 @@ class Unavailable(Exception):
 class Choice:
     suites: list        # where it is looked for
     version: str        # of the package's name, a pattern
+    arch: str = "amd64"
+    flavour: str = "cloud-amd64"
 
 
 CHOICES = {
@@ -33,6 +36,11 @@ CHOICES = {
     "6.1": Choice(["bookworm", "bookworm-security"], r"6\.1\.\d+-\d+"),
     "6.12": Choice(["trixie", "trixie-security"], r"6\.12\.[\w.+]+"),
     "newest": Choice(["trixie-backports", "sid"], r"\d+\.\d+\.\d+[\w.+-]*"),
+    "5.10-arm64": Choice(["bullseye", "bullseye-security"], r"5\.10\.\d+-\d+", "arm64", "cloud-arm64"),
+    "6.1-arm64": Choice(["bookworm", "bookworm-security"], r"6\.1\.\d+-\d+", "arm64", "cloud-arm64"),
+    # Its pages are of 16 KiB.
+    "6.12-arm64-16k": Choice(["trixie", "trixie-security"], r"6\.12\.[\w.+]+", "arm64", "arm64-16k"),
+    "newest-arm64": Choice(["trixie-backports", "sid"], r"\d+\.\d+\.\d+[\w.+-]*", "arm64", "cloud-arm64"),
 }
 
 
@@ -43,6 +51,7 @@ class Kernel:
     image: str          # path of vmlinuz
     modules: list       # paths, in the order of loading
     busybox: str        # a static one, of the same release
+    arch: str           # as Debian calls it
 
 
 # --- sources -------------------------------------------------------------------------------------
@@ -113,7 +122,7 @@ def sources_for(suites, sources, here):
 class Apt:
     """apt-get and apt-cache with a root of their own. How the machine reaches its archive (Acquire) is kept."""
 
-    def __init__(self, name, suites):
+    def __init__(self, name, suites, arch):
         self.dir = f"{KERNELS}/apt/{name}"
         for folder in ("lists/partial", "cache/archives/partial"):
             os.makedirs(f"{self.dir}/{folder}", exist_ok=True)
@@ -140,8 +149,8 @@ Dir::State::status "{self.dir}/status";
 Dir::Cache "{self.dir}/cache";
 Acquire::Languages "none";
 APT::Sandbox::User "root";
-APT::Architecture "amd64";
-APT::Architectures "amd64";
+APT::Architecture "{arch}";
+APT::Architectures "{arch}";
 """)
 
     def _write(self, name, text):
@@ -180,6 +189,12 @@ APT::Architectures "amd64";
         finally:
             shutil.rmtree(debs, ignore_errors=True)
 
+    def unpack_with_depends(self, packages, folder):
+        """They, and all that they need."""
+        self.run("apt-get", "install", "-qq", "-y", "--no-install-recommends", "--download-only", *packages)
+        for deb in glob.glob(f"{self.dir}/cache/archives/*.deb"):
+            self.run("dpkg-deb", "-x", deb, folder)
+
 
 def in_order(names):
     """By version, as dpkg and sort agree on it."""
@@ -211,7 +226,8 @@ def unpacked(name, folder):
                 shutil.copyfileobj(packed, f)
             path = plain
         modules.append(path)
-    return Kernel(name, package, image, modules, busybox) if image and busybox and all(modules) else None
+    whole = image and busybox and all(modules)
+    return Kernel(name, package, image, modules, busybox, CHOICES[name].arch) if whole else None
 
 
 def fetch(name, again=False):
@@ -223,12 +239,12 @@ def fetch(name, again=False):
     if kernel:
         return kernel
     choice = CHOICES[name]
-    apt = Apt(name, choice.suites)
+    apt = Apt(name, choice.suites, choice.arch)
     apt.update()
-    names = [n for n in apt.names("^linux-image-[0-9].*-cloud-amd64$")
-             if re.fullmatch(f"linux-image-{choice.version}-cloud-amd64", n)]
+    names = [n for n in apt.names(f"^linux-image-[0-9].*-{choice.flavour}$")
+             if re.fullmatch(f"linux-image-{choice.version}-{choice.flavour}", n)]
     if not names:
-        raise Unavailable(f"no linux-image-...-cloud-amd64 in {' '.join(choice.suites)}")
+        raise Unavailable(f"no linux-image-...-{choice.flavour} in {' '.join(choice.suites)}")
     package = in_order(names)[-1]
     shutil.rmtree(folder, ignore_errors=True)
     # Newer ones are in parts: the package of this name is then all but empty, and depends on them.
@@ -242,3 +258,27 @@ def fetch(name, again=False):
     if not kernel:
         raise Unavailable(f"{package} or {BUSYBOX} lacks what was expected: vmlinuz, {' '.join(MODULES)}, busybox")
     return kernel
+
+
+# --- libraries of another architecture -----------------------------------------------------------
+
+def sysroot(arch, packages, again=False):
+    """A folder with these packages of the machine's own release, and all that they need, for this architecture."""
+    folder = f"{KERNELS}/sysroot-{arch}"
+    wanted = " ".join(packages)
+    try:
+        with open(f"{folder}/{MARK}") as f:
+            if f.read().strip() == wanted and not again:
+                return folder
+    except OSError:
+        pass
+    here = codename()
+    apt = Apt(f"sysroot-{arch}", [here, f"{here}-security"], arch)
+    apt.update()
+    shutil.rmtree(folder, ignore_errors=True)
+    os.makedirs(folder)
+    apt.unpack_with_depends(packages, folder)
+    shutil.rmtree(apt.dir)
+    with open(f"{folder}/{MARK}", "w") as f:
+        f.write(wanted + "\n")
+    return folder

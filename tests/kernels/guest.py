@@ -3,6 +3,7 @@
 comes over a serial port of its own, in sections.
 """
 import ctypes
+import dataclasses
 import os
 import re
 import signal
@@ -10,19 +11,55 @@ import stat
 import subprocess
 import tempfile
 
+import debian
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 # Constants of the newc format of cpio: the kernel's Documentation/driver-api/early-userspace/buffer-format.rst
 MAGIC, TRAILER = b"070701", "TRAILER!!!"
 SECTION = re.compile(rb"^=== (\S+)\n(.*?)^=== end \1 (\d+)$", re.S | re.M)
 
 
+@dataclasses.dataclass
+class Machine:
+    """What qemu emulates, and what its serial ports are called there."""
+    argv: list
+    console: str
+    said: str           # the other one
+
+
+# Pointers are signed all the time on arm64: the cipher that it has for it takes longer to emulate than all else.
+MACHINES = {
+    "amd64": Machine(["qemu-system-x86_64", "-cpu", "max", "-device", "isa-serial,index=1,chardev=said"],
+                     "ttyS0", "ttyS1"),
+    "arm64": Machine(["qemu-system-aarch64", "-machine", "virt", "-cpu", "max,pauth-impdef=on",
+                      "-device", "pci-serial,chardev=said"], "ttyAMA0", "ttyS0"),
+}
+
+
 def libraries(program):
-    """The interpreter and the shared libraries of a program, as paths on this host; none for a static one."""
+    """[(path there, path here)] of the interpreter and the shared libraries of a program; none for a static one."""
     done = subprocess.run(["ldd", program], capture_output=True, text=True)
     missing = re.findall(r"(\S+) => not found", done.stdout)
     if missing:
         raise FileNotFoundError(f"{program} needs {' '.join(missing)}")
-    return re.findall(r"(?:=> |^\s+)(/\S+) \(0x", done.stdout, re.M)
+    return [(path, path) for path in re.findall(r"(?:=> |^\s+)(/\S+) \(0x", done.stdout, re.M)]
+
+
+def libraries_below(root, program):
+    """The same of a program for another architecture, whose libraries are below this folder."""
+    found, asked = {}, [program]
+    while asked:
+        done = subprocess.run(["readelf", "-ld", asked.pop()], capture_output=True, text=True, check=True)
+        for name in re.findall(r"\(NEEDED\)\s+Shared library: \[(\S+)\]", done.stdout):
+            if name in found:
+                continue
+            found[name] = debian.find(root, f"lib/*/{name}", f"usr/lib/*/{name}", f"lib/{name}")
+            if not found[name]:
+                raise FileNotFoundError(f"{program} needs {name}")
+            asked.append(found[name])
+        for path in re.findall(r"program interpreter: (\S+)\]", done.stdout):
+            found[path] = root + path
+    return [(name if name[0] == "/" else f"/lib/{name}", path) for name, path in found.items()]
 
 
 class Archive:
@@ -57,11 +94,11 @@ class Archive:
     def device(self, path, major, minor):
         self._add(path, stat.S_IFCHR | 0o600, device=(major, minor))
 
-    def program(self, source, path):
-        """With the libraries that it needs, where they are on this host."""
+    def program(self, source, path, root=None):
+        """With the libraries that it needs, where they are on this host, or below @root."""
         self.copy(source, path, 0o755)
-        for library in libraries(source):
-            self.copy(library, library, 0o755)
+        for there, here in libraries_below(root, source) if root else libraries(source):
+            self.copy(here, there, 0o755)
 
     def write(self, f):
         for ino, (path, mode, data, device) in enumerate(self.entries, 1):
@@ -77,8 +114,9 @@ class Archive:
             f.write(part + b"\0" * (-len(part) % 4))
 
 
-def archive(kernel, programs, files):
-    """What every guest has (BusyBox, init, the kernel's modules), these programs {name: path}, files {path: bytes}."""
+def archive(kernel, programs, files, root=None):
+    """What every guest has (BusyBox, init, the kernel's modules), these programs {name: path}, files {path: bytes}.
+    @root: where the libraries of another architecture's programs are."""
     a = Archive()
     a.copy(kernel.busybox, "bin/busybox", 0o755)
     a.link("bin/sh", "busybox")
@@ -89,7 +127,7 @@ def archive(kernel, programs, files):
     for n, module in enumerate(kernel.modules):
         a.copy(module, f"modules/{n}-{os.path.basename(module)}")
     for name, path in programs.items():
-        a.program(path, f"bin/{name}")
+        a.program(path, f"bin/{name}", root)
     for path, data in files.items():
         a.file(path, data)
     return a
@@ -109,10 +147,11 @@ def boot(kernel, initramfs, steps, folder, timeout):
     with tempfile.NamedTemporaryFile(dir=folder, prefix="initramfs-") as f:
         initramfs.write(f)
         f.flush()
-        argv = ["qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-smp", "1", "-m", "1G", "-nodefaults",
-                "-no-reboot", "-display", "none", "-kernel", kernel.image, "-initrd", f.name,
-                "-append", f"console=ttyS0 loglevel=4 panic=-1 mitigations=off steps={','.join(steps)}",
-                "-serial", f"file:{console}", "-serial", f"file:{said}"]
+        m = MACHINES[kernel.arch]
+        argv = [*m.argv, "-accel", "tcg", "-smp", "1", "-m", "1G", "-nodefaults", "-no-reboot", "-display", "none",
+                "-kernel", kernel.image, "-initrd", f.name, "-append",
+                f"console={m.console} loglevel=4 panic=-1 mitigations=off said={m.said} steps={','.join(steps)}",
+                "-serial", f"file:{console}", "-chardev", f"file,id=said,path={said}"]
         proc = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                 preexec_fn=end_with_parent)
         try:

@@ -2,20 +2,30 @@
 # SPDX-License-Identifier: BSD-2-Clause
 #
 # Installs what building, testing and the lab need on Debian 12. Says what it installs; does nothing where all is there.
-# `deps.sh kernels` installs what tests/kernels needs, and that alone.
+# `deps.sh kernels` and `deps.sh kernels-arm64` install what tests/kernels needs, and that alone; `deps.sh libraries`
+# says what is linked with.
 set -eu
 cd "$(dirname "$0")/../.."
 
-BUILD='gcc libc6-dev make git clang llvm bpftool pkg-config binutils
-	libbpf-dev libelf-dev zlib1g-dev libpcap-dev libssl-dev libprotobuf-c-dev protobuf-compiler
-	protobuf-c-compiler libjansson-dev libmicrohttpd-dev libncurses-dev librdkafka-dev libmnl-dev uthash-dev'
-TESTS='libsodium-dev libcmocka-dev libclang-rt-14-dev clang-format mandoc
+LIBRARIES='libc6-dev libbpf-dev libelf-dev zlib1g-dev libpcap-dev libssl-dev libprotobuf-c-dev libjansson-dev
+	libmicrohttpd-dev libncurses-dev librdkafka-dev libmnl-dev uthash-dev libsodium-dev libcmocka-dev'
+BUILD='gcc make git clang llvm bpftool pkg-config binutils protobuf-compiler protobuf-c-compiler'
+TESTS='libclang-rt-14-dev clang-format mandoc
 	python3 python3-venv python3-jsonschema
 	iproute2 nftables iptables procps openssl ca-certificates curl jq xxd tcpdump tshark'
 KERNELS='qemu-system-x86'
+KERNELS_ARM64='qemu-system-arm gcc-aarch64-linux-gnu'
 
-WANTED="$BUILD $TESTS"
-[ "${1:-}" != kernels ] || WANTED=$KERNELS
+case ${1:-} in
+kernels) WANTED=$KERNELS ;;
+kernels-arm64) WANTED=$KERNELS_ARM64 ;;
+libraries)
+	# shellcheck disable=SC2086
+	printf '%s\n' $LIBRARIES
+	exit 0
+	;;
+*) WANTED="$BUILD $LIBRARIES $TESTS" ;;
+esac
 
 missing() {
 	for p in $WANTED; do
@@ -59,7 +69,7 @@ if [ -n "$want" ]; then
 		exit 1
 	}
 fi
-[ "${1:-}" != kernels ] || exit 0
+[ -z "${1:-}" ] || exit 0
 
 # Without a Go the lab is skipped, and said so; everything else builds and runs.
 tools/setup/go.sh || echo 'deps: no Go could be had: the lab will be skipped' >&2
