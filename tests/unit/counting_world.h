@@ -60,6 +60,9 @@ static inline struct bpf_sock *bpf_sk_fullsock(struct bpf_sock *sk)
 	return sk;
 }
 
+/* Here, where no lock is held, a program may be overtaken by what runs on other processors. */
+static void meanwhile(void);
+
 static void bpf_spin_lock(struct bpf_spin_lock *lock)
 {
 	assert_int_equal(lock->held++, 0);
@@ -68,6 +71,7 @@ static void bpf_spin_lock(struct bpf_spin_lock *lock)
 static void bpf_spin_unlock(struct bpf_spin_lock *lock)
 {
 	assert_int_equal(lock->held--, 1);
+	meanwhile();
 }
 
 static inline void emit_submit(void *record)
@@ -88,6 +92,7 @@ static const __u32 count_frames = 1;
 
 #define ROW_MAX		64u
 #define QUEUE_MAX	4096u
+#define LATE_MAX	64u
 #define KEYS		3u
 #define ISN		0xffff0000u	/* it wraps on the way */
 #define WINDOW		40000u
@@ -117,6 +122,7 @@ struct world {
 	uint8_t type;
 	bool scarce;			/* rows and ring are full at times */
 	bool rough;			/* its TCP's way is */
+	bool two;			/* processors, at one hook at once */
 	const uint8_t *bytes;
 	size_t len;
 
@@ -131,6 +137,14 @@ struct world {
 	size_t queued;
 	uint64_t time_ns, kernel_frames, ring_lost;
 	uint64_t entered_ns, timed;	/* whatever leaves had entered then */
+	bool walking, meanwhile;	/* a program runs; and another one meanwhile */
+	uint64_t overtaken;		/* segments that came while one was walked */
+	struct late {
+		struct record record;
+		bool shipped;
+		size_t from, to;
+	} late[LATE_MAX];		/* the other processor's, which come after */
+	size_t late_count;
 
 	/* its TCP */
 	bool *taken;
@@ -193,7 +207,7 @@ static long bpf_map_update_elem(const enum map *map, const void *key, const void
 	const struct abi_latency_key *latency = key;
 
 	if (*map == FLIGHTS) {
-		assert_int_equal(*(const __u64 *)value, world->time_ns);
+		assert_true(*(const __u64 *)value <= world->time_ns);
 		world->timed++;
 		return 0;
 	}
@@ -244,9 +258,11 @@ static struct record *record_new(void)
 
 static void *bpf_ringbuf_reserve(const enum map *map, __u64 size, __u64 flags)
 {
-	struct record *r = record_new();
+	struct record *r;
 
 	(void)flags;
+	meanwhile();
+	r = record_new();
 	assert_int_equal(*map, RING);
 	if (!r)
 		return NULL;
@@ -264,6 +280,7 @@ static void *bpf_sk_storage_get(const enum map *map, void *sk, void *value, __u6
 	assert_int_equal(*map, WALKS);
 	assert_ptr_equal(sk, &world->sk);
 	assert_null(value);
+	meanwhile();
 	world->has_state |= flags == BPF_SK_STORAGE_GET_F_CREATE;
 	return world->has_state ? &world->state : NULL;
 }
@@ -271,8 +288,51 @@ static void *bpf_sk_storage_get(const enum map *map, void *sk, void *value, __u6
 static long bpf_skb_load_bytes(const struct __sk_buff *skb, __u32 off, void *to, __u32 n)
 {
 	assert_true(n > 0 && off >= HEADERS && off - HEADERS + n <= skb->len);
+	meanwhile();
 	memcpy(to, skb->data + (off - HEADERS), n);
 	return 0;
+}
+
+/* --- behind the hook --------------------------------------------------------------------------- */
+
+/* TCP takes what waits for it, or some of it; now and then it has no room. */
+static void take(struct world *w, bool all)
+{
+	while (w->waiting && (all || chance_percent(&w->chance, 60))) {
+		size_t from = w->backlog[0].from, to = w->backlog[0].to;
+
+		memmove(w->backlog, w->backlog + 1, --w->waiting * sizeof(w->backlog[0]));
+		if (w->rough && chance_percent(&w->chance, 1))
+			continue;
+		for (; from < to && from < w->rcv_nxt + WINDOW; from++)
+			w->taken[from] = true;
+		while (w->rcv_nxt < w->len && w->taken[w->rcv_nxt])
+			w->rcv_nxt++;
+	}
+}
+
+static void ship(const struct record *segment)
+{
+	struct record *r = record_new();
+
+	if (r)
+		*r = *segment;
+}
+
+/* The program has ended: what it ships is in the ring, and the segment is with TCP. */
+static void leave(struct world *w, const struct late *l)
+{
+	if (l->shipped)
+		ship(&l->record);
+	if (w->dir == CAPTURE_OUT) {
+		if (l->to > w->sent)
+			w->sent = l->to;
+		return;
+	}
+	if (w->waiting == 32)
+		take(w, true);
+	w->backlog[w->waiting].from = l->from;
+	w->backlog[w->waiting++].to = l->to;
 }
 
 #endif
