@@ -16,6 +16,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 KERNELS = f"{ROOT}/build/kernels"
 MODULES = ("inet_diag", "tcp_diag")     # sockets are asked through these
 BUSYBOX = "busybox-static"
+TRIES = 3                               # kernels of one version that are asked for, from the newest
 MARK = "fetched"                        # written last, into a kernel's folder: its package's name
 
 
@@ -230,6 +231,20 @@ def unpacked(name, folder):
     return Kernel(name, package, image, modules, busybox, CHOICES[name].arch) if whole else None
 
 
+def unpack_first(apt, packages, folder):
+    """Of these kernels the first that can be had: an archive lists at times what it has no longer."""
+    for package in packages:
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            # Newer ones are in parts: the package of this name is then all but empty, and depends on them.
+            for part in [package, *(d for d in apt.depends(package) if re.match("linux-(binary|modules)-", d))]:
+                apt.unpack(part, folder)
+            return package
+        except Unavailable as e:
+            why = e
+    raise why
+
+
 def fetch(name, again=False):
     """The kernel of this name, fetched where it is not there yet, or again. Unavailable says why not."""
     if name not in CHOICES:
@@ -245,12 +260,8 @@ def fetch(name, again=False):
              if re.fullmatch(f"linux-image-{choice.version}-{choice.flavour}", n)]
     if not names:
         raise Unavailable(f"no linux-image-...-{choice.flavour} in {' '.join(choice.suites)}")
-    package = in_order(names)[-1]
-    shutil.rmtree(folder, ignore_errors=True)
-    # Newer ones are in parts: the package of this name is then all but empty, and depends on them.
-    parts = [d for d in apt.depends(package) if re.match("linux-(binary|modules)-", d)]
-    for part in [package, *parts, BUSYBOX]:
-        apt.unpack(part, folder)
+    package = unpack_first(apt, in_order(names)[::-1][:TRIES], folder)
+    apt.unpack(BUSYBOX, folder)
     shutil.rmtree(apt.dir)      # lists of packages, far bigger than what was wanted
     with open(f"{folder}/{MARK}", "w") as f:
         f.write(package + "\n")
