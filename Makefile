@@ -12,7 +12,7 @@ BPFTOOL ?= $(firstword $(wildcard /usr/sbin/bpftool /usr/local/sbin/bpftool) bpf
 PROTOC_C ?= protoc-c
 PYTHON  ?= /usr/bin/python3
 
-# The name libbpf's headers use for this machine; ARCH=arm64 picks vmlinux/arm64. `make arm64` sees to the rest.
+# The name libbpf's headers use for this machine; ARCH=arm64 picks vmlinux/arm64. `make cross` sees to the rest.
 ARCH ?= $(patsubst x86_64,x86,$(patsubst aarch64,arm64,$(shell uname -m)))
 
 ifeq ($(V),1)
@@ -29,7 +29,7 @@ MAKEFLAGS += --no-builtin-rules
 
 GOALS   := $(or $(MAKECMDGOALS),all)
 # Goals that need no library and no source: they must work on a machine where nothing is installed.
-LIGHT   := deps help clean lint demo test test-all check arm64
+LIGHT   := deps help clean lint demo test test-all check cross
 COMPILE := $(filter-out $(LIGHT),$(GOALS))
 
 # --- libraries -------------------------------------------------------------------------------
@@ -293,8 +293,8 @@ $(B)/tests/kernels/load: $(B)/obj/tests/kernels/load.o $(ROOMS)
 	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS) $< $(ROOMS) $(LDLIBS_ALL) -o $@
 
 # For another architecture everything is made in a folder of its own, with libraries unpacked from Debian's packages.
-.PHONY: kernels-bin test-kernels arm64
-arm64:						## the program for arm64, cross-built in build/arm64
+.PHONY: kernels-bin test-kernels cross
+cross:						## the program for arm64, cross-built in build/arm64
 	$(Q)$(PYTHON) tests/kernels/cross.py arm64
 
 kernels-bin: all lab-bin $(KERNELS_LOAD)

@@ -16,7 +16,6 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 KERNELS = f"{ROOT}/build/kernels"
 MODULES = ("inet_diag", "tcp_diag")     # sockets are asked through these
 BUSYBOX = "busybox-static"
-TRIES = 3                               # kernels of one version that are asked for, from the newest
 MARK = "fetched"                        # written last, into a kernel's folder: its package's name
 
 
@@ -37,7 +36,8 @@ CHOICES = {
     "6.1": Choice(["bookworm", "bookworm-security"], r"6\.1\.\d+-\d+"),
     "6.12": Choice(["trixie", "trixie-security"], r"6\.12\.[\w.+]+"),
     "newest": Choice(["trixie-backports", "sid"], r"\d+\.\d+\.\d+[\w.+-]*"),
-    "5.10-arm64": Choice(["bullseye", "bullseye-security"], r"5\.10\.\d+-\d+", "arm64", "cloud-arm64"),
+    # Its security updates are listed for arm64, and not there.
+    "5.10-arm64": Choice(["bullseye"], r"5\.10\.\d+-\d+", "arm64", "cloud-arm64"),
     "6.1-arm64": Choice(["bookworm", "bookworm-security"], r"6\.1\.\d+-\d+", "arm64", "cloud-arm64"),
     # Its pages are of 16 KiB.
     "6.12-arm64-16k": Choice(["trixie", "trixie-security"], r"6\.12\.[\w.+]+", "arm64", "arm64-16k"),
@@ -231,20 +231,6 @@ def unpacked(name, folder):
     return Kernel(name, package, image, modules, busybox, CHOICES[name].arch) if whole else None
 
 
-def unpack_first(apt, packages, folder):
-    """Of these kernels the first that can be had: an archive lists at times what it has no longer."""
-    for package in packages:
-        shutil.rmtree(folder, ignore_errors=True)
-        try:
-            # Newer ones are in parts: the package of this name is then all but empty, and depends on them.
-            for part in [package, *(d for d in apt.depends(package) if re.match("linux-(binary|modules)-", d))]:
-                apt.unpack(part, folder)
-            return package
-        except Unavailable as e:
-            why = e
-    raise why
-
-
 def fetch(name, again=False):
     """The kernel of this name, fetched where it is not there yet, or again. Unavailable says why not."""
     if name not in CHOICES:
@@ -260,8 +246,12 @@ def fetch(name, again=False):
              if re.fullmatch(f"linux-image-{choice.version}-{choice.flavour}", n)]
     if not names:
         raise Unavailable(f"no linux-image-...-{choice.flavour} in {' '.join(choice.suites)}")
-    package = unpack_first(apt, in_order(names)[::-1][:TRIES], folder)
-    apt.unpack(BUSYBOX, folder)
+    package = in_order(names)[-1]
+    shutil.rmtree(folder, ignore_errors=True)
+    # Newer ones are in parts: the package of this name is then all but empty, and depends on them.
+    parts = [d for d in apt.depends(package) if re.match("linux-(binary|modules)-", d)]
+    for part in [package, *parts, BUSYBOX]:
+        apt.unpack(part, folder)
     shutil.rmtree(apt.dir)      # lists of packages, far bigger than what was wanted
     with open(f"{folder}/{MARK}", "w") as f:
         f.write(package + "\n")

@@ -287,7 +287,7 @@ def test_readme():
     missing = {r for r in rooms if f"| `{r}` |" not in readme}
     assert not missing, f"README.md has no line for {missing}"
     deps = read("tools/setup/deps.sh")
-    wanted = {p for names in re.findall(r"^(?:BUILD|TESTS)='([^']*)'", deps, re.M) for p in names.split()}
+    wanted = {p for names in re.findall(r"^(?:BUILD|LIBRARIES|TESTS)='([^']*)'", deps, re.M) for p in names.split()}
     listed = re.search(r"<!-- packages -->\n(.*?)<!-- -->", readme, re.S)[1]
     said = set(listed.replace("`", "").replace(",", " ").split())
     assert said == wanted, f"packages: only in README.md {said - wanted}, only in deps.sh {wanted - said}"
