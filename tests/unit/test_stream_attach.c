@@ -171,6 +171,41 @@ static void test_attach_idle(void **state)
 	dialog_free(&dialog);
 }
 
+/* The same of connections that carry a packet now and then, each written by itself. */
+static void test_attach_idle_single(void **state)
+{
+	static const uint8_t packet[DERP_KEY_LEN + 1200];
+	struct dialog dialog;
+	size_t before;
+	struct streams *s;
+	struct seen got;
+	int kind, i;
+
+	(void)state;
+	for (kind = 0; kind < 4; kind++) {
+		struct replay_options o = { .midstream = true, .secrets = SECRETS_NEVER,
+					    .candidates_after = kind & 1 };
+
+		dialog_begin(&dialog, &(struct dialog_options){
+			.seed = 83, .tls = kind & 1, .version = V13, .websocket = kind & 2 });
+		dialog_talk(&dialog, 10, 1300);
+		o.skip[0] = dialog.wire[0].len;
+		o.skip[1] = dialog.wire[1].len;
+		before = dialog.want.count;
+		for (i = 0; i < 4; i++)
+			dialog_frame(&dialog, i & 1, i & 1 ? DERP_RECV_PACKET : DERP_SEND_PACKET, packet,
+				     sizeof(packet));
+		s = seen_streams(&got, NULL);
+		replay_open(s, &o, &dialog);
+		replay(s, &dialog, &o, true);
+		assert_int_equal(got.count, dialog.want.count - before);
+		assert_int_equal(got.gap_count, 0);
+		streams_free(s);
+		seen_free(&got);
+		dialog_free(&dialog);
+	}
+}
+
 /* --- secrets that do not come ------------------------------------------------------------- */
 
 static void test_no_secret(void **state)
@@ -470,6 +505,7 @@ int main(void)
 		cmocka_unit_test(test_attach_plain_at_every_byte),
 		cmocka_unit_test(test_attach_websocket),
 		cmocka_unit_test(test_attach_idle),
+		cmocka_unit_test(test_attach_idle_single),
 		cmocka_unit_test(test_no_secret),
 		cmocka_unit_test(test_search_in_vain),
 		cmocka_unit_test(test_hello_not_seen),

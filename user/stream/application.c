@@ -155,15 +155,15 @@ static void feed_websocket(struct connection *c, const struct derp_chunk *chunk,
 	}
 }
 
-/* Does a WebSocket frame with a DERP header begin here? Its payload may be masked. */
-static bool looks_websocket(const struct connection *c, const struct derp_chunk *chunk,
-			    enum capture_dir dir)
+bool application_websocket(const struct connection *c, const struct derp_chunk *chunk,
+			   enum capture_dir dir)
 {
 	uint8_t head[WEBSOCKET_MAX_HEADER + WALK_HEADER_LEN];
 	size_t used, from, out, len = chunk->len < sizeof(head) ? chunk->len : sizeof(head);
 	struct websocket w = { 0 };
 
-	if (chunk->inner || len < 2 || chunk->data[0] != 0x82)
+	/* A binary message; its first frame may not be its last. */
+	if (chunk->inner || len < 2 || (chunk->data[0] & 0x7f) != 2)
 		return false;
 	memcpy(head, chunk->data, len);
 	if (!websocket_next(&w, head, len, &used, &from, &out) || out < WALK_HEADER_LEN)
@@ -317,7 +317,7 @@ void application_feed(struct connection *c, struct derp_chunk *chunk, enum captu
 			feed_http(c, chunk, dir);
 			break;
 		case APP_WEBSOCKET:
-			if (app->websocket && app->websocket_lost && looks_websocket(c, chunk, dir)) {
+			if (app->websocket && app->websocket_lost && application_websocket(c, chunk, dir)) {
 				app->websocket_lost = false;
 				*app->websocket = (struct websocket){ 0 };
 			}
@@ -327,7 +327,7 @@ void application_feed(struct connection *c, struct derp_chunk *chunk, enum captu
 				feed_websocket(c, chunk, dir);
 			return;
 		case APP_DERP:
-			if (!app->derp.synced && looks_websocket(c, chunk, dir)) {
+			if (!app->derp.synced && application_websocket(c, chunk, dir)) {
 				start_derp(c, dir, false, true);
 				break;
 			}

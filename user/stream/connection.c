@@ -138,6 +138,7 @@ static void sniff_midstream(struct connection *c, enum capture_dir dir, struct d
 		application_begin_gap(c, dir, chunk->time_ns, dropped);
 	if (chunk->len >= 5 && http_starts(side, chunk->data, chunk->len))
 		plain = true;
+	plain |= application_websocket(c, chunk, dir);
 	if (!plain && !tls && app->derp.sync) {
 		bytes = derp_sync_bytes(app->derp.sync, &len);
 		tls = holds_records(bytes, len);

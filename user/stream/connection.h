@@ -190,6 +190,9 @@ void application_begin_gap(struct connection *c, enum capture_dir dir, uint64_t 
 			   uint64_t bytes);
 void application_end_gap(struct connection *c, enum capture_dir dir, uint64_t time_ns);
 uint8_t application_talker(const struct connection *c, enum capture_dir dir);
+/* Does a WebSocket frame with a DERP header begin here? Its payload may be masked. */
+bool application_websocket(const struct connection *c, const struct derp_chunk *chunk,
+			   enum capture_dir dir);
 void application_raise(struct connection *c, enum stream_stage stage);
 
 #endif
