@@ -69,8 +69,11 @@ struct live_conn {
 	bool fin[2], rst[2];		/* by enum abi_dir */
 	uint64_t first_ns, record_ns;	/* of its first sign, of its last record */
 
-	/* rcv_nxt is base_in + bytes_received, snd_una is base_out + bytes_acked. */
-	bool has_base, base_guessed;	/* guessed: once, by a reading that may be torn */
+	/*
+	 * rcv_nxt is base_in + bytes_received, snd_una is base_out + bytes_acked. Guessed: by a reading
+	 * that may be torn. Such a base is too low, so what follows from it says too little, and no more.
+	 */
+	bool has_base, base_guessed;	/* who has it has guessed it, too */
 	uint32_t base_in, base_out;
 	struct capture_facts facts;	/* newest */
 	bool all_facts;			/* its records tell them all */

@@ -36,7 +36,7 @@ static struct capture_facts facts_of(const struct live_conn *conn,
 	f.unread = s->rqueue;
 	f.notsent = s->notsent;
 	f.unacked = s->wqueue > s->notsent ? s->wqueue - s->notsent : 0;
-	f.has_seq = conn->has_base && s->state != STATE_SYN_SENT;
+	f.has_seq = conn->base_guessed && s->state != STATE_SYN_SENT;
 	if (!f.has_seq)
 		return f;
 	f.rcv_nxt = conn->base_in + (uint32_t)s->bytes_received;
@@ -194,7 +194,7 @@ void live_ask_pending(struct live *live)
 
 	for (i = 0; i < live->pending_count; i++) {
 		conn = live->pending[i];
-		if (conn->has_base && !conn->closed &&
+		if (conn->base_guessed && !conn->closed &&
 		    !(conn->has_ahead && !live_seq_after(conn->in_end, conn->ahead)))
 			question(&q, conn);
 	}
