@@ -6,8 +6,9 @@
  */
 #include "stream/connection.h"
 
-/* So far ahead of what was read last; when half of it has passed more is told. */
+/* So far ahead of what was read last; more is told before a quarter of it has passed. */
 #define AHEAD		CAPTURE_MASKS_AHEAD
+#define STILL		(AHEAD / 4 * 3)
 #define AT_ONCE		TLS_PROVE_EVERY
 
 static void tell(struct connection *c, enum capture_dir dir, uint32_t mark, uint64_t number,
@@ -40,7 +41,7 @@ void foretold_reach(struct connection *c, enum capture_dir dir, uint32_t mark)
 		return;
 	at = mark + 1;
 	if (f->base == next - mark && (int32_t)(f->end - at) > 0) {
-		if (f->end - at > AHEAD / 2)
+		if (f->end - at > STILL)
 			return;
 		at = f->end;
 	}
