@@ -39,7 +39,9 @@ enum abi_role {
  */
 struct abi_mark {
 	__u32 slot;		/* of the relay; user space knows which node that is */
-	__u32 role;		/* enum abi_role */
+	__u8 role;		/* enum abi_role */
+	__u8 tls;		/* its records were foretold: it is not plaintext that may be counted */
+	__u8 zero[2];
 };
 
 /* Marks one socket that is claimed: the packet of a test run. Network order but for the ports. */

@@ -88,13 +88,42 @@ static __always_inline struct abi_count_row *count_row_new(struct count_dir *d)
 	return row;
 }
 
+/* Most frames are of the same pair as the one before: its row is asked whether it is @d's key's. */
+static __always_inline struct abi_count_row *count_row_last(struct count_dir *d)
+{
+	struct abi_count_row *row = bpf_map_lookup_elem(&rows, &d->row);
+	const __u64 *a = (const __u64 *)&d->key, *b;
+	__u64 differ = 0;
+	__u32 i;
+
+	if (!row)
+		return NULL;
+	b = (const __u64 *)&row->key;
+	for (i = 0; i < sizeof(d->key) / sizeof(*a); i++)
+		differ |= a[i] ^ b[i];
+	return differ ? NULL : row;
+}
+
+static __always_inline struct abi_count_row *count_row(struct count_dir *d)
+{
+	struct abi_count_row *row = count_row_last(d);
+	__u32 *no;
+
+	if (row)
+		return row;
+	no = bpf_map_lookup_elem(&counts, &d->key);
+	if (!no)
+		return count_row_new(d);
+	d->row = *no;
+	return bpf_map_lookup_elem(&rows, &d->row);
+}
+
 /* The frame in @d's head has ended at @seq. Without room for its row it does not fit. */
 static __noinline int count_frame(struct count_dir *d, __u32 seq)
 {
 	__u32 len = walk_derp_len(d->walk.head) - DERP_KEY_LEN;
 	struct abi_count_row *row;
 	struct abi_count *c;
-	__u32 *no;
 
 	/* Not on the stack: it is deep here. */
 	d->key.cookie = d->seen.cookie;
@@ -102,10 +131,7 @@ static __noinline int count_frame(struct count_dir *d, __u32 seq)
 	d->key.dir = d->seen.dir;
 	d->key.class = count_class(d->walk.head + DERP_HEADER_LEN + DERP_KEY_LEN, len);
 	__builtin_memcpy(d->key.key, d->walk.head + DERP_HEADER_LEN, DERP_KEY_LEN);
-	no = bpf_map_lookup_elem(&counts, &d->key);
-	if (no)
-		d->row = *no;
-	row = no ? bpf_map_lookup_elem(&rows, no) : count_row_new(d);
+	row = count_row(d);
 	if (!row) {
 		__sync_fetch_and_add(&lost.uncounted, 1);
 		d->fits = 0;

@@ -204,7 +204,7 @@ static __always_inline int socket_packet(struct __sk_buff *skb, __u8 dir)
 	s.seq = p.seq + (p.flags & ABI_TCP_SYN ? 1 : 0);
 	s.ack = p.ack;
 	s.len = p.payload_len;
-	counts = count_frames && kernel_types && !untold && !(s.has & ABI_LISTENING);
+	counts = count_frames && kernel_types && !mark->tls && !untold && !(s.has & ABI_LISTENING);
 	/* What leaves needs nothing more to be counted; of what comes TCP must be sure to take it. */
 	if (dir == ABI_OUT && counts && count_packet(skb, sk, &s, p.payload_off))
 		return 1;
@@ -221,8 +221,11 @@ static __always_inline int socket_packet(struct __sk_buff *skb, __u8 dir)
 	    count_packet(skb, sk, &s, p.payload_off))
 		return 1;
 	if (s.len && !s.flags && !untold && !(s.has & ABI_LISTENING) &&
-	    heads_packet(skb, &s, p.payload_off))
+	    heads_packet(skb, &s, p.payload_off)) {
+		if (!mark->tls)
+			mark->tls = 1;
 		return 1;
+	}
 	if (untold) {
 		/* That it begins or ends is told all the same, without what it brings. */
 		s.seq += s.len;
