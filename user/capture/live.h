@@ -145,7 +145,9 @@ struct live_node {
 	bool listeners_marked;		/* marks on listeners are safe (optmem_max) */
 	uint64_t ended_ns;
 	size_t connections;
-	uint64_t looked_ns;		/* when its listeners and sockets were last read */
+	uint64_t found_ns;
+	uint64_t listened_ns;		/* when its listeners were last read */
+	uint64_t looked_ns;		/* when all its sockets were */
 
 	struct live_probe secrets, drops;
 	uint32_t drops_counted;		/* since drops_since_ns */

@@ -12,6 +12,7 @@
 #define IDLE_ASK_NS	(10 * NSEC_PER_SEC)	/* idle connections are asked so often */
 #define QUIET_ASK_NS	NSEC_PER_SEC
 #define BUSY_NS		(20 * NSEC_PER_MSEC)	/* a record this young tells more than an answer */
+#define BUSY_ASK_NS	(500 * NSEC_PER_MSEC)	/* and what it does not tell, as times, is asked so often */
 #define DIAL_TOLD_NS	NSEC_PER_SEC	/* a dial without an answer is told after that */
 #define STATE_SYN_SENT	2
 #define STATE_ESTABLISHED 1
@@ -149,12 +150,22 @@ static void answer_changing(void *ctx, const struct sockdiag_query *query,
 	conn->gone_ns = q->now_ns;
 }
 
+/* It goes on: its next record tells the rest, or it is asked when none has come. */
+static bool is_busy(const struct live_conn *conn, uint64_t now_ns)
+{
+	bool ends = conn->fin[ABI_IN] || conn->fin[ABI_OUT] || conn->rst[ABI_IN] ||
+		    conn->rst[ABI_OUT] || conn->node->ended;
+
+	return conn->all_facts && !ends && !conn->dialling && now_ns - conn->record_ns < BUSY_NS &&
+	       now_ns - conn->asked_ns < BUSY_ASK_NS;
+}
+
 static bool is_due(const struct live_conn *conn, uint64_t now_ns)
 {
 	/* Nothing of it is handed over: that it ends is all it has to say. */
 	if (conn->closed || conn->gone || (conn->quiet && now_ns - conn->asked_ns < QUIET_ASK_NS))
 		return false;
-	return conn->ask || conn->dialling || conn->node->ended ||
+	return (conn->ask && !is_busy(conn, now_ns)) || conn->dialling || conn->node->ended ||
 	       now_ns - conn->asked_ns > IDLE_ASK_NS;
 }
 

@@ -22,6 +22,7 @@
 #define OPTMEM_MIN	4096			/* below, a mark on a listener may refuse connections */
 #define SCAN_NS		NSEC_PER_SEC		/* between looks for new relays, listeners */
 #define SOON_NS		(30 * NSEC_PER_SEC)	/* after an end they are frequent */
+#define YOUNG_NS	(10 * NSEC_PER_SEC)	/* after so long a relay listens, where it will */
 #define LOOK_NS		(10 * NSEC_PER_SEC)	/* between dumps of all sockets */
 #define LINGER_NS	(2 * NSEC_PER_SEC)	/* for what a dead process's sockets still send */
 
@@ -93,7 +94,7 @@ static int node_attach(struct live *live, struct live_node *node)
 	live_probes_attach(live, node);
 	live_search_check(live, node);
 	err = settle(live, node);
-	node->looked_ns = clock_now_ns();
+	node->found_ns = node->listened_ns = node->looked_ns = clock_now_ns();
 	return err;
 }
 
@@ -190,6 +191,25 @@ static void tell_end(struct live *live, const struct live_node *node)
 		live_emit(live, &event);
 }
 
+/*
+ * Where does it listen? The kernel goes through a table of all listeners there may be, and what that puts
+ * out of the caches is the relays': every tick is too often, but where accept queues are watched.
+ */
+static int listeners_watch(struct live *live, struct live_node *node, uint64_t now_ns)
+{
+	uint64_t before = node->relay->listening_sum;
+	int err;
+
+	if (!live->nics && !node->dump && now_ns - node->found_ns > YOUNG_NS &&
+	    now_ns - node->listened_ns < SCAN_NS)
+		return 0;
+	node->listened_ns = now_ns;
+	err = relay_listeners_update(node->relay);
+	/* What was accepted meanwhile is not marked. */
+	node->dump |= node->relay->listening_sum != before;
+	return err ? err : live_claim_listeners(live, node);
+}
+
 static void watch(struct live *live, struct live_node *node, uint64_t now_ns)
 {
 	uint32_t pid = (uint32_t)node->relay->pid;
@@ -206,9 +226,11 @@ static void watch(struct live *live, struct live_node *node, uint64_t now_ns)
 		return;
 	live_probes_tick(live, node, now_ns);
 	live_node_look(live, node, now_ns);
-	look = node->dump || !node->listeners_marked || now_ns - node->looked_ns > LOOK_NS;
 	/* One that does not answer any more ends, and then has_ended(). */
-	if (relay_listeners_update(node->relay) || live_claim_listeners(live, node) || !look)
+	if (listeners_watch(live, node, now_ns))
+		return;
+	look = node->dump || !node->listeners_marked || now_ns - node->looked_ns > LOOK_NS;
+	if (!look)
 		return;
 	node->looked_ns = now_ns;
 	live_ask_node(live, node, NULL);

@@ -142,7 +142,7 @@ void live_record_handed(struct live_conn *conn, uint32_t seq, uint32_t end)
 	}
 }
 
-static void pending_add(struct live *live, struct live_conn *conn, uint64_t time_ns)
+static void pending_add(struct live *live, struct live_conn *conn)
 {
 	struct live_conn **bigger;
 	size_t room;
@@ -159,7 +159,7 @@ static void pending_add(struct live *live, struct live_conn *conn, uint64_t time
 	}
 	live->pending[live->pending_count++] = conn;
 	conn->pending = true;
-	conn->pending_ns = time_ns;
+	conn->pending_ns = clock_now_ns();
 }
 
 static bool is_confirmed(const struct live_conn *conn)
@@ -239,7 +239,7 @@ void live_record_pending(struct live *live, struct live_conn *conn, uint32_t end
 	conn->has_in = true;
 	later(&conn->in_end, end);
 	if (!is_confirmed(conn))
-		pending_add(live, conn, clock_now_ns());
+		pending_add(live, conn);
 }
 
 /* FACTS, where TCP has accepted more of what was handed over than was told. */
@@ -317,7 +317,7 @@ static void segment_note(struct live *live, const struct abi_segment *s, const u
 	learn_base(conn, s);
 	note_inbound(conn, s);
 	if (!is_confirmed(conn) || conn->contested)
-		pending_add(live, conn, clock_now_ns());
+		pending_add(live, conn);
 }
 
 static void note_flags(struct live_conn *conn, const struct abi_segment *s)
