@@ -54,17 +54,24 @@ int counts_peers(struct correlate *c, struct life *life, const struct record_pee
 	return 0;
 }
 
+static bool fits(uint32_t block, size_t need)
+{
+	size_t room = slab_room(block);
+
+	return need <= room && need >= room / 2;
+}
+
 /* Puts @first and @counts into the slot's block. 0 or -ENOMEM. */
 static int row_put(struct correlate *c, struct pair_slot *slot, const uint8_t *first,
 		   size_t first_len, const uint8_t *counts, size_t len)
 {
 	uint8_t bytes[SLAB_MAX];
-	size_t need = first_len + len, room = slab_room(slot->row);
+	size_t need = first_len + len;
 	uint32_t block = slot->row;
 
 	memcpy(bytes, first, first_len);
 	memcpy(bytes + first_len, counts, len);
-	if (need > room || need < room / 2) {
+	if (!fits(block, need)) {
 		block = slab_take(&c->rows, need);
 		if (!block)
 			return -ENOMEM;
@@ -215,7 +222,10 @@ int counts_apply(struct correlate *c, struct life *life, const uint8_t *bytes, s
 		first = slab_at(&c->rows, slot->row);
 		before = tally_get(first, &first_ns);
 		note_folded(c, slot, before, counts);
-		err = row_put(c, slot, first, (size_t)(before - first), counts, n);
+		if (fits(slot->row, (size_t)(before - first) + n))
+			memcpy(slab_at(&c->rows, slot->row) + (before - first), counts, n);
+		else
+			err = row_put(c, slot, first, (size_t)(before - first), counts, n);
 	}
 	return err;
 }
