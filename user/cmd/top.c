@@ -7,12 +7,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "cmd/cmd.h"
 #include "cmd/findings.h"
 #include "cmd/session.h"
 #include "view/view.h"
+
+#define EVENTS	3		/* of what was said last so many lines stand at the bottom */
 
 struct top_cmd {
 	struct findings findings;
@@ -21,6 +24,9 @@ struct top_cmd {
 	struct session_hooks *hooks;
 	FILE *said;			/* what standard error was told meanwhile */
 	int stderr_fd;
+	off_t said_read;		/* of it so much is in events */
+	char events[EVENTS][256];	/* the newest last */
+	int event_count;
 	int scroll;
 	char *text;
 	size_t text_len;
@@ -31,7 +37,9 @@ static const struct verb verb = {
 	.name = "top",
 	.usage = "[OPTION]... [SOURCE]...",
 	.about = "Live: verdicts, links, landings and pairs, each interval anew. Keys: up, down,\n"
-		 "space scroll; q ends. Without a terminal it prints a report per interval.",
+		 "space scroll; q ends. What happens meanwhile (an interface that goes down, a\n"
+		 "relay that comes back) stands at the bottom, and on standard error at the end.\n"
+		 "Without a terminal it prints a report per interval.",
 	.examples = "  derptrace top\n"
 		    "  derptrace top --interval 2s --map derpmap.json\n",
 };
@@ -63,6 +71,47 @@ static int render(struct top_cmd *cmd)
 	return 0;
 }
 
+static void add_event(struct top_cmd *cmd, const char *line, size_t len)
+{
+	time_t now = time(NULL);
+	struct tm tm;
+	char *to;
+
+	if (cmd->event_count == EVENTS)
+		memmove(cmd->events[0], cmd->events[1], (EVENTS - 1) * sizeof(cmd->events[0]));
+	else
+		cmd->event_count++;
+	to = cmd->events[cmd->event_count - 1];
+	localtime_r(&now, &tm);
+	strftime(to, sizeof(cmd->events[0]), "%H:%M:%S ", &tm);
+	snprintf(to + strlen(to), sizeof(cmd->events[0]) - strlen(to), "%.*s", (int)len, line);
+}
+
+/* Standard error writes where the file's one offset stands; it is not to be moved. */
+static void take_events(struct top_cmd *cmd)
+{
+	char bytes[sizeof(cmd->events[0])], *end;
+	ssize_t n;
+
+	while (cmd->said && (n = pread(fileno(cmd->said), bytes, sizeof(bytes), cmd->said_read)) > 0) {
+		end = memchr(bytes, '\n', n);
+		if (!end && n < (ssize_t)sizeof(bytes))
+			return;
+		add_event(cmd, bytes, end ? end - bytes : n);
+		cmd->said_read += end ? end - bytes + 1 : n;
+	}
+}
+
+static void draw_events(const struct top_cmd *cmd)
+{
+	int i;
+
+	attron(A_BOLD);
+	for (i = 0; i < cmd->event_count; i++)
+		mvaddnstr(LINES - cmd->event_count + i, 0, cmd->events[i], COLS);
+	attroff(A_BOLD);
+}
+
 static void draw(struct top_cmd *cmd)
 {
 	const char *line = cmd->text, *end;
@@ -77,12 +126,13 @@ static void draw(struct top_cmd *cmd)
 	erase();
 	cmd->scroll = cmd->scroll < last ? cmd->scroll : last;
 	skip = cmd->scroll;
-	while (*line && row < LINES) {
+	while (*line && row < LINES - cmd->event_count) {
 		end = strchrnul(line, '\n');
 		if (skip-- <= 0)
 			mvaddnstr(row++, 0, line, end - line < COLS ? end - line : COLS);
 		line = *end ? end + 1 : end;
 	}
+	draw_events(cmd);
 	refresh();
 }
 
@@ -143,6 +193,7 @@ static int interval(void *ctx, uint64_t now_ns)
 		cmd->hooks->fd = cmd->drawn ? STDIN_FILENO : -1;
 	}
 	if (cmd->drawn) {
+		take_events(cmd);
 		draw(cmd);
 		return 0;
 	}
