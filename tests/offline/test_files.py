@@ -42,6 +42,49 @@ def test_capture_of_any_name():
             captures.check(r, name)
 
 
+def test_options_that_cannot_be_heeded():
+    """Nothing is left out silently: what no source can do, what excludes the other, what is given twice."""
+    with tempfile.TemporaryDirectory() as d:
+        dtr, pcap = f"{d}/a.dtr", captures.capture("unmeshed-tls.pcapng")
+        captures.derptrace("record", "-o", dtr, pcap)
+        for words, *args in (
+                ("--json and --html", "report", "--json", "--html", dtr),
+                ("--rows is", "report", "--json", "--rows", "3", dtr),
+                ("--html is", "report", "--html", "-f", "live"),
+                ("-f follows", "report", "-f", dtr),
+                ("--interval is", "report", "--interval", "1s", "live"),
+                ("--interval is for", "top", "--interval", "1s", dtr),
+                ("--duration is for", "report", "--duration", "1s", dtr, pcap),
+                ("--pid is for", "report", "--pid", "1", dtr),
+                ("--xdp is for", "pcap", "--xdp", "native", "-o", f"{d}/out.pcapng", pcap),
+                ("--count is for", "report", "--count", "user", pcap),
+                ("--budget is for", "serve", "--budget", "1%", dtr),
+                ("--ring is for", "record", "--ring", "4M", "-o", f"{d}/out.dtr", pcap),
+                ("--keylog is for", "report", "--keylog", pcap, dtr),
+                ("--keylog is for", "report", "--keylog", pcap, "live"),
+                ("--max-connections is for", "report", "--max-connections", "9", dtr),
+                ("no such option: --map", "record", "--map", pcap, "-o", f"{d}/out.dtr", pcap),
+                ("no such option: --count", "pcap", "--count", "kernel", "-o", f"{d}/out.pcapng", pcap),
+                ("--map is given twice", "report", "--map", pcap, "--map", pcap, dtr),
+                ("--output is given twice", "record", "-o", f"{d}/x.dtr", "-o", f"{d}/y.dtr", pcap),
+                ("--comm takes a name", "report", "--comm", "", "live"),
+                ("a source without a name", "report", ""),
+                ("named twice", "report", "live", "live"),
+                ("named twice", "report", dtr, f"{d}/./a.dtr")):
+            line = said(captures.derptrace(*args, code=2))
+            assert words in line and "derptrace " + args[0] in line, (args, line)
+        assert os.listdir(d) == ["a.dtr"], os.listdir(d)
+
+
+def test_records_onto_themselves():
+    """What is a source is not written to, which would never end."""
+    with tempfile.TemporaryDirectory() as d:
+        captures.derptrace("record", "-o", f"{d}/a.dtr", captures.capture("unmeshed-tls.pcapng"))
+        before = content(f"{d}/a.dtr")
+        line = said(captures.derptrace("record", "-o", f"{d}/./a.dtr", f"{d}/a.dtr", code=3))
+        assert "it is a source, too" in line and content(f"{d}/a.dtr") == before, line
+
+
 def write(path, data):
     with open(path, "wb") as f:
         f.write(data)
@@ -194,6 +237,11 @@ def test_no_secrets():
         assert f"{path}: 8 TLS connections have no secret in it; name the key log with --keylog" in line, line
 
 
+def copies(path, folder, count):
+    """So many files of the same content."""
+    return [shutil.copy(path, f"{folder}/{i}-{os.path.basename(path)}") for i in range(count)]
+
+
 def test_full_disk():
     """One line says that the disk is full; what stands there by then is whole. A limit on files' size stands for it."""
     def small():
@@ -201,11 +249,13 @@ def test_full_disk():
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 
     with tempfile.TemporaryDirectory() as d:
-        captures.derptrace("record", "-o", f"{d}/whole.dtr", *[captures.capture("unmeshed-tls.pcapng")] * 8, code=0)
+        some = copies(captures.capture("unmeshed-tls.pcapng"), d, 8)
+        captures.derptrace("record", "-o", f"{d}/whole.dtr", *some, code=0)
+        many = copies(f"{d}/whole.dtr", d, 20)
         for name, verb in (("a.dtr", "record"), ("b.pcapng", "pcap")):
             sources = [captures.capture("meshed-plain.pcap")]
             if verb == "record":
-                sources = [f"{d}/whole.dtr"] * 20
+                sources = many
             done = subprocess.run([captures.PROGRAM, verb, "-o", f"{d}/{name}", *sources], capture_output=True,
                                   text=True, preexec_fn=small, restore_signals=False)
             assert done.returncode == 3, done

@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/number.h"
+#include "cmd/source.h"
 
 enum {
 	OPT_PID = 1000, OPT_UNIT, OPT_COMM, OPT_CGROUP, OPT_PORT, OPT_KEYLOG, OPT_MAP, OPT_READY,
@@ -64,6 +65,14 @@ static const struct option_row shared_rows[] = {
 #define RING_BYTES (16 << 20)
 /* One hundredth of what the host can do is not noticed. */
 #define BUDGET_PPM 10000
+
+static bool takes_shared(const struct verb *verb, int val)
+{
+	return val == 'h' ||
+	       (!verb->no_sources && !(val == OPT_INTERVAL && verb->without & OPTIONS_INTERVAL) &&
+		!(val == OPT_MAP && verb->without & OPTIONS_MAP) &&
+		!(val == OPT_COUNT && verb->without & OPTIONS_COUNT));
+}
 
 static bool take_pid(struct options *o, const char *argument)
 {
@@ -143,27 +152,28 @@ static bool take_shared(struct options *o, int val, const char *argument)
 		return take_pid(o, argument);
 	case OPT_UNIT:
 		o->live.filter.unit = argument;
-		return true;
+		return *argument;
 	case OPT_COMM:
 		o->live.filter.comm = argument;
-		return true;
+		return *argument;
 	case OPT_CGROUP:
 		o->live.filter.cgroup = argument;
-		return true;
+		return *argument;
 	case OPT_PORT:
 		return take_port(o, argument);
 	case OPT_KEYLOG:
 		o->keylog = argument;
-		return true;
+		return *argument;
 	case OPT_MAP:
 		o->map = argument;
-		return true;
+		return *argument;
 	case OPT_READY:
 		o->ready_file = argument;
-		return true;
+		return *argument;
 	case OPT_DURATION:
 		return number_parse_duration(argument, &o->duration_ns) && o->duration_ns;
 	case OPT_INTERVAL:
+		o->has_interval = true;
 		return number_parse_duration(argument, &o->interval_ns) &&
 		       o->interval_ns >= 100 * NSEC_PER_MSEC;
 	case OPT_COUNT:
@@ -223,7 +233,7 @@ static void print_help(const struct verb *verb)
 	for (row = verb->rows; row && row->option.name; row++)
 		print_row(row);
 	for (row = shared_rows; row->option.name; row++) {
-		if (!verb->no_sources || row->option.val == 'h')
+		if (takes_shared(verb, row->option.val))
 			print_row(row);
 	}
 	if (!verb->no_sources)
@@ -244,7 +254,7 @@ static int gather(const struct verb *verb, struct option long_options[MAX_ROWS],
 	*s++ = ':';
 	for (t = 0; t < 2; t++) {
 		for (row = tables[t]; row && row->option.name && n < MAX_ROWS - 1; row++) {
-			if (t == 1 && verb->no_sources && row->option.val != 'h')
+			if (t == 1 && !takes_shared(verb, row->option.val))
 				continue;
 			long_options[n++] = row->option;
 			if (row->option.val < 256) {
@@ -287,13 +297,62 @@ static int bad_argument(const struct verb *verb, int val, const char *argument)
 	return 2;
 }
 
+/* The options that were given, by their place in both tables: the verb's own first. */
+struct given {
+	bool shared[sizeof(shared_rows) / sizeof(shared_rows[0])];
+	bool own[MAX_ROWS];
+};
+
+/* False: it was given before, and can be heeded once only. */
+static bool note_given(struct given *given, const struct verb *verb, int val)
+{
+	const struct option_row *own = find_row(verb->rows, val);
+	const struct option_row *row = own ? own : find_row(shared_rows, val);
+	bool *seen = own ? &given->own[own - verb->rows] : &given->shared[row - shared_rows];
+
+	if (*seen && row->option.has_arg == required_argument && val != OPT_PID)
+		return false;
+	*seen = true;
+	return true;
+}
+
+static int option_error(const struct verb *verb, const char *name, const char *is)
+{
+	fprintf(stderr, "derptrace %s: --%s is %s; see `derptrace %s --help`\n", verb->name, name, is,
+		verb->name);
+	return 2;
+}
+
+static const char *option_name(const struct verb *verb, int val)
+{
+	const struct option_row *row = find_row(verb->rows, val);
+
+	return (row ? row : find_row(shared_rows, val))->option.name;
+}
+
+static bool is_same(const char *x, const char *y)
+{
+	struct stat a, b;
+
+	return !strcmp(x, y) || (!stat(x, &a) && !stat(y, &b) && S_ISREG(a.st_mode) &&
+				 a.st_dev == b.st_dev && a.st_ino == b.st_ino);
+}
+
 static int take_sources(int argc, char **argv, const struct verb *verb, struct options *o)
 {
+	int i;
+
 	if (verb->no_operands && optind < argc)
 		return usage_error(verb, "takes no operand: ", argv[optind]);
 	while (optind < argc) {
 		if (o->source_count == OPTIONS_MAX_SOURCES)
 			return usage_error(verb, "too many sources, at most 64", "");
+		if (!*argv[optind])
+			return usage_error(verb, "a source without a name", "");
+		for (i = 0; i < o->source_count && !verb->no_sources; i++) {
+			if (is_same(o->sources[i], argv[optind]))
+				return usage_error(verb, "named twice, it would count double: ", argv[optind]);
+		}
 		o->sources[o->source_count++] = argv[optind++];
 	}
 	if (!o->source_count)
@@ -301,11 +360,76 @@ static int take_sources(int argc, char **argv, const struct verb *verb, struct o
 	return 0;
 }
 
+/* What sources there are: of which kinds, and whether one goes on. */
+static void look_at_sources(struct options *o, bool kinds[static SOURCE_RECORDS + 1])
+{
+	struct stat st;
+	int i;
+
+	for (i = 0; i < o->source_count; i++) {
+		kinds[source_kind(o->sources[i])] = true;
+		o->goes_on |= !strcmp(o->sources[i], "live") || !strcmp(o->sources[i], "-") ||
+			      stat(o->sources[i], &st) || !S_ISREG(st.st_mode);
+	}
+}
+
+/* An option that no source can heed; NULL: none. *why: who could. */
+static const char *unheeded(const struct given *given, struct options *o, const char **why)
+{
+	bool kinds[SOURCE_RECORDS + 1] = { false };
+	const struct option_row *row;
+
+	look_at_sources(o, kinds);
+	for (row = shared_rows; row->option.name; row++) {
+		if (!given->shared[row - shared_rows])
+			continue;
+		switch (row->option.val) {
+		case OPT_PID: case OPT_UNIT: case OPT_COMM: case OPT_CGROUP: case OPT_PORT:
+		case OPT_COUNT: case OPT_RING: case OPT_XDP: case OPT_BUDGET:
+			*why = "for a live trace, and no source is live";
+			if (!kinds[SOURCE_LIVE])
+				return row->option.name;
+			break;
+		case OPT_MAX_CONNECTIONS:
+			*why = "for those who trace, and all sources are records";
+			if (!kinds[SOURCE_LIVE] && !kinds[SOURCE_CAPTURE])
+				return row->option.name;
+			break;
+		case OPT_KEYLOG:
+			*why = "for capture files, and no source is one";
+			if (!kinds[SOURCE_CAPTURE])
+				return row->option.name;
+			break;
+		case OPT_DURATION: case OPT_INTERVAL:
+			*why = "for what goes on, and files are read to their ends";
+			if (!o->goes_on)
+				return row->option.name;
+			break;
+		}
+	}
+	return NULL;
+}
+
+bool options_is_source(const struct options *o, const struct stat *file)
+{
+	struct stat source;
+	int i;
+
+	for (i = 0; i < o->source_count; i++) {
+		if (!stat(o->sources[i], &source) && source.st_dev == file->st_dev &&
+		    source.st_ino == file->st_ino)
+			return true;
+	}
+	return false;
+}
+
 int options_parse(int argc, char **argv, const struct verb *verb, void *ctx, struct options *o)
 {
 	struct option long_options[MAX_ROWS];
 	char shorts[MAX_ROWS * 2];
-	int val;
+	struct given given = { 0 };
+	const char *which, *why;
+	int val, status;
 	bool ok;
 
 	memset(o, 0, sizeof(*o));
@@ -325,9 +449,15 @@ int options_parse(int argc, char **argv, const struct verb *verb, void *ctx, str
 			return usage_error(verb, "no such option: ", argv[optind - 1]);
 		if (val == ':')
 			return usage_error(verb, "needs an argument: ", argv[optind - 1]);
+		if (!note_given(&given, verb, val))
+			return option_error(verb, option_name(verb, val), "given twice");
 		ok = find_row(verb->rows, val) ? verb->take(ctx, val, optarg) : take_shared(o, val, optarg);
 		if (!ok)
 			return bad_argument(verb, val, optarg);
 	}
-	return take_sources(argc, argv, verb, o);
+	status = take_sources(argc, argv, verb, o);
+	if (status || verb->no_sources)
+		return status;
+	which = unheeded(&given, o, &why);
+	return which ? option_error(verb, which, why) : 0;
 }

@@ -9,6 +9,7 @@
 #include <getopt.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/stat.h>
 
 #include "capture/capture.h"
 
@@ -25,6 +26,8 @@ struct options {
 	const char *ready_file;
 	uint64_t duration_ns;		/* 0: until a signal, or the sources' end */
 	uint64_t interval_ns;		/* 1 s */
+	bool has_interval;		/* it was named */
+	bool goes_on;			/* a source is no file that is read to its end */
 	uint32_t max_connections, max_pairs; /* 0: the rooms' defaults */
 };
 
@@ -34,6 +37,9 @@ struct option_row {
 	const char *help;
 	const char *takes;		/* what an argument may be, where not all may */
 };
+
+/* Shared options that say nothing to some verbs. */
+enum { OPTIONS_INTERVAL = 1, OPTIONS_MAP = 2, OPTIONS_COUNT = 4 };
 
 struct verb {
 	const char *name;
@@ -46,11 +52,16 @@ struct verb {
 	bool no_sources;		/* takes none of the shared options */
 	bool no_operands;		/* takes nothing but options */
 	bool continuous;		/* runs for days: nothing that costs by default */
+	unsigned int without;		/* shared options that it does not take */
 };
 
 /*
+ * What is asked for is done, or refused: an option that none of the sources can heed is an error.
  * 0: go on; 1: done (help was printed); 2: usage error, said on standard error.
  */
 int options_parse(int argc, char **argv, const struct verb *verb, void *ctx, struct options *o);
+
+/* Is that file one of the sources? It would be read while it is written. */
+bool options_is_source(const struct options *o, const struct stat *file);
 
 #endif

@@ -63,6 +63,8 @@ static const struct verb verb = {
 		    "  derptrace pcap -o out.pcapng --with-secrets --keylog keys.txt in.pcap\n",
 	.rows = rows,
 	.take = take,
+	/* It counts nothing, neither here nor in the kernel: what is counted is not copied. */
+	.without = OPTIONS_INTERVAL | OPTIONS_MAP | OPTIONS_COUNT,
 };
 
 static const char *name_of(const struct pcap_cmd *cmd)
@@ -74,20 +76,6 @@ static int refuse(const struct pcap_cmd *cmd, const char *why)
 {
 	fprintf(stderr, "derptrace pcap: %s: %s\n", name_of(cmd), why);
 	return -1;
-}
-
-/* A source that is written over would be gone. */
-static bool is_source(const struct options *o, const struct stat *st)
-{
-	struct stat source;
-	int i;
-
-	for (i = 0; i < o->source_count; i++) {
-		if (!stat(o->sources[i], &source) && source.st_dev == st->st_dev &&
-		    source.st_ino == st->st_ino)
-			return true;
-	}
-	return false;
 }
 
 /* Nobody else may read secrets: neither who may read an old file of this name, nor who owns it. */
@@ -117,7 +105,7 @@ static int open_output(struct pcap_cmd *cmd, const struct options *o)
 		refuse(cmd, why);
 	} else if (cmd->options.secrets && !is_private(&st)) {
 		refuse(cmd, "others may read it, so no secrets go there; remove it, or name another");
-	} else if (S_ISREG(st.st_mode) && is_source(o, &st)) {
+	} else if (S_ISREG(st.st_mode) && options_is_source(o, &st)) {
 		refuse(cmd, "it is a source, too; name another file");
 	} else if (strcmp(cmd->path, "-") && S_ISREG(st.st_mode) && ftruncate(fd, 0)) {
 		refuse(cmd, strerror(errno));
@@ -219,7 +207,7 @@ int cmd_pcap(int argc, char **argv)
 	status = options_parse(argc, argv, &verb, &cmd, &o);
 	if (status)
 		return status == 1 ? EXIT_NOTHING_FOUND : EXIT_USAGE;
-	o.live.count = false;		/* packets that are counted are not copied */
+	o.live.count = false;
 	if (!cmd.path || (!strcmp(cmd.path, "-") && isatty(STDOUT_FILENO))) {
 		fputs("derptrace pcap: name a file with -o, or a pipe with -o -\n", stderr);
 		return EXIT_USAGE;

@@ -38,6 +38,8 @@ static const struct verb verb = {
 	.rows = rows,
 	.continuous = true,
 	.take = take,
+	/* It tells what it saw as it is; what that means a report says. */
+	.without = OPTIONS_INTERVAL | OPTIONS_MAP,
 };
 
 static int put(void *ctx, const struct record *r)
@@ -55,6 +57,7 @@ int cmd_record(int argc, char **argv)
 	struct options o;
 	char err[256];
 	int status, error;
+	struct stat st;
 
 	status = options_parse(argc, argv, &verb, &cmd, &o);
 	if (status)
@@ -62,6 +65,10 @@ int cmd_record(int argc, char **argv)
 	if (!cmd.path || (!strcmp(cmd.path, "-") && isatty(STDOUT_FILENO))) {
 		fprintf(stderr, "derptrace record: name a file with -o, or a pipe with -o -\n");
 		return EXIT_USAGE;
+	}
+	if (!stat(cmd.path, &st) && S_ISREG(st.st_mode) && options_is_source(&o, &st)) {
+		fprintf(stderr, "derptrace record: %s: it is a source, too; name another file\n", cmd.path);
+		return EXIT_CANNOT;
 	}
 	cmd.writer = record_writer_open(cmd.path, err);
 	if (!cmd.writer) {

@@ -13,12 +13,12 @@
 #include "cmd/session.h"
 #include "view/view.h"
 
-enum report_form { FORM_TEXT, FORM_JSON, FORM_HTML };
+enum report_form { FORM_TEXT, FORM_JSON = 1, FORM_HTML = 2, FORM_BOTH = FORM_JSON | FORM_HTML };
 
 struct report_cmd {
 	struct findings findings;
 	enum report_form form;
-	bool follow, once_shown;
+	bool follow, once_shown, has_rows;
 	bool terminal, draws;		/* a person reads it; and control sequences do something there */
 	uint64_t rows;
 	uint64_t start_ns;		/* of the window, as it was shown first */
@@ -42,15 +42,16 @@ static bool take(void *ctx, int val, const char *argument)
 
 	switch (val) {
 	case OPT_JSON:
-		cmd->form = FORM_JSON;
+		cmd->form |= FORM_JSON;
 		return true;
 	case OPT_HTML:
-		cmd->form = FORM_HTML;
+		cmd->form |= FORM_HTML;
 		return true;
 	case 'f':
 		cmd->follow = true;
 		return true;
 	case OPT_ROWS:
+		cmd->has_rows = true;
 		return number_parse(argument, 0, 100000, &cmd->rows);
 	}
 	return false;
@@ -140,19 +141,38 @@ static int last_report(struct report_cmd *cmd, int status)
 	return status;
 }
 
+/* Options that cannot be heeded together; NULL: all can. */
+static const char *unheeded(const struct report_cmd *cmd, const struct options *o)
+{
+	if (cmd->form == FORM_BOTH)
+		return "--json and --html are two forms of one report; name one, and make the other from "
+		       "records (derptrace record)";
+	if (cmd->form == FORM_HTML && cmd->follow)
+		return "--html is one page, it cannot follow; leave out -f";
+	if (cmd->form != FORM_TEXT && cmd->has_rows)
+		return "--rows is for the text; --json and --html hold all pairs";
+	if (cmd->follow && !o->goes_on)
+		return "-f follows what goes on, and files are read to their ends; leave it out";
+	if (o->has_interval && !cmd->follow)
+		return "--interval is the time between two reports; add -f";
+	return NULL;
+}
+
 int cmd_report(int argc, char **argv)
 {
 	struct report_cmd cmd = { .rows = 10 };
 	const char *term = getenv("TERM");
 	struct options o;
 	struct session_hooks hooks = { .verb = "report", .fd = -1, .interval = interval, .ctx = &cmd };
+	const char *why;
 	int status;
 
 	status = options_parse(argc, argv, &verb, &cmd, &o);
 	if (status)
 		return status == 1 ? EXIT_NOTHING_FOUND : EXIT_USAGE;
-	if (cmd.form == FORM_HTML && cmd.follow) {
-		fputs("derptrace report: --html is one page, it cannot follow; leave out -f\n", stderr);
+	why = unheeded(&cmd, &o);
+	if (why) {
+		fprintf(stderr, "derptrace report: %s\n", why);
 		return EXIT_USAGE;
 	}
 	cmd.terminal = isatty(STDOUT_FILENO);

@@ -35,11 +35,15 @@ static bool is_capture_magic(const uint8_t m[static 4])
 
 static bool begins_as_capture(const char *name)
 {
-	int fd = open(name, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	uint8_t magic[4];
 	struct stat st;
 	bool is;
+	int fd;
 
+	/* Who waits to write into a pipe is not woken by one who will not read. */
+	if (stat(name, &st) || !S_ISREG(st.st_mode))
+		return false;
+	fd = open(name, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	if (fd < 0)
 		return false;
 	is = !fstat(fd, &st) && S_ISREG(st.st_mode) &&
