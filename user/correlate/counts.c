@@ -145,20 +145,19 @@ struct columns {
 
 static uint8_t *pack_one(const struct columns *columns, size_t place, uint64_t base_ns, uint8_t *p)
 {
-	uint64_t v[RECORD_PAIR_COLUMNS], used = 0;
+	uint64_t v[RECORD_PAIR_COLUMNS], used = 0, value;
 	unsigned int i;
 
 	for (i = 0; i < columns->count; i++) {
-		v[i] = columns->v[i][place];
-		used |= (uint64_t)(v[i] != 0) << columns->what[i];
-		if (columns->what[i] == COLUMN(last_ns) && v[i])
-			v[i] -= base_ns;
+		value = columns->v[i][place];
+		v[columns->what[i]] = value;
+		used |= (uint64_t)(value != 0) << columns->what[i];
 	}
+	if (used >> COLUMN(last_ns) & 1)
+		v[COLUMN(last_ns)] -= base_ns;
 	p = tally_put(p, used);
-	for (i = 0; i < columns->count; i++) {
-		if (used >> columns->what[i] & 1)
-			p = tally_put(p, v[i]);
-	}
+	for (; used; used &= used - 1)
+		p = tally_put(p, v[__builtin_ctzll(used)]);
 	return p;
 }
 
