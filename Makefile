@@ -53,8 +53,8 @@ ifneq ($(COMPILE),)
   $(eval $(call need_tool,$(CLANG),clang))
   $(eval $(call need_tool,$(BPFTOOL),bpftool))
   $(eval $(call need_tool,$(PROTOC_C),protobuf-c-compiler))
-  MISSING := $(shell for p in $(PKGS) $(LOAD_PKGS) $(TEST_PKGS); do \
-	pkg-config --exists $${p%%:*} || echo $${p\#\#*:}; done | sort -u)
+  MISSING := $(shell for p in $(PKGS) $(LOAD_PKGS) $(TEST_PKGS); do pkg-config --exists $${p%%:*} || echo $$p; done)
+  MISSING := $(sort $(foreach p,$(MISSING),$(lastword $(subst :, ,$(p)))))
   ifneq ($(strip $(MISSING)),)
     $(error missing: $(MISSING). Install Debian's packages of these names, or run `make deps`)
   endif

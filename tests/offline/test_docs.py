@@ -151,6 +151,16 @@ def test_install():
         subprocess.run([f"{tmp}/opt/x/bin/derptrace", "--version"], check=True, stdout=subprocess.DEVNULL)
 
 
+def test_missing_packages():
+    """Where a library is not there, make names its package and the way out."""
+    done = subprocess.run(["make", "-n", "-C", ROOT], env={**os.environ, "PKG_CONFIG_LIBDIR": "/nonexistent"},
+                          capture_output=True, text=True)
+    assert done.returncode == 2 and "libbpf-dev" in done.stderr and "zlib1g-dev" in done.stderr, done
+    assert "`make deps`" in done.stderr, done
+    listed = re.search(r"<!-- packages -->\n(.*?)<!-- -->", read("README.md"), re.S)[1].split()
+    assert set(re.search(r"missing: (.*?)\. ", done.stderr)[1].split()) <= set(listed), done.stderr
+
+
 def test_memory():
     """What a connection and a pair take is said alike in all three places."""
     said = [re.search(r"(\d+) KiB per\s+open\s+TLS\s+connection,?\s+and\s+(\d+) KiB per pair and node", text)
