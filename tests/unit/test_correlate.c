@@ -311,6 +311,42 @@ static void test_absent_and_queue(void **state)
 	script_free(&s);
 }
 
+/* What was told to be lost and left after all comes off the class that it was charged to. */
+static void test_taken_back(void **state)
+{
+	struct script s = { 0 };
+	struct record_loss *l;
+	struct record_pair *p;
+	struct report r;
+	int told;
+
+	(void)state;
+	for (told = 0; told < 2; told++) {
+		script_at(&s, 1, 1);
+		script_node(&s, 1, A_IP, 0);
+		script_client(&s, 1, 1, "10.1.0.1", 1);
+		script_client(&s, 2, 2, "10.1.0.2", 1);
+		p = script_pair(&s, 1, 2, 100, 0, 0, told ? 70 : 60);
+		p->books.lost = told ? 30 : 40;
+		if (!told) {
+			script_loss(&s, 1, 2, REASON_QUEUE, 12, 2, 3);
+			script_loss(&s, 1, 2, REASON_QUEUE_HEAD, 28, 2, 3);
+		} else {
+			l = script_loss(&s, 1, 2, REASON_QUEUE, 0, 2.5, 0);
+			l->back = 12;
+			script_loss(&s, 1, 2, REASON_QUEUE_HEAD, 2, 2, 3);
+		}
+		script_close(&s, 4 + told * 16, told);
+	}
+	script_report(&s, NULL, &r);
+	assert_int_equal(r.verdict_count, 1);
+	assert_int_equal(verdict_of(&r, VERDICT_QUEUE_DROP, "queue_head")->count.min, 30);
+	assert_int_equal(pair_of(&r, 1, 2)->lost.min, 30);
+	assert_int_equal(pair_of(&r, 1, 2)->lost_by[VERDICT_QUEUE_DROP].min, 30);
+	report_free(&r);
+	script_free(&s);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -323,6 +359,7 @@ int main(void)
 		cmocka_unit_test(test_one_way),
 		cmocka_unit_test(test_strangers),
 		cmocka_unit_test(test_absent_and_queue),
+		cmocka_unit_test(test_taken_back),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

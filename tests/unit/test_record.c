@@ -224,6 +224,7 @@ static void test_each_kind_comes_back(void **state)
 	r.loss.reason = REASON_UNFLUSHED;
 	r.loss.basis = BASIS_INFERRED;
 	r.loss.count = 12;
+	r.loss.back = 3;
 	round_trip(&r, &back, &scratch);
 	assert_memory_equal(&r.loss, &back.loss, sizeof(r.loss));
 

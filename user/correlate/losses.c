@@ -33,36 +33,65 @@ static void drop_time(const struct correlate *c, struct loss *l, uint64_t told_n
 		l->to_ns = told_ns;
 }
 
+static bool same_what(const struct loss *a, const struct loss *b)
+{
+	return a->life == b->life && a->pair == b->pair && a->dst == b->dst &&
+	       a->reason == b->reason && a->basis == b->basis && a->from_mesh == b->from_mesh &&
+	       a->out_conn == b->out_conn;
+}
+
+/* So many of the same that were told before were none: of the newest that had entered by then. */
+static void take_back(struct correlate *c, const struct loss *back, uint64_t count)
+{
+	size_t i;
+
+	for (i = c->loss_count; i && count; i--) {
+		struct loss *l = &c->losses[i - 1];
+		uint64_t n = count < l->count ? count : l->count;
+
+		if (!n || !same_what(l, back) || l->first_ns > back->first_ns)
+			continue;
+		l->bytes -= l->bytes / l->count * n;
+		l->count -= n;
+		count -= n;
+	}
+}
+
 int losses_add(struct correlate *c, uint32_t life, const struct record *r)
 {
 	const struct record_loss *rec = &r->loss;
 	uint32_t src, dst, pair;
-	struct loss *l;
+	struct loss l;
 
-	if (!rec->count)
+	if (!rec->count && !rec->back)
 		return 0;
 	src = peer_get(c, &rec->src, true);
 	dst = peer_get(c, &rec->dst, true);
 	pair = src == NONE || dst == NONE ? NONE : pair_of_peers(c, src, dst);
 	if (pair == NONE)
 		return -ENOMEM;
+	l = (struct loss){
+		.life = life,
+		.pair = pair,
+		.dst = dst,
+		.reason = rec->reason > 0 && rec->reason < REASON_COUNT ? rec->reason : REASON_OTHER,
+		.basis = rec->basis <= BASIS_UNKNOWN ? rec->basis : BASIS_UNKNOWN,
+		.from_mesh = rec->from_mesh,
+		.in_conn = rec->in_conn,
+		.out_conn = rec->out_conn,
+		.count = rec->count,
+		.bytes = rec->bytes,
+		.first_ns = rec->first_ns,
+		.last_ns = rec->last_ns > rec->first_ns ? rec->last_ns : rec->first_ns,
+	};
+	if (rec->back)
+		take_back(c, &l, rec->back);
+	if (!rec->count)
+		return 0;
 	if (!VEC_ROOM(c->losses, c->loss_count, c->loss_cap))
 		return -ENOMEM;
-	l = &c->losses[c->loss_count++];
-	memset(l, 0, sizeof(*l));
-	l->life = life;
-	l->pair = pair;
-	l->dst = dst;
-	l->reason = rec->reason > 0 && rec->reason < REASON_COUNT ? rec->reason : REASON_OTHER;
-	l->basis = rec->basis <= BASIS_UNKNOWN ? rec->basis : BASIS_UNKNOWN;
-	l->from_mesh = rec->from_mesh;
-	l->in_conn = rec->in_conn;
-	l->out_conn = rec->out_conn;
-	l->count = rec->count;
-	l->bytes = rec->bytes;
-	l->first_ns = rec->first_ns;
-	l->last_ns = rec->last_ns > rec->first_ns ? rec->last_ns : rec->first_ns;
-	drop_time(c, l, r->time_ns);
+	drop_time(c, &l, r->time_ns);
+	c->losses[c->loss_count++] = l;
 	return 0;
 }
 
@@ -84,13 +113,6 @@ static int by_what_then_time(const void *pa, const void *pb)
 	CMP(a->in_conn, b->in_conn);
 	CMP(a->count, b->count);
 	return 0;
-}
-
-static bool same_what(const struct loss *a, const struct loss *b)
-{
-	return a->life == b->life && a->pair == b->pair && a->dst == b->dst &&
-	       a->reason == b->reason && a->basis == b->basis && a->from_mesh == b->from_mesh &&
-	       a->out_conn == b->out_conn;
 }
 
 /* Takes together what lies within @span_ns. */

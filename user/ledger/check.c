@@ -116,7 +116,7 @@ bool ledger_check(struct ledger *l, char err[static 256])
 {
 	struct record_books b = l->books;
 	struct sums s = { 0 };
-	uint32_t i, passed = 0, loose = 0, items = 0;
+	uint32_t i, passed = 0, loose = 0, items = 0, gone = 0;
 
 	b.in_flight = ledger_count_in_flight(l);
 	if (!law(&b))
@@ -140,7 +140,9 @@ bool ledger_check(struct ledger *l, char err[static 256])
 		items++;
 	for (i = l->ghosts.head; i; i = l->items[i].link[LINK_ALL].next)
 		items++;
-	if (items != l->item_count || items > l->item_max)
+	for (i = l->gones.head; i; i = l->items[i].link[LINK_ALL].next, items++)
+		gone++;
+	if (items != l->item_count || items > l->item_max || gone != l->gone_count)
 		return say(err, "items", &b);
 	if (count_losses(l) > b.lost)
 		return say(err, "losses to be told", &b);

@@ -12,6 +12,7 @@
  *	loose.c		drops that do not say whose packet it was
  *	runs.c		the same for packets that were counted: by order and number
  *	ghosts.c	what was booked without its entry, and entries that are told later still
+ *	gone.c		what was taken for lost, or given up, and left after all
  *	still.c		when the relay itself stands still
  *	fate.c		what time decides: what was passed, what nothing can hold any more
  *	pairs.c		rows, bounds, the other row; tell.c: how they are told; resting.c: the silent ones
@@ -26,6 +27,7 @@
 #include "base/buckets.h"
 #include "base/chains.h"
 #include "base/shared.h"
+#include "ledger/ghosts.h"
 #include "ledger/ledger.h"
 #include "ledger/loose.h"
 #include "ledger/numbers.h"
@@ -191,9 +193,7 @@ struct pair_more {
 	uint64_t wg_initiation_first_ns, wg_initiation_last_ns, wg_response_last_ns;
 };
 
-struct list {
-	uint32_t head, tail;
-};
+struct list { uint32_t head, tail; };
 
 struct pair {
 	struct chain chain;	/* by both peers; those with an unknown one in a table of their own */
@@ -222,6 +222,7 @@ enum item_kind {
 	ITEM_EXIT,	/* left; waits for its entry to be told */
 	ITEM_DROP,	/* dropped, by the relay's word; waits for its entry to be told */
 	ITEM_GHOST,	/* an exit or drop that got no entry and is in the books */
+	ITEM_GONE,	/* an entry that is in the books as lost, as was inferred, or untraced */
 };
 
 enum { LINK_ALL, LINK_QUEUE, LINK_SAME, LINK_DIGEST, LINKS };
@@ -233,15 +234,17 @@ struct item {
 	uint64_t digest;	/* a run's: bytes of its packets */
 	uint64_t time_ns;	/* a run's: of its last packet */
 	uint64_t pos;		/* entry: TCP position behind it, or when it was handled; passed: when;
-				 * a drop that names no source: so many more of the same */
+				 * a drop that names no source: so many more of the same; gone: where */
 	struct {
 		uint32_t next, prev;
 	} link[LINKS];
 	uint32_t bucket_next;	/* of the first of those that are the same */
-	uint32_t no;		/* entry: on its connection; drop: its reason; exit: WireGuard's type */
-	uint32_t stamp;		/* waiting, passed: tick that came after it; ghost: ms when it became one */
+	uint32_t no;		/* entry: on its connection; drop, gone: its reason; exit: WireGuard's type */
+	uint32_t stamp;		/* waiting, passed: tick that came after it; ghost, gone: ms of its end */
 	uint32_t len : 19,	/* a run's: how many packets it is */
-		 kind : 3, disco : 1, hop : 2, handled : 1, unclean : 1, first : 1, same : 1,
+		 kind : 3, disco : 1, hop : 2, handled : 1,
+		 unclean : 1,	/* passed: may have left unseen; gone: lost on the wire, not by inference */
+		 first : 1, same : 1,
 		 queued : 1,
 		 late : 1,	/* entry: what left in its time may be in the books without it */
 		 run : 1;	/* packets that were counted, and have no names of their own */
@@ -320,7 +323,8 @@ struct ledger {
 	uint32_t *same;		/* buckets of items that are the same by pair, length and digest */
 	struct list *by_digest;	/* buckets of items by length and digest, oldest first */
 	uint32_t bucket_mask;
-	struct list entries, waiting, ghosts, passed;
+	struct list entries, waiting, ghosts, gones, passed;
+	uint32_t gone_count;
 	uint32_t loose;		/* drops without a source that wait */
 	uint32_t loose_steps;	/* taken for them since the last tick */
 };
@@ -442,6 +446,8 @@ void ledger_latency(struct ledger *l, const struct capture_event *e);
 void ledger_book_untraced(struct ledger *l, struct pair *p, uint32_t packets);
 void ledger_book_lost(struct ledger *l, const struct item *i, enum record_reason reason,
 		      enum record_basis basis, const struct conn *out);
+/* Takes back what was booked of @packets of @gone, of @bytes in all. */
+void ledger_book_back(struct ledger *l, const struct item *gone, uint32_t packets, uint64_t bytes);
 int ledger_losses_tell(struct ledger *l, struct record *r, const struct record_sink *sink);
 void ledger_losses_free(struct ledger *l);
 
@@ -452,12 +458,12 @@ static inline uint32_t ledger_ms(const struct ledger *l, uint64_t time_ns)
 	return time_ns > l->start_ns ? (time_ns - l->start_ns) / MSEC_NS : 0;
 }
 
-enum side { SIDE_IN, SIDE_OUT, SIDE_GHOST };
+enum side { SIDE_IN, SIDE_OUT, SIDE_GHOST, SIDE_GONE };
 
 static inline enum side item_side(const struct item *i)
 {
-	if (i->kind == ITEM_GHOST)
-		return SIDE_GHOST;
+	if (i->kind >= ITEM_GHOST)
+		return i->kind == ITEM_GHOST ? SIDE_GHOST : SIDE_GONE;
 	return i->kind >= ITEM_EXIT ? SIDE_OUT : SIDE_IN;
 }
 
@@ -489,6 +495,10 @@ void ledger_item_del(struct ledger *l, uint32_t i);
 void ledger_item_shrink(struct ledger *l, uint32_t i, uint32_t packets, uint64_t bytes);
 /* A waiting exit or drop becomes a ghost. */
 void ledger_item_bury(struct ledger *l, uint32_t i);
+/* One in flight is in the books, and gone. */
+void ledger_item_go(struct ledger *l, uint32_t i);
+/* Is there room for one more without another's going? */
+bool ledger_item_room(const struct ledger *l);
 /* An entry becomes passed at @time_ns. */
 void ledger_item_pass(struct ledger *l, uint32_t i, uint64_t time_ns, bool unclean);
 /* The other way round: in flight, in no queue. */
@@ -506,6 +516,9 @@ uint32_t ledger_item_digest(const struct ledger *l, uint32_t len, uint64_t diges
 uint32_t ledger_item_digest_last(const struct ledger *l, uint32_t len, uint64_t digest);
 /* The same for runs in flight to @dst. */
 uint32_t ledger_item_runs_to(const struct ledger *l, const struct peer *dst);
+/* The same of what is gone. */
+uint32_t ledger_item_gone(const struct ledger *l, uint32_t len, uint64_t digest);
+uint32_t ledger_item_gone_to(const struct ledger *l, const struct peer *dst);
 
 /* --- joins.c --- */
 void ledger_entry(struct ledger *l, struct peer *src, struct peer *dst, const struct sight *s);
@@ -524,6 +537,8 @@ struct sight ledger_sight(const struct item *x);
 void ledger_conn_done(const struct item *e);
 /* The relay dropped it, or one packet of a run. */
 void ledger_join_drop(struct ledger *l, uint32_t i, enum record_reason reason);
+/* The queue or socket that a drop was at. */
+const struct conn *ledger_drop_place(const struct peer *dst, enum record_reason reason);
 
 /* --- runs.c --- */
 void ledger_entry_run(struct ledger *l, struct peer *src, struct peer *dst, const struct sight *s);
@@ -548,18 +563,6 @@ void ledger_item_lose(struct ledger *l, uint32_t i, enum record_reason reason,
 void ledger_item_lose_one(struct ledger *l, uint32_t i, enum record_reason reason,
 			  enum record_basis basis, const struct conn *out);
 void ledger_item_untrace(struct ledger *l, uint32_t i);
-
-/* --- ghosts.c --- */
-/*
- * Was @e, which is told late, booked when it left or was dropped? Then it is no new packet. Who sent
- * it may be learnt by that: its pair is then another one.
- */
-bool ledger_ghost_entry(struct ledger *l, struct item *e);
-/* The same for one that is in flight and whose sender was learnt: true: it is gone. */
-bool ledger_ghost_item(struct ledger *l, uint32_t i);
-/* A peer's name was learnt: what is remembered of @from is of @to. */
-void ledger_ghosts_move(struct ledger *l, const struct peer *from, struct peer *to);
-void ledger_ghosts_tick(struct ledger *l);
 
 /* --- still.c --- */
 void ledger_still_tick(struct ledger *l);

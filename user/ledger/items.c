@@ -8,7 +8,7 @@
  *	LINK_SAME	same pair, length and digest, first in first out; its first one is in a bucket
  *	LINK_DIGEST	same bucket by length and digest alone, oldest first: for connections whose
  *			peer is not known (ghosts too), and for drops that name no source, which
- *			stand before all others
+ *			stand before all others; what is gone in buckets of its own
  *
  * Packets may all be equal: those that are the same cost one step in their bucket together.
  */
@@ -18,6 +18,7 @@
 #include <stdlib.h>
 
 #define FIRST_BUCKETS	1024u
+#define GONE_LEN	(1u << 31)	/* beside the length, of what is gone */
 
 static void list_add(struct ledger *l, struct list *list, int which, uint32_t i)
 {
@@ -62,8 +63,8 @@ static void list_del(struct ledger *l, struct list *list, int which, uint32_t i)
 
 static struct list *all_list(struct ledger *l, enum item_kind kind)
 {
-	if (kind == ITEM_GHOST)
-		return &l->ghosts;
+	if (kind >= ITEM_GHOST)
+		return kind == ITEM_GHOST ? &l->ghosts : &l->gones;
 	return kind >= ITEM_EXIT ? &l->waiting : &l->entries;
 }
 
@@ -142,9 +143,21 @@ uint32_t ledger_item_runs_to(const struct ledger *l, const struct peer *dst)
 	return ledger_item_digest(l, RUN_LEN, run_name(dst));
 }
 
+uint32_t ledger_item_gone(const struct ledger *l, uint32_t len, uint64_t digest)
+{
+	return digest_bucket(l, len | GONE_LEN, digest)->head;
+}
+
+uint32_t ledger_item_gone_to(const struct ledger *l, const struct peer *dst)
+{
+	return ledger_item_gone(l, RUN_LEN, run_name(dst));
+}
+
 static struct list *bucket_of(const struct ledger *l, const struct item *it)
 {
-	return digest_bucket(l, name_len(it), it->run ? run_name(it->dst) : it->digest);
+	uint32_t len = name_len(it) | (it->kind == ITEM_GONE ? GONE_LEN : 0);
+
+	return digest_bucket(l, len, it->run ? run_name(it->dst) : it->digest);
 }
 
 /* The first one's prev is the last one, so that both ends are at hand. */
@@ -252,6 +265,7 @@ static int grow_buckets(struct ledger *l, uint32_t buckets)
 	index_all(l, &l->entries);
 	index_all(l, &l->waiting);
 	index_all(l, &l->ghosts);
+	index_all(l, &l->gones);
 	return 0;
 }
 
@@ -265,7 +279,9 @@ int ledger_items_init(struct ledger *l)
 
 static void make_room(struct ledger *l)
 {
-	if (l->ghosts.head)
+	if (l->gones.head)
+		ledger_item_del(l, l->gones.head);
+	else if (l->ghosts.head)
 		ledger_item_del(l, l->ghosts.head);
 	else if (l->entries.head)
 		ledger_item_give_up(l, l->entries.head);
@@ -273,11 +289,16 @@ static void make_room(struct ledger *l)
 		ledger_wait_settle(l, l->waiting.head);
 }
 
+bool ledger_item_room(const struct ledger *l)
+{
+	return l->item_free || l->item_used <= l->item_max;
+}
+
 static uint32_t item_take(struct ledger *l)
 {
 	uint32_t i;
 
-	while (!l->item_free && l->item_used > l->item_max)
+	while (!ledger_item_room(l))
 		make_room(l);
 	if (l->item_free) {
 		i = l->item_free;
@@ -332,6 +353,7 @@ uint32_t ledger_item_add(struct ledger *l, const struct item *from)
 	}
 	if (it->kind == ITEM_DROP && !it->pair)
 		l->loose++;
+	l->gone_count += it->kind == ITEM_GONE;
 	return i;
 }
 
@@ -347,6 +369,7 @@ void ledger_item_del(struct ledger *l, uint32_t i)
 	}
 	if (it->kind == ITEM_DROP && !it->pair)
 		l->loose--;
+	l->gone_count -= it->kind == ITEM_GONE;
 	if (it->conn)
 		it->conn->items--;
 	if (it->pair)
@@ -386,6 +409,21 @@ void ledger_item_bury(struct ledger *l, uint32_t i)
 	it->stamp = ledger_ms(l, l->now_ns);
 	list_add(l, &l->ghosts, LINK_ALL, i);
 	index_add(l, i);
+}
+
+void ledger_item_go(struct ledger *l, uint32_t i)
+{
+	struct item *it = &l->items[i];
+
+	index_del(l, i);
+	queue_del(l, i);
+	list_del(l, &l->entries, LINK_ALL, i);
+	it->pair->in_flight -= item_packets(it);
+	it->kind = ITEM_GONE;
+	it->stamp = ledger_ms(l, l->now_ns);
+	list_add(l, &l->gones, LINK_ALL, i);
+	index_add(l, i);
+	l->gone_count++;
 }
 
 void ledger_item_pass(struct ledger *l, uint32_t i, uint64_t time_ns, bool unclean)

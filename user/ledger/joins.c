@@ -77,9 +77,11 @@ static void settle_sender(struct ledger *l, uint32_t i)
 void ledger_item_lose(struct ledger *l, uint32_t i, enum record_reason reason,
 		      enum record_basis basis, const struct conn *out)
 {
+	const struct item *e = item_at(l, i);
+
 	settle_sender(l, i);
-	ledger_book_lost(l, item_at(l, i), reason, basis, out);
-	ledger_item_del(l, i);
+	ledger_book_lost(l, e, reason, basis, out);
+	ledger_gone_add(l, i, item_packets(e), item_bytes(e), reason, basis, out);
 }
 
 void ledger_item_lose_one(struct ledger *l, uint32_t i, enum record_reason reason,
@@ -100,17 +102,18 @@ void ledger_item_lose_one(struct ledger *l, uint32_t i, enum record_reason reaso
 		e.pair = to;
 	}
 	ledger_book_lost(l, &e, reason, basis, out);
-	ledger_item_shrink(l, i, 1, e.digest);
+	ledger_gone_add(l, i, 1, e.digest, reason, basis, out);
 }
 
 void ledger_item_untrace(struct ledger *l, uint32_t i)
 {
-	ledger_book_untraced(l, item_at(l, i)->pair, item_packets(item_at(l, i)));
-	ledger_item_del(l, i);
+	const struct item *e = item_at(l, i);
+
+	ledger_book_untraced(l, e->pair, item_packets(e));
+	ledger_gone_add(l, i, item_packets(e), item_bytes(e), 0, BASIS_UNKNOWN, NULL);
 }
 
-/* The queue or socket that a drop was at. */
-static const struct conn *drop_place(const struct peer *dst, enum record_reason reason)
+const struct conn *ledger_drop_place(const struct peer *dst, enum record_reason reason)
 {
 	if (reason == REASON_UNKNOWN_DEST || reason == REASON_UNKNOWN_DEST_ON_FWD ||
 	    !dst->route.exit || dst->route.exit->kind == CONN_MESH_OUT)
@@ -123,7 +126,7 @@ void ledger_join_drop(struct ledger *l, uint32_t i, enum record_reason reason)
 	struct item *e = item_at(l, i);
 
 	ledger_conn_done(e);
-	ledger_item_lose_one(l, i, reason, BASIS_RELAY, drop_place(e->dst, reason));
+	ledger_item_lose_one(l, i, reason, BASIS_RELAY, ledger_drop_place(e->dst, reason));
 }
 
 struct sight ledger_sight(const struct item *x)
@@ -415,7 +418,8 @@ static void settle(struct ledger *l, uint32_t i)
 	if (w->kind == ITEM_EXIT)
 		ledger_book_left(l, w->pair, &s, 0);
 	else
-		ledger_book_lost(l, w, w->no, BASIS_RELAY, drop_place(w->dst, w->no));
+		ledger_book_lost(l, w, w->no, BASIS_RELAY,
+				 ledger_drop_place(w->dst, w->no));
 	ledger_item_bury(l, i);
 }
 
@@ -437,6 +441,8 @@ static void adopt(struct ledger *l, uint32_t i)
 
 void ledger_wait_settle(struct ledger *l, uint32_t i)
 {
+	if (ledger_gone_settle(l, i))
+		return;
 	if (item_at(l, i)->pair)
 		settle(l, i);
 	else
@@ -478,4 +484,5 @@ void ledger_waiting_tick(struct ledger *l, bool all)
 		ledger_wait_settle(l, i);
 	}
 	ledger_ghosts_tick(l);
+	ledger_gones_tick(l);
 }

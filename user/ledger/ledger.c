@@ -80,7 +80,7 @@ static void free_pairs(struct ledger *l, struct chains *t)
 
 void ledger_free(struct ledger *l)
 {
-	struct list *lists[] = { &l->entries, &l->waiting, &l->ghosts };
+	struct list *lists[] = { &l->entries, &l->waiting, &l->ghosts, &l->gones };
 	struct chain *c, *next;
 	size_t i;
 

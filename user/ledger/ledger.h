@@ -35,6 +35,9 @@
  *		read, at some moment since it entered, and a later packet has left or a second has passed.
  *		An exit of which more bytes went out than frames were told is not read, or not yet. Who
  *		sent it is not known, and it was told so late that its exit may be in the books already.
+ *  taken back	what was inferred to be lost, or given up as untraced, is remembered for half a minute:
+ *		one that leaves after all, or is dropped by the relay's word after all, has its entry in
+ *		the books already. Sightings without an entry look there last, before they enter anew.
  *  handled: read, and a later packet of its entry connection is known to be through, or nothing is left
  *  to read there and no mesh connection is stuck: a sender's reader writes to the mesh itself.
  *
@@ -57,7 +60,8 @@ struct ledger_limits {
 	uint32_t max_connections;	/* 0: 65,536; over it: known by their frames alone */
 	uint32_t max_pairs;		/* 0: 262,144; over it: an exact "other" row (zero keys), where
 					 * rows idle for a minute go too once half of it is used */
-	uint32_t max_in_flight;		/* 0: 262,144 packets of 96 bytes; over it the oldest become untraced */
+	uint32_t max_in_flight;		/* 0: 262,144 packets of 96 bytes, an eighth of them for those that
+					 * may be taken back; over it the oldest become untraced */
 };
 
 struct ledger;

@@ -59,32 +59,43 @@ static struct loss *loss_get(struct ledger *l, struct record_loss *rec)
 	return loss;
 }
 
-void ledger_book_lost(struct ledger *l, const struct item *i, enum record_reason reason,
-		      enum record_basis basis, const struct conn *out)
+static struct loss *loss_of(struct ledger *l, const struct item *i, enum record_reason reason,
+			    enum record_basis basis, uint64_t out_conn)
 {
-	uint32_t packets = item_packets(i);
-	struct pair *p = i->pair;
 	struct record_loss rec = {
-		.src = p->src->key,
-		.dst = p->dst->key,
+		.src = i->pair->src->key,
+		.dst = i->pair->dst->key,
 		.reason = reason,
 		.basis = basis,
 		.from_mesh = i->hop == HOP_MESH_IN,
 		.in_conn = i->conn ? i->conn->id : 0,
-		.out_conn = out ? out->id : 0,
+		.out_conn = out_conn,
 		.first_ns = i->time_ns,
 	};
-	struct loss *loss;
 
 	/* Of a pair without a row it is told all the same whom it was for: why depends on where that one was. */
-	if (p == l->other && i->dst)
+	if (i->pair == l->other && i->dst)
 		rec.dst = i->dst->key;
+	return loss_get(l, &rec);
+}
+
+static void book(struct ledger *l, struct pair *p)
+{
+	l->node_dirty = true;
+	ledger_pair_dirty(l, p);
+}
+
+void ledger_book_lost(struct ledger *l, const struct item *i, enum record_reason reason,
+		      enum record_basis basis, const struct conn *out)
+{
+	uint32_t packets = item_packets(i);
+	struct loss *loss;
+
 	l->books.lost += packets;
 	l->unflushed += reason == REASON_UNFLUSHED ? packets : 0;
-	l->node_dirty = true;
-	p->lost += packets;
-	ledger_pair_dirty(l, p);
-	loss = loss_get(l, &rec);
+	i->pair->lost += packets;
+	book(l, i->pair);
+	loss = loss_of(l, i, reason, basis, out ? out->id : 0);
 	if (!loss)
 		return;
 	loss->rec.count += packets;
@@ -93,6 +104,32 @@ void ledger_book_lost(struct ledger *l, const struct item *i, enum record_reason
 		loss->rec.first_ns = i->time_ns;
 	if (i->time_ns > loss->rec.last_ns)
 		loss->rec.last_ns = i->time_ns;
+}
+
+void ledger_book_back(struct ledger *l, const struct item *gone, uint32_t packets, uint64_t bytes)
+{
+	struct pair *p = gone->pair;
+	struct loss *loss;
+
+	book(l, p);
+	if (!gone->no) {
+		l->books.untraced -= packets;
+		p->untraced -= packets;
+		return;
+	}
+	l->books.lost -= packets;
+	l->unflushed -= gone->no == REASON_UNFLUSHED ? packets : 0;
+	p->lost -= packets;
+	loss = loss_of(l, gone, gone->no, gone->unclean ? BASIS_WIRE : BASIS_INFERRED, gone->pos);
+	if (!loss)
+		return;
+	/* Of those that are not told yet first. */
+	if (loss->rec.count < packets) {
+		loss->rec.back += packets - (uint32_t)loss->rec.count;
+		packets = loss->rec.count;
+	}
+	loss->rec.count -= packets;
+	loss->rec.bytes -= bytes < loss->rec.bytes && loss->rec.count ? bytes : loss->rec.bytes;
 }
 
 int ledger_losses_tell(struct ledger *l, struct record *r, const struct record_sink *sink)
@@ -104,7 +141,7 @@ int ledger_losses_tell(struct ledger *l, struct record *r, const struct record_s
 	while ((loss = l->loss_list)) {
 		l->loss_list = loss->next;
 		r->loss = loss->rec;
-		if (!err)
+		if (!err && (r->loss.count || r->loss.back))
 			err = sink->put(sink->ctx, r);
 		free(loss);
 	}

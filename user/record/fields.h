@@ -31,7 +31,7 @@
 #define MARK_KEYS(X) X(src) X(dst)
 
 #define LOSS_NUMBERS(X) X(reason) X(basis) X(from_mesh) X(in_conn) X(out_conn) X(count) X(bytes) \
-	X(first_ns) X(last_ns)
+	X(first_ns) X(last_ns) X(back)
 #define LOSS_KEYS(X) X(src) X(dst)
 
 #define PRESENCE_NUMBERS(X) X(conn) X(present) X(not_here) X(flags) X(said_ns)

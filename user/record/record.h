@@ -268,6 +268,7 @@ struct record_loss {
 	uint64_t out_conn;		/* whose end or queue lost them; 0: none */
 	uint64_t count, bytes;
 	uint64_t first_ns, last_ns;	/* when they entered */
+	uint64_t back;			/* so many that were told before were no loss after all */
 };
 
 /* What a mesh peer told: a peer is, or is no longer, connected over there. */
