@@ -119,7 +119,7 @@ static void test_forwarded_to_nobody(void **state)
 		p->books.lost = 20;
 		*script_loss(&s, 1, 3, REASON_UNKNOWN_DEST_ON_FWD, 20, 8.1, 8.5) =
 			(struct record_loss){ peer_key(1), peer_key(3), REASON_UNKNOWN_DEST_ON_FWD,
-					      BASIS_RELAY, true, 10, 0, 20, 2000, AT(8.1), AT(8.5) };
+					      BASIS_RELAY, true, 10, 0, 20, 2000, AT(8.1), AT(8.5), 0 };
 		script_close(&s, 20, true);
 		script_report(&s, NULL, &r);
 		only(&r, moved ? VERDICT_STALE_ROUTE : VERDICT_PEER_ABSENT);

@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * A relay as it works, with chance in command: queues per client and class whose heads are dropped,
- * writers that lag, sockets that stall, connections that end, duplicates, a mesh whose routes change.
- * What it does is told to a ledger as the tracer would see it: inbound frames late, drops or none,
- * with gaps or without. The ledger must then know what the relay lost, pair by pair.
+ * A model of a relay (model_relay.h) against the ledger, which must know what the relay lost, pair by
+ * pair. LEDGER_SEEDS and LEDGER_SEED: how many seeds, from which on; LEDGER_KIND: of one kind only.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,474 +11,7 @@
 
 #include <cmocka.h>
 
-#include "ledger_help.h"
-
-#define PEERS	8	/* 1 to LOCAL are clients here, the others behind the mesh */
-#define LOCAL	5
-#define DEPTH	6	/* of a queue; derper's is 32 */
-#define WRITER	3	/* frames that a client's writer buffers */
-#define SOCKET	8	/* frames that a stalled socket takes */
-#define CONNS	48
-#define FRAMES	4096
-
-struct config {
-	const char *name;
-	bool equal /* the bytes of all packets of a peer */, alike /* of all peers */;
-	bool reports, gaps, ends, duplicates, mesh, stalls;
-};
-
-struct packet {
-	struct lh_packet p;
-	uint32_t src, dst;
-};
-
-struct fifo {
-	struct packet v[32];
-	int n;
-};
-
-struct rconn {
-	int conn;
-	uint32_t who;		/* 0: mesh */
-	bool out;		/* mesh: ours */
-	bool open, stalled, gap_out, hiding;
-	struct fifo queue[2], writer, socket;
-	struct packet in[FRAMES];
-	uint64_t end[FRAMES];	/* position behind it */
-	uint64_t at[FRAMES];	/* when it arrived */
-	int arrived, read, told;
-	uint64_t arrive_pos;
-};
-
-struct sim {
-	const struct config *cfg;
-	struct lh *t;
-	unsigned int rng;
-	uint32_t no;
-	struct rconn conns[CONNS];
-	int next_conn;
-	struct rconn *active[PEERS + 1];
-	struct rconn *route[PEERS + 1];
-	bool present[CONNS][PEERS + 1];
-	uint64_t entered[PEERS + 1][PEERS + 1], left[PEERS + 1][PEERS + 1];
-	uint64_t lost[PEERS + 1][PEERS + 1];
-};
-
-static unsigned int rnd(struct sim *s, unsigned int n)
-{
-	s->rng = s->rng * 1664525u + 1013904223u;
-	return (s->rng >> 8) % n;
-}
-
-static struct packet take(struct fifo *f)
-{
-	struct packet p = f->v[0];
-
-	memmove(f->v, f->v + 1, --f->n * sizeof(p));
-	return p;
-}
-
-static void add(struct fifo *f, struct packet p)
-{
-	assert_true(f->n < 32);
-	f->v[f->n++] = p;
-}
-
-static void lose(struct sim *s, struct packet p, const char *report, bool names_source)
-{
-	s->lost[p.src][p.dst]++;
-	if (report && s->cfg->reports)
-		lh_drop(s->t, report, names_source ? p.src : 0, p.dst, p.p);
-}
-
-/* What leaves is seen at once, unless the tracer looks away. */
-static void emit(struct sim *s, struct rconn *c, struct packet p)
-{
-	s->left[p.src][p.dst]++;
-	if (c->hiding) {
-		s->t->conns[c->conn].out_pos += 500;
-		return;
-	}
-	if (c->gap_out) {
-		c->gap_out = false;
-		lh_gap(s->t, c->conn, CAPTURE_OUT, false);
-	}
-	if (c->out)
-		lh_forward(s->t, c->conn, CAPTURE_OUT, p.src, p.dst, p.p);
-	else
-		lh_recv(s->t, c->conn, p.src, p.p);
-}
-
-static void socket_put(struct sim *s, struct rconn *c, struct packet p)
-{
-	if (c->stalled)
-		add(&c->socket, p);
-	else
-		emit(s, c, p);
-	s->t->conns[c->conn].notsent = c->socket.n * 200;
-}
-
-static void flush_writer(struct sim *s, struct rconn *c)
-{
-	while (c->writer.n && (!c->stalled || c->socket.n < SOCKET))
-		socket_put(s, c, take(&c->writer));
-}
-
-/* The client's writer: some from either queue at random, then a flush. */
-static void write_some(struct sim *s, struct rconn *c)
-{
-	int class;
-
-	while (c->writer.n < WRITER && (c->queue[0].n || c->queue[1].n)) {
-		class = rnd(s, 2);
-		if (!c->queue[class].n)
-			class = !class;
-		add(&c->writer, take(&c->queue[class]));
-		if (!rnd(s, 3))
-			break;
-	}
-	if (rnd(s, 4) || c->writer.n == WRITER)
-		flush_writer(s, c);
-}
-
-static void enqueue(struct sim *s, struct rconn *c, struct packet p)
-{
-	struct fifo *q = &c->queue[p.p.disco];
-
-	if (q->n == DEPTH)
-		lose(s, take(q), "queue_head", false);
-	add(q, p);
-}
-
-/* One frame of a connection; false: its reader waits for the mesh. */
-static bool handle(struct sim *s, struct rconn *c, struct packet p)
-{
-	struct rconn *to = s->active[p.dst];
-
-	if (to) {
-		enqueue(s, to, p);
-		return true;
-	}
-	to = c->who ? s->route[p.dst] : NULL;
-	if (!to) {
-		lose(s, p, c->who ? "unknown_dest" : "unknown_dest_on_fwd", true);
-		return true;
-	}
-	if (to->stalled && to->socket.n >= SOCKET)
-		return false;
-	socket_put(s, to, p);
-	return true;
-}
-
-static void read_some(struct sim *s, struct rconn *c, int max)
-{
-	struct lh_conn *h = &s->t->conns[c->conn];
-
-	for (; c->read < c->arrived && max; max--) {
-		/* It is read, and only then the reader may have to wait. */
-		h->in_read = c->end[c->read];
-		if (c->who && s->active[c->who])
-			s->active[c->who] = c;
-		if (!handle(s, c, c->in[c->read]))
-			break;
-		c->read++;
-	}
-}
-
-static void tell(struct sim *s, struct rconn *c, int max)
-{
-	uint64_t now = s->t->now;
-
-	for (; c->told < c->arrived && max; c->told++, max--) {
-		struct packet *p = &c->in[c->told];
-
-		s->t->now = c->at[c->told];
-		if (c->who)
-			lh_send(s->t, c->conn, p->dst, p->p);
-		else
-			lh_forward(s->t, c->conn, CAPTURE_IN, p->src, p->dst, p->p);
-		assert_int_equal(s->t->conns[c->conn].in_pos, c->end[c->told]);
-	}
-	s->t->now = now;
-}
-
-static void arrive(struct sim *s, struct rconn *c, uint32_t src, uint32_t dst)
-{
-	struct packet p = { .src = src, .dst = dst };
-
-	if (c->arrived == FRAMES)
-		return;
-	p.p.no = s->cfg->alike ? 1 : s->cfg->equal ? src : ++s->no;
-	p.p.len = s->cfg->equal || s->cfg->alike ? 80 : 70 + rnd(s, 60);
-	p.p.disco = !rnd(s, 4);
-	c->in[c->arrived] = p;
-	c->at[c->arrived] = s->t->now;
-	c->arrive_pos += DERP_HEADER_LEN + DERP_KEY_LEN + p.p.len + (c->who ? 0 : DERP_KEY_LEN);
-	c->end[c->arrived++] = c->arrive_pos;
-	s->entered[src][dst]++;
-}
-
-static struct rconn *new_conn(struct sim *s)
-{
-	struct rconn *c;
-
-	if (s->next_conn == CONNS)
-		return NULL;
-	c = &s->conns[s->next_conn];
-	memset(c, 0, sizeof(*c));
-	c->conn = s->next_conn++;
-	c->open = true;
-	return c;
-}
-
-static void client_up(struct sim *s, uint32_t who)
-{
-	struct rconn *c = new_conn(s);
-
-	if (!c)
-		return;
-	c->who = who;
-	lh_client(s->t, c->conn, who);
-	c->arrive_pos = s->t->conns[c->conn].in_pos;
-	s->active[who] = c;
-}
-
-static void reroute(struct sim *s, uint32_t who)
-{
-	int i;
-
-	if (s->route[who] && s->route[who]->open && s->present[s->route[who]->conn][who])
-		return;
-	s->route[who] = NULL;
-	for (i = 1; i < s->next_conn; i++) {
-		if (s->conns[i].open && s->conns[i].out && s->present[i][who])
-			s->route[who] = &s->conns[i];
-	}
-}
-
-static void set_present(struct sim *s, struct rconn *m, uint32_t who, bool present)
-{
-	s->present[m->conn][who] = present;
-	lh_present(s->t, m->conn, who, present);
-	reroute(s, who);
-}
-
-static void mesh_up(struct sim *s, bool out)
-{
-	struct rconn *c = new_conn(s);
-	uint32_t who;
-
-	if (!c)
-		return;
-	c->out = out;
-	if (out)
-		lh_mesh_out(s->t, c->conn);
-	else
-		lh_mesh_in(s->t, c->conn);
-	c->arrive_pos = s->t->conns[c->conn].in_pos;
-	for (who = LOCAL + 1; out && who <= PEERS; who++)
-		set_present(s, c, who, true);
-}
-
-static void mesh_down(struct sim *s, struct rconn *c)
-{
-	uint32_t who;
-	int i;
-
-	/* Who waits to write fails without a word. */
-	for (i = 1; i < s->next_conn; i++) {
-		struct rconn *r = &s->conns[i];
-		struct packet *p = &r->in[r->read];
-
-		if (r->open && r->who && r->read < r->arrived && !s->active[p->dst] &&
-		    s->route[p->dst] == c && s->t->conns[r->conn].in_read >= r->end[r->read]) {
-			lose(s, *p, NULL, false);
-			r->read++;
-		}
-	}
-	for (who = 1; who <= PEERS; who++) {
-		s->present[c->conn][who] = false;
-		reroute(s, who);
-	}
-}
-
-static void end_conn(struct sim *s, struct rconn *c)
-{
-	int i, class;
-
-	/* A reader that waits for the mesh ends with what it has read. */
-	if (c->read < c->arrived && s->t->conns[c->conn].in_read >= c->end[c->read])
-		lose(s, c->in[c->read++], NULL, false);
-	tell(s, c, FRAMES);
-	for (i = c->read; i < c->arrived; i++)
-		lose(s, c->in[i], NULL, false);
-	c->open = false;
-	if (c->out)
-		mesh_down(s, c);
-	if (c->who && s->active[c->who] == c) {
-		s->active[c->who] = NULL;
-		for (i = 1; i < s->next_conn; i++) {
-			if (s->conns[i].open && s->conns[i].who == c->who)
-				s->active[c->who] = &s->conns[i];
-		}
-	}
-	for (class = 0; class < 2; class++) {
-		while (c->queue[class].n)
-			lose(s, take(&c->queue[class]), "gone_disconnected", false);
-	}
-	while (c->writer.n)
-		lose(s, take(&c->writer), NULL, false);
-	while (c->socket.n)
-		lose(s, take(&c->socket), NULL, false);
-	lh_close(s->t, c->conn);
-}
-
-static void set_stalled(struct sim *s, struct rconn *c, bool stalled)
-{
-	c->stalled = stalled;
-	s->t->conns[c->conn].out_acked = stalled ? s->t->conns[c->conn].out_pos : UINT64_MAX;
-	while (!stalled && c->socket.n)
-		emit(s, c, take(&c->socket));
-	s->t->conns[c->conn].notsent = c->socket.n * 200;
-}
-
-static void set_hiding(struct sim *s, struct rconn *c, bool hiding)
-{
-	if (hiding && !c->hiding && !c->gap_out) {
-		lh_gap(s->t, c->conn, CAPTURE_OUT, true);
-		c->gap_out = true;
-	}
-	c->hiding = hiding;
-}
-
-static struct rconn *any_conn(struct sim *s)
-{
-	struct rconn *c = &s->conns[1 + rnd(s, s->next_conn - 1)];
-
-	return c->open ? c : NULL;
-}
-
-static uint32_t any_peer(struct sim *s)
-{
-	return 1 + rnd(s, s->cfg->mesh ? PEERS : LOCAL);
-}
-
-static void rare(struct sim *s, struct rconn *c)
-{
-	const struct config *cfg = s->cfg;
-	uint32_t who = 1 + rnd(s, LOCAL);
-
-	switch (rnd(s, 6)) {
-	case 0:
-		if (cfg->ends && !rnd(s, 4))
-			end_conn(s, c);
-		break;
-	case 1:
-		if (!s->active[who] || (cfg->duplicates && !rnd(s, 8)))
-			client_up(s, who);
-		break;
-	case 2:
-		if (cfg->stalls)
-			set_stalled(s, c, !c->stalled && !rnd(s, 2));
-		break;
-	case 3:
-		if (cfg->gaps && (c->who || c->out))
-			set_hiding(s, c, !c->hiding && !rnd(s, 3));
-		break;
-	case 4:
-		if (cfg->mesh && c->out)
-			set_present(s, c, any_peer(s), rnd(s, 2));
-		break;
-	default:
-		if (cfg->mesh && cfg->ends && !rnd(s, 8))
-			mesh_up(s, rnd(s, 2));
-		break;
-	}
-}
-
-static void step(struct sim *s)
-{
-	struct rconn *c = any_conn(s);
-	int burst = 1 + rnd(s, 6);
-	uint32_t dst = any_peer(s);
-
-	s->t->now += 1000 + rnd(s, 2000000);
-	if (!c)
-		return;
-	switch (rnd(s, 8)) {
-	case 0:
-	case 1:
-	case 2:
-		for (; burst && (c->who || !c->out); burst--)
-			arrive(s, c, c->who ? c->who : any_peer(s), dst);
-		break;
-	case 3:
-		tell(s, c, burst);
-		break;
-	case 4:
-	case 5:
-		read_some(s, c, burst * 3);
-		break;
-	case 6:
-		if (c->who)
-			write_some(s, c);
-		break;
-	default:
-		if (!rnd(s, 4))
-			rare(s, c);
-		break;
-	}
-}
-
-static void tick(struct sim *s, uint32_t ms)
-{
-	int i;
-
-	for (i = 1; i < s->next_conn; i++) {
-		if (s->conns[i].open)
-			tell(s, &s->conns[i], FRAMES);
-	}
-	lh_tick(s->t, ms);
-}
-
-/* A relay is never slower than a second where nothing holds it up. */
-static void work(struct sim *s)
-{
-	int i, n;
-
-	for (i = 1; i < s->next_conn; i++) {
-		struct rconn *c = &s->conns[i];
-
-		if (!c->open)
-			continue;
-		read_some(s, c, FRAMES);
-		for (n = 0; c->who && n < 2 * DEPTH; n++) {
-			write_some(s, c);
-			flush_writer(s, c);
-		}
-	}
-}
-
-/* Everything flows until nothing is left. */
-static void quiesce(struct sim *s)
-{
-	int i, n;
-
-	for (i = 1; i < s->next_conn; i++) {
-		if (s->conns[i].open) {
-			set_hiding(s, &s->conns[i], false);
-			set_stalled(s, &s->conns[i], false);
-		}
-	}
-	for (n = 0; n < 200; n++) {
-		s->t->now += 1000000;
-		work(s);
-		if (n % 100 == 99)
-			tick(s, 1);
-	}
-	for (n = 0; n < 80; n++)
-		tick(s, 100);
-}
+#include "model_relay.h"
 
 static void compare(struct sim *s, unsigned int seed)
 {
@@ -515,61 +46,63 @@ static void compare(struct sim *s, unsigned int seed)
 
 static uint64_t run(const struct config *cfg, unsigned int seed, uint64_t *untraced)
 {
-	struct sim *s = calloc(1, sizeof(*s));
+	struct sim *s = model_new(cfg, seed);
 	uint64_t lost;
-	uint32_t i;
 
-	assert_non_null(s);
-	s->cfg = cfg;
-	s->rng = seed * 2654435761u + 1;
-	s->t = lh_new(NULL);
-	s->next_conn = 1;
-	for (i = 1; i <= LOCAL; i++)
-		client_up(s, i);
-	if (cfg->mesh) {
-		mesh_up(s, true);
-		mesh_up(s, false);
-	}
-	for (i = 1; i <= 6000; i++) {
-		step(s);
-		if (i % 300 == 0)
-			work(s);
-		if (i % 100 == 0)
-			tick(s, 1);
-		if (i % 1500 == 0)
-			lh_snapshot(s->t, false);
-	}
-	quiesce(s);
+	model_run(s);
+	model_quiesce(s);
 	compare(s, seed);
 	lost = s->t->node.books.lost;
 	*untraced += s->t->node.books.untraced;
-	lh_free(s->t);
-	free(s);
+	model_free(s);
 	return lost;
 }
 
+#define STALLS	.stalls = true
+#define MESH	.mesh = true, STALLS
+#define ALL	.ends = true, .duplicates = true, MESH
+#define TOLD	.reports = true
+#define LATE	.slow = true, TOLD
+#define EQUAL	.equal = true
+#define NAPS	.naps = true
+#define GAPS	.gaps = true
+#define WORST	.naps = true, .stops = true, .deadlines = true
+
 static const struct config configs[] = {
-	{ "plain, reports", .reports = true }, { .name = "plain, no reports" },
-	{ "equal payloads, reports", .reports = true, .equal = true }, { "equal payloads", .equal = true },
-	{ "alike, reports", .reports = true, .alike = true },
-	{ "alike, stalls, reports", .reports = true, .alike = true, .stalls = true },
-	{ "alike, ends, reports", .reports = true, .alike = true, .stalls = true, .ends = true },
-	{ "stalls, reports", .reports = true, .stalls = true }, { "stalls", .stalls = true },
-	{ "ends, reports", .reports = true, .ends = true, .stalls = true },
-	{ "ends", .ends = true, .stalls = true },
-	{ "duplicates, reports", .reports = true, .ends = true, .duplicates = true, .stalls = true },
-	{ "duplicates", .ends = true, .duplicates = true, .stalls = true },
-	{ "mesh, reports", .reports = true, .mesh = true, .stalls = true },
-	{ "mesh", .mesh = true, .stalls = true },
-	{ "all, reports", .reports = true, .mesh = true, .stalls = true, .ends = true,
-	  .duplicates = true },
-	{ "all", .mesh = true, .stalls = true, .ends = true, .duplicates = true },
-	{ "all, equal", .mesh = true, .stalls = true, .ends = true, .duplicates = true, .equal = true },
-	{ "gaps, reports", .reports = true, .gaps = true, .stalls = true }, { "gaps", .gaps = true, .stalls = true },
-	{ "gaps and all", .gaps = true, .mesh = true, .stalls = true, .ends = true,
-	  .duplicates = true },
-	{ "gaps and all, reports", .reports = true, .gaps = true, .mesh = true, .stalls = true,
-	  .ends = true, .duplicates = true },
+	{ "plain, reports", TOLD }, { .name = "plain, no reports" },
+	{ "equal payloads, reports", TOLD, EQUAL }, { "equal payloads", EQUAL },
+	{ "alike, reports", TOLD, .alike = true },
+	{ "alike, stalls, reports", TOLD, .alike = true, STALLS },
+	{ "alike, ends, reports", TOLD, .alike = true, STALLS, .ends = true },
+	{ "alike, mesh, reports", TOLD, .alike = true, MESH },
+	{ "stalls, reports", TOLD, STALLS }, { "stalls", STALLS },
+	{ "ends, reports", TOLD, .ends = true, STALLS }, { "ends", .ends = true, STALLS },
+	{ "duplicates, reports", TOLD, .ends = true, .duplicates = true, STALLS },
+	{ "duplicates", .ends = true, .duplicates = true, STALLS },
+	{ "mesh, reports", TOLD, MESH }, { "mesh", MESH },
+	{ "mesh, equal, reports", TOLD, EQUAL, MESH }, { "mesh, equal", EQUAL, MESH },
+	{ "all, reports", TOLD, ALL }, { "all", ALL },
+	{ "all, equal, reports", TOLD, EQUAL, ALL }, { "all, equal", EQUAL, ALL },
+	{ "gaps, reports", TOLD, GAPS, STALLS }, { "gaps", GAPS, STALLS },
+	{ "alike, gaps, reports", TOLD, GAPS, .alike = true, STALLS },
+	{ "gaps, equal, reports", TOLD, GAPS, EQUAL, STALLS }, { "gaps, equal", GAPS, EQUAL, STALLS },
+	{ "gaps and all", GAPS, ALL }, { "gaps and all, reports", TOLD, GAPS, ALL },
+	{ "naps, reports", TOLD, NAPS }, { "naps", NAPS },
+	{ "naps, stalls", NAPS, STALLS }, { "naps, equal, reports late", LATE, NAPS, EQUAL },
+	{ "reports late", LATE, STALLS }, { "naps, reports late", LATE, NAPS, STALLS },
+	{ "naps, mesh", NAPS, MESH }, { "naps, mesh, reports late", LATE, NAPS, MESH },
+	{ "stops", .stops = true, STALLS }, { "stops, reports late", LATE, .stops = true, STALLS },
+	{ "deadlines", .deadlines = true, STALLS },
+	{ "deadlines, reports", TOLD, .deadlines = true, STALLS },
+	{ "deadlines, mesh", .deadlines = true, MESH },
+	{ "deadlines, mesh, reports", TOLD, .deadlines = true, MESH },
+	{ "worst, mesh", WORST, MESH }, { "worst, mesh, reports late", LATE, WORST, MESH },
+	{ "worst, all", WORST, ALL }, { "worst, all, reports late", LATE, WORST, ALL },
+	{ "deadlines, all, gaps", .deadlines = true, GAPS, ALL },
+	{ "deadlines, all, gaps, reports", TOLD, .deadlines = true, GAPS, ALL },
+	{ "stops, gaps, reports late", LATE, .stops = true, GAPS, STALLS },
+	{ "worst, all, equal", WORST, EQUAL, ALL },
+	{ "worst, all, equal, reports late", LATE, WORST, EQUAL, ALL },
 };
 
 static void model(void **state)
@@ -577,10 +110,13 @@ static void model(void **state)
 	unsigned int seeds = getenv("LEDGER_SEEDS") ? atoi(getenv("LEDGER_SEEDS")) : 3, seed;
 	unsigned int from = getenv("LEDGER_SEED") ? atoi(getenv("LEDGER_SEED")) : 1;
 	uint64_t lost = 0, untraced = 0, before;
+	const char *only = getenv("LEDGER_KIND");
 	size_t i;
 
 	(void)state;
 	for (i = 0; i < sizeof(configs) / sizeof(configs[0]); i++) {
+		if (only && strcmp(configs[i].name, only))
+			continue;
 		before = lost;
 		for (seed = from; seed < from + seeds; seed++)
 			lost += run(&configs[i], seed, &untraced);

@@ -160,6 +160,16 @@ static void weigh_anywhere(const struct ledger *l, const struct item *e, struct 
 	o->busy |= any->busy;
 }
 
+bool ledger_item_unclean(const struct ledger *l, const struct item *e)
+{
+	struct odds o = { 0 };
+
+	weigh_all(l, e, &o);
+	if (!o.here)
+		weigh_anywhere(l, e, &o);
+	return o.unclean || is_nameless(e);
+}
+
 static bool was_read(const struct item *e)
 {
 	const struct conn *c = e->conn;

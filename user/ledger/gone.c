@@ -87,12 +87,18 @@ static uint32_t of_class(struct ledger *l, const struct item *w)
 	return 0;
 }
 
+/* Of equal ones an older one may have been taken for what left. */
+static bool in_time(const struct item *g, const struct item *w)
+{
+	return g->time_ns <= w->time_ns || g->pair->repeats;
+}
+
 /* The oldest that may be the one of which @w speaks; 0: none. */
 static uint32_t gone_of(struct ledger *l, const struct item *w)
 {
 	uint32_t g = w->run ? 0 : ledger_item_same(l, w->pair, w->len, w->digest, SIDE_GONE);
 
-	if (g && item_at(l, g)->time_ns <= w->time_ns)
+	if (g && in_time(item_at(l, g), w))
 		return g;
 	return w->pair->counted ? of_class(l, w) : 0;
 }
@@ -119,10 +125,7 @@ static void take_back(struct ledger *l, uint32_t g, const struct item *w, uint32
 	ledger_item_shrink(l, g, n, bytes);
 }
 
-/*
- * One that a drop without a source speaks of: what was taken for lost first. Of what was given up it is
- * only known whose it was, where it is all of one pair.
- */
+/* One that a drop without a source speaks of. *open: of which sender's is not known. */
 static uint32_t loose_of(struct ledger *l, const struct item *w, bool run, bool *open)
 {
 	uint32_t g = run ? ledger_item_gone_to(l, w->dst) : ledger_item_gone(l, w->len, w->digest);
@@ -132,11 +135,9 @@ static uint32_t loose_of(struct ledger *l, const struct item *w, bool run, bool 
 		const struct item *it = item_at(l, g);
 
 		if (it->kind != ITEM_GONE || it->dst != w->dst || it->run != run ||
-		    it->time_ns > w->time_ns || it->disco != w->disco ||
+		    !in_time(it, w) || it->disco != w->disco ||
 		    (!run && (it->digest != w->digest || it->len != w->len)))
 			continue;
-		if (it->no)
-			return g;
 		*open |= first && item_at(l, first)->pair != it->pair;
 		if (!first)
 			first = g;
@@ -155,7 +156,7 @@ static bool settle_loose(struct ledger *l, uint32_t wait)
 			g = loose_of(l, w, true, &open);
 		if (!g)
 			return false;
-		if (item_at(l, g)->no || !open)
+		if (!open)
 			take_back(l, g, w, 1, item_bytes(item_at(l, g)) / item_packets(item_at(l, g)));
 		if (ledger_loose_done(l, wait))
 			return true;

@@ -202,7 +202,7 @@ struct pair {
 	struct pair *moved_to;	/* its peer was learnt; kept while it is referred to */
 	uint32_t refs;
 	uint32_t no;		/* by which it is told; 0: it was not yet */
-	bool dirty, gone;
+	bool dirty, repeats;	/* repeats: equal packets were inside at once */
 	bool doubtful;		/* equal packets were dropped: which of them left is not known */
 	bool counted;		/* runs were told: not every packet of it has a name */
 	struct list queue[CLASSES]; /* of what entered and is neither left nor passed */
@@ -336,8 +336,7 @@ struct ledger {
 struct sight {
 	struct conn *conn;
 	uint64_t time_ns, digest, pos;
-	uint32_t run;		/* packets; 0: one, and @digest names it */
-	uint32_t len;
+	uint32_t run, len;	/* run: packets; 0: one, and @digest names it */
 	uint64_t bytes;		/* of a run */
 	enum record_hop hop;
 	bool disco;
@@ -574,6 +573,8 @@ void ledger_pass(struct ledger *l, uint32_t from, const struct conn *conn, struc
 /* @all: the process has ended, nothing holds anything any more. */
 void ledger_fate_tick(struct ledger *l, bool all);
 void ledger_passed_tick(struct ledger *l, bool all);
+/* May it have left unseen? */
+bool ledger_item_unclean(const struct ledger *l, const struct item *e);
 
 /* --- links.c --- */
 void ledger_forward(struct ledger *l, struct conn *c, struct peer *src, struct peer *dst,

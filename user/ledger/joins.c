@@ -42,21 +42,26 @@ static bool is_timed(const struct item *e, const struct sight *s)
 	return !(e->conn->may_count || s->conn->may_count) || latency_sampled(s->digest, s->len);
 }
 
-/* The entry @i leaves: it is booked and gone. */
+/*
+ * The entry @i leaves: it is booked and gone. Where equal ones are inside it may be any of them: what is
+ * before the oldest is before it.
+ */
 static void join_exit(struct ledger *l, uint32_t i, const struct sight *s)
 {
 	struct item e = *item_at(l, i);
+	struct item o = *item_at(l, ledger_item_same(l, e.pair, e.len, e.digest, SIDE_IN));
 	/* A short one may be an equal one that was sent before: of what it passed nothing is known. */
-	uint32_t before = e.queued && e.len >= NAMED_LEN ? e.link[LINK_QUEUE].prev : 0;
+	uint32_t before = o.queued && e.len >= NAMED_LEN && o.conn == e.conn ?
+			  o.link[LINK_QUEUE].prev : 0;
 
-	ledger_conn_done(&e);
+	ledger_conn_done(&o);
 	confirm(e.conn);
 	confirm(s->conn);
 	ledger_book_left(l, e.pair, s, is_timed(&e, s) ? e.time_ns : 0);
-	if (e.time_ns > s->conn->left_entered_ns[e.disco] && !e.pair->doubtful)
-		s->conn->left_entered_ns[e.disco] = e.time_ns;
+	if (o.time_ns > s->conn->left_entered_ns[e.disco] && !e.pair->doubtful)
+		s->conn->left_entered_ns[e.disco] = o.time_ns;
 	/* What was counted may have left, and be told of later. */
-	if (e.kind == ITEM_ENTRY && e.queued && !e.pair->doubtful && !e.pair->counted)
+	if (o.kind == ITEM_ENTRY && !e.pair->doubtful && !e.pair->counted)
 		ledger_pass(l, before, e.conn, e.dst, s->conn, s->time_ns);
 	ledger_item_del(l, i);
 }
@@ -156,6 +161,52 @@ static void join_waiting(struct ledger *l, uint32_t entry, uint32_t wait)
 	ledger_item_del(l, wait);
 }
 
+/*
+ * May @e be the entry of @w, where equal packets came by both ways? What another node forwarded is not
+ * forwarded again, and of what has no destination the relay says by which way it came.
+ */
+static bool may_fit(const struct item *e, const struct item *w)
+{
+	bool from_mesh = e->hop == HOP_MESH_IN;
+
+	if (w->kind == ITEM_EXIT)
+		return !from_mesh || w->hop != HOP_MESH_OUT;
+	return !(from_mesh ? w->no == REASON_UNKNOWN_DEST : w->no == REASON_UNKNOWN_DEST_ON_FWD);
+}
+
+/*
+ * Of equal packets in flight, the one that left, or was dropped: of those that entered before a gap of
+ * their exit ended one may have left unseen, what entered later cannot; so it is one of these, which may
+ * not be told yet.
+ */
+static uint32_t entry_of(struct ledger *l, const struct item *w)
+{
+	uint32_t i = ledger_item_same(l, w->pair, w->len, w->digest, SIDE_IN), n;
+
+	if (!w->pair->repeats)
+		return i && may_fit(item_at(l, i), w) ? i : 0;
+	for (n = 0; i && n < SEARCH_NEAR; n++, i = item_at(l, i)->link[LINK_SAME].next) {
+		const struct item *e = item_at(l, i);
+
+		if (may_fit(e, w) && e->time_ns <= w->time_ns && !ledger_item_unclean(l, e))
+			break;
+	}
+	return n < SEARCH_NEAR ? i : 0;
+}
+
+/* The other way round. */
+static uint32_t waiting_of(struct ledger *l, const struct item *e)
+{
+	uint32_t w = ledger_item_same(l, e->pair, e->len, e->digest, SIDE_OUT), n;
+
+	for (n = 0; w && n < SEARCH_NEAR; n++, w = item_at(l, w)->link[LINK_SAME].next) {
+		if (may_fit(e, item_at(l, w)) &&
+		    (!e->pair->repeats || item_at(l, w)->time_ns >= e->time_ns))
+			return w;
+	}
+	return 0;
+}
+
 bool ledger_wait_retry(struct ledger *l, uint32_t i)
 {
 	struct item *w = item_at(l, i);
@@ -163,10 +214,21 @@ bool ledger_wait_retry(struct ledger *l, uint32_t i)
 
 	if (!w->pair)
 		return false;
-	e = w->run ? 0 : ledger_item_same(l, w->pair, w->len, w->digest, SIDE_IN);
+	e = w->run ? 0 : entry_of(l, w);
 	if (e)
 		join_waiting(l, e, i);
 	return e || (w->pair->counted && ledger_run_retry(l, i, false));
+}
+
+/* All has been told that could be its entry: it is one of those that are inside. */
+static bool join_any(struct ledger *l, uint32_t i)
+{
+	const struct item *w = item_at(l, i);
+	uint32_t e = w->pair && !w->run ? ledger_item_same(l, w->pair, w->len, w->digest, SIDE_IN) : 0;
+
+	if (e)
+		join_waiting(l, e, i);
+	return e;
 }
 
 void ledger_entry(struct ledger *l, struct peer *src, struct peer *dst, const struct sight *s)
@@ -194,40 +256,21 @@ void ledger_entry(struct ledger *l, struct peer *src, struct peer *dst, const st
 	if (p->counted && ledger_run_ghosts(l, &e))
 		return;
 	ledger_book_entered(l, p, &e);
-	w = ledger_item_same(l, p, e.len, e.digest, SIDE_OUT);
+	w = waiting_of(l, &e);
 	if (!w && e.time_ns + GHOST_NS < l->now_ns) {
 		ledger_book_untraced(l, p, 1);
 		return;
 	}
+	p->repeats |= ledger_item_same(l, p, e.len, e.digest, SIDE_IN) != 0;
 	i = ledger_item_add(l, &e);
 	/* Making room may have settled what waited. */
 	if (w && item_side(item_at(l, w)) == SIDE_OUT)
 		join_waiting(l, i, w);
 }
 
-/*
- * Of equal packets in flight, the one that left. Of a short one that entered before a gap of its exit
- * ended another equal one may be seen leaving: that one may have left unseen, what entered later
- * cannot.
- */
-static uint32_t entry_of(struct ledger *l, const struct pair *p, const struct sight *s)
-{
-	uint32_t first = ledger_item_same(l, p, s->len, s->digest, SIDE_IN), i = first, n;
-
-	for (n = 0; i && s->len < NAMED_LEN && n < SEARCH_NEAR; n++) {
-		const struct item *it = item_at(l, i);
-
-		if (it->time_ns >= ledger_conn_clean_ns(s->conn) && it->time_ns <= s->time_ns)
-			return i;
-		i = it->link[LINK_SAME].next;
-	}
-	return first;
-}
-
 void ledger_exit(struct ledger *l, struct peer *src, struct peer *dst, const struct sight *s)
 {
 	struct pair *p = ledger_pair_get(l, src, dst);
-	uint32_t i = entry_of(l, p, s);
 	struct item x = {
 		.pair = p,
 		.dst = dst,
@@ -240,6 +283,7 @@ void ledger_exit(struct ledger *l, struct peer *src, struct peer *dst, const str
 		.disco = s->disco,
 		.hop = s->hop,
 	};
+	uint32_t i = entry_of(l, &x);
 
 	if (i)
 		join_exit(l, i, s);
@@ -305,7 +349,7 @@ void ledger_drop(struct ledger *l, const struct capture_event *e)
 		goto cleanup;
 	if (src) {
 		x.pair = ledger_pair_get(l, src, dst);
-		i = ledger_item_same(l, x.pair, d->len, d->digest, SIDE_IN);
+		i = entry_of(l, &x);
 		if (!i && x.pair->counted)
 			i = ledger_item_run(l, x.pair, d->disco, SIDE_IN);
 	}
@@ -441,7 +485,7 @@ static void adopt(struct ledger *l, uint32_t i)
 
 void ledger_wait_settle(struct ledger *l, uint32_t i)
 {
-	if (ledger_gone_settle(l, i))
+	if (join_any(l, i) || ledger_gone_settle(l, i))
 		return;
 	if (item_at(l, i)->pair)
 		settle(l, i);
@@ -472,7 +516,8 @@ void ledger_waiting_tick(struct ledger *l, bool all)
 			continue;
 		if (!w->pair && (ledger_loose_join(l, i, all) || ledger_run_loose(l, i, all)))
 			continue;
-		if (!ledger_wait_retry(l, i) && learn(l, i)) {
+		if (!ledger_wait_retry(l, i) && !join_any(l, i) && !ledger_gone_settle(l, i) &&
+		    learn(l, i)) {
 			/* Any of them may be gone. */
 			next = l->waiting.head;
 			continue;

@@ -14,7 +14,8 @@
  *		and waits in the in-flight list of its pair and class (disco or other). A packet that is
  *		seen leaving, or dropped, and whose entry was not seen, enters then (first_seen).
  *  left	a RecvPacket of it went out on a client's connection, or a ForwardPacket on one of ours
- *		into the mesh. Entry and exit are joined by (pair, length, digest), first in first out.
+ *		into the mesh. Entry and exit are joined by (pair, length, digest), first in first out;
+ *		of equal ones those go first that cannot have left unseen.
  *		Either may be told first: an inbound frame is known only when TCP has confirmed it. An
  *		exit without an entry waits until the tick after which its entry must have been told.
  *		One told later still (its connection's secret was found late) finds its exit in the books

@@ -4,7 +4,8 @@
  * came, not the one whose packet went. The packet's own bytes name it; where several senders' equal
  * packets are inside, their number tells: of N that are inside and k drops, at least k - (N - n) are of
  * the sender that has n. What that leaves open waits until others have left, or can be held by nothing
- * any more, or is untraced in the end. Drops of the same are one item, so that there are few.
+ * any more, or is untraced in the end. What was taken for lost meanwhile may be what was dropped, and counts as
+ * inside. Drops of the same are one item, so that there are few.
  */
 #include "ledger/internal.h"
 
@@ -100,6 +101,16 @@ struct inside {
 	bool cut;		/* there are more */
 };
 
+/* What was taken for lost, or given up, may be what was dropped. */
+static void count_gone(struct ledger *l, const struct item *w, struct inside *in, uint32_t max)
+{
+	uint32_t i = l->gones.head ? ledger_item_gone(l, w->len, w->digest) : 0;
+
+	for (; i && in->walked < max; i = next_of(l, i), in->walked++)
+		in->total += item_at(l, i)->kind == ITEM_GONE && is_named_by(item_at(l, i), w);
+	in->cut |= i;
+}
+
 static struct inside count_inside(struct ledger *l, const struct item *w, uint32_t max)
 {
 	struct inside in = { 0 };
@@ -117,13 +128,32 @@ static struct inside count_inside(struct ledger *l, const struct item *w, uint32
 		in.total++;
 		if (!it->first)
 			continue;
-		n = same_count(l, i);
+		n = same_count(l, i) +
+		    same_count(l, ledger_item_same(l, it->pair, it->len, it->digest, SIDE_GONE));
 		if (n > in.most) {
 			in.most = n;
 			in.most_first = i;
 		}
 	}
+	if (in.total)
+		count_gone(l, w, &in, max);
 	return in;
+}
+
+/*
+ * One of those that entered since its exit is read without a gap, where there is one: of the others some
+ * may have left unseen. It may have entered after the drop, where an older one was taken for what left
+ * since then.
+ */
+static uint32_t pick(struct ledger *l, uint32_t first)
+{
+	uint32_t i, n;
+
+	for (i = first, n = 0; i && n < RANK_MAX; i = item_at(l, i)->link[LINK_SAME].next, n++) {
+		if (!ledger_item_unclean(l, item_at(l, i)))
+			return i;
+	}
+	return first;
 }
 
 /* Is it one of the @k oldest of its sender's? */
@@ -157,7 +187,9 @@ bool ledger_loose_join(struct ledger *l, uint32_t wait, bool all)
 {
 	struct item *w = item_at(l, wait);
 	struct inside in;
+	struct pair *p;
 	uint64_t slack, n;
+	uint32_t i;
 
 	if (!w->handled && merge(l, wait))
 		return true;
@@ -174,13 +206,14 @@ bool ledger_loose_join(struct ledger *l, uint32_t wait, bool all)
 		/* Which of its equal packets left is not known either: their order proves nothing. */
 		if (in.total > 1)
 			item_at(l, in.most_first)->pair->doubtful = true;
+		p = item_at(l, in.most_first)->pair;
 		for (n = in.most - slack; n; n--) {
-			uint32_t next = item_at(l, in.most_first)->link[LINK_SAME].next;
-
-			ledger_join_drop(l, in.most_first, w->no);
+			i = ledger_item_same(l, p, w->len, w->digest, SIDE_IN);
+			if (!i)
+				break;
+			ledger_join_drop(l, pick(l, i), w->no);
 			if (ledger_loose_done(l, wait))
 				return true;
-			in.most_first = next;
 		}
 	}
 	/* A process that has ended holds none of them. */
@@ -201,19 +234,6 @@ static uint32_t drop_of(struct ledger *l, const struct item *e)
 	return 0;
 }
 
-/* Has another sender an equal packet inside? */
-static bool is_shared(struct ledger *l, uint32_t wait, const struct item *e)
-{
-	const struct item *w = item_at(l, wait);
-	uint32_t i, n = 0;
-
-	for (i = wait; i && n < WALK_MAX; i = next_of(l, i), n++) {
-		if (speaks_of(w, item_at(l, i)) && item_at(l, i)->pair != e->pair)
-			return true;
-	}
-	return i;
-}
-
 bool ledger_item_dropped(struct ledger *l, uint32_t i, bool unclean)
 {
 	const struct item *e = item_at(l, i);
@@ -221,8 +241,8 @@ bool ledger_item_dropped(struct ledger *l, uint32_t i, bool unclean)
 
 	if (e->run)
 		return ledger_run_dropped(l, i);
-	w = drop_of(l, e);
-	if (!w || (unclean && is_shared(l, w, e)))
+	w = unclean ? 0 : drop_of(l, e);
+	if (!w)
 		return false;
 	ledger_join_drop(l, i, item_at(l, w)->no);
 	ledger_loose_done(l, w);
@@ -231,9 +251,5 @@ bool ledger_item_dropped(struct ledger *l, uint32_t i, bool unclean)
 
 void ledger_item_give_up(struct ledger *l, uint32_t i)
 {
-	uint32_t w = item_at(l, i)->run ? 0 : drop_of(l, item_at(l, i));
-
-	if (w)
-		ledger_loose_done(l, w);
 	ledger_item_untrace(l, i);
 }
