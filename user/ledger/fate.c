@@ -84,7 +84,7 @@ void ledger_passed_tick(struct ledger *l, bool all)
 		else if (is_nameless(e) && !all && e->time_ns + LATE_NS >= l->now_ns)
 			continue;
 		else if (e->unclean || is_nameless(e))
-			ledger_item_give_up(l, i);
+			ledger_item_untrace(l, i);
 		else
 			ledger_item_lose(l, i, REASON_QUEUE, BASIS_INFERRED, out);
 	}
@@ -293,7 +293,7 @@ static void judge(struct ledger *l, uint32_t i, bool all)
 	if (!o.unclean)
 		lose(l, i, &o);
 	else if (all || !o.late || e->time_ns + LATE_NS < l->now_ns)
-		ledger_item_give_up(l, i);
+		ledger_item_untrace(l, i);
 }
 
 void ledger_fate_tick(struct ledger *l, bool all)

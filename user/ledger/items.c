@@ -284,7 +284,7 @@ static void make_room(struct ledger *l)
 	else if (l->ghosts.head)
 		ledger_item_del(l, l->ghosts.head);
 	else if (l->entries.head)
-		ledger_item_give_up(l, l->entries.head);
+		ledger_item_untrace(l, l->entries.head);
 	else
 		ledger_wait_settle(l, l->waiting.head);
 }

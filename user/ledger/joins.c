@@ -261,8 +261,8 @@ void ledger_entry(struct ledger *l, struct peer *src, struct peer *dst, const st
 		ledger_book_untraced(l, p, 1);
 		return;
 	}
-	p->repeats |= ledger_item_same(l, p, e.len, e.digest, SIDE_IN) != 0;
 	i = ledger_item_add(l, &e);
+	p->repeats |= !item_at(l, i)->first;
 	/* Making room may have settled what waited. */
 	if (w && item_side(item_at(l, w)) == SIDE_OUT)
 		join_waiting(l, i, w);

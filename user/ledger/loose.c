@@ -4,8 +4,8 @@
  * came, not the one whose packet went. The packet's own bytes name it; where several senders' equal
  * packets are inside, their number tells: of N that are inside and k drops, at least k - (N - n) are of
  * the sender that has n. What that leaves open waits until others have left, or can be held by nothing
- * any more, or is untraced in the end. What was taken for lost meanwhile may be what was dropped, and counts as
- * inside. Drops of the same are one item, so that there are few.
+ * any more, or is untraced in the end. What was taken for lost meanwhile may be what was dropped, and
+ * counts as inside. Drops of the same are one item, so that there are few.
  */
 #include "ledger/internal.h"
 
@@ -247,9 +247,4 @@ bool ledger_item_dropped(struct ledger *l, uint32_t i, bool unclean)
 	ledger_join_drop(l, i, item_at(l, w)->no);
 	ledger_loose_done(l, w);
 	return true;
-}
-
-void ledger_item_give_up(struct ledger *l, uint32_t i)
-{
-	ledger_item_untrace(l, i);
 }

@@ -21,11 +21,9 @@ bool ledger_loose_join(struct ledger *l, uint32_t wait, bool all);
 /* One packet that it speaks of is dealt with. True: it was the last one, it is gone. */
 bool ledger_loose_done(struct ledger *l, uint32_t wait);
 /*
- * Does a drop that waits speak of this packet, or run, which is lost, or untraced where @unclean? Then
- * it is lost by the relay's word and gone.
+ * Does a drop that waits speak of this packet, or run, which is lost? Then it is lost by the relay's word
+ * and gone. @unclean: it may have left unseen, and another one be meant.
  */
 bool ledger_item_dropped(struct ledger *l, uint32_t i, bool unclean);
-/* It becomes untraced, and so does whether a drop that waits spoke of it. */
-void ledger_item_give_up(struct ledger *l, uint32_t i);
 
 #endif
