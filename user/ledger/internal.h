@@ -555,10 +555,9 @@ bool ledger_run_loose(struct ledger *l, uint32_t wait, bool all);
 /* Takes the drops off it that may speak of it. True: it is gone. */
 bool ledger_run_dropped(struct ledger *l, uint32_t i);
 
-/* What an item in flight came to; it is gone then. */
+/* What an item in flight came to; it is gone then. Of a run one packet, where it says so. */
 void ledger_item_lose(struct ledger *l, uint32_t i, enum record_reason reason,
 		      enum record_basis basis, const struct conn *out);
-/* One packet of it, where it is a run. */
 void ledger_item_lose_one(struct ledger *l, uint32_t i, enum record_reason reason,
 			  enum record_basis basis, const struct conn *out);
 void ledger_item_untrace(struct ledger *l, uint32_t i);
