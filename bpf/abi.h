@@ -206,7 +206,8 @@ struct abi_latency_flight {
 	__u32 zero;
 };
 
-#define ABI_LATENCY_ROWS	(1 << 15)
+/* More than enough between two ticks; user space goes through all of it each time. */
+#define ABI_LATENCY_ROWS	(1 << 12)
 
 /* To how many packets of a row of the counts stayed inside so long, since user space took them. */
 struct abi_latency_key {
