@@ -159,6 +159,40 @@ static void unflushed_and_leaves(void **state)
 	lh_free(t);
 }
 
+/*
+ * The link across is lost and dialled again. Who sends across waits for that, with what it had read for
+ * others: nothing is lost by it.
+ */
+static void behind_a_dial(void **state)
+{
+	const struct lh_packet p = { .no = 1, .len = 100 }, q = { .no = 2, .len = 100 };
+	struct lh *t = two();
+	int dial;
+
+	(void)state;
+	for (dial = 0; dial < 2; dial++) {
+		lh_mesh_out(t, OUT + dial);
+		lh_present(t, OUT + dial, 8, true);
+		lh_close(t, OUT + dial);
+		lh_open(t, OUT + 2 + dial, dial ? CAPTURE_DIALLED : CAPTURE_ACCEPTED, true);
+		lh_send(t, dial ? 3 : 1, 2, dial ? q : p);
+		lh_wait(t, 3000);
+		lh_close(t, OUT + 2 + dial);
+	}
+	lh_check_books(t, 1, 2, BOOKS(1, 0, 0, 1, 0));
+	lh_check_books(t, 3, 2, BOOKS(1, 0, 1, 0, 0));
+	lh_wait(t, 1500);
+	lh_check_books(t, 3, 2, BOOKS(1, 0, 0, 1, 0));
+	/* A dial that has no answer for long is not waited for. */
+	lh_open(t, OUT + 4, CAPTURE_DIALLED, true);
+	lh_send(t, 1, 3, q);
+	lh_wait(t, 10000);
+	lh_check_books(t, 1, 3, BOOKS(1, 0, 1, 0, 0));
+	lh_wait(t, 7000);
+	lh_check_books(t, 1, 3, BOOKS(1, 0, 0, 1, 0));
+	lh_free(t);
+}
+
 /* Packets that were counted have no names: what leaves late is the oldest. */
 static void counted(void **state)
 {
@@ -222,6 +256,7 @@ int main(void)
 		cmocka_unit_test(dropped_late),
 		cmocka_unit_test(given_up_and_leaves),
 		cmocka_unit_test(unflushed_and_leaves),
+		cmocka_unit_test(behind_a_dial),
 		cmocka_unit_test(counted),
 		cmocka_unit_test(bounds),
 	};
