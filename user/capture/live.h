@@ -140,12 +140,13 @@ struct live_node {
 	uint32_t slot;
 	struct relay *relay;
 	char software[192];
+	bool found;			/* just now: none of its sockets is claimed yet */
 	bool announced, ended;
 	bool dump;			/* all its sockets are to be asked */
 	bool listeners_marked;		/* marks on listeners are safe (optmem_max) */
 	uint64_t ended_ns;
 	size_t connections;
-	uint64_t young_ns;		/* until then it may come to listen elsewhere, soon */
+	uint64_t found_ns;
 	uint64_t listened_ns;		/* when its listeners were last read */
 	uint64_t looked_ns;		/* when all its sockets were */
 

@@ -75,7 +75,8 @@ static void node_free(struct live *live, struct live_node *node)
 	free(node);
 }
 
-static int node_attach(struct live *live, struct live_node *node)
+/* All that takes its time, and needs none of its sockets. */
+static int node_prepare(struct live *live, struct live_node *node)
 {
 	const struct relay *relay = node->relay;
 	uint32_t pid = (uint32_t)relay->pid;
@@ -93,19 +94,48 @@ static int node_attach(struct live *live, struct live_node *node)
 		return err;
 	live_probes_attach(live, node);
 	live_search_check(live, node);
-	err = settle(live, node);
-	node->listened_ns = node->looked_ns = node->young_ns = clock_now_ns();
-	/* What was there before us, and listens, has long begun to. */
-	if (live->ready || !relay->listener_count)
-		node->young_ns += YOUNG_NS;
-	return err;
+	return 0;
+}
+
+static void refuse(struct live *live, struct live_node *node, int err)
+{
+	live_warn(live, "%s (pid %d) is not traced: its sockets could not be claimed: %s",
+		  node->relay->comm, (int)node->relay->pid, strerror(-err));
+	live_conns_forget(live, node);
+	node_free(live, node);
+}
+
+/*
+ * Nodes that were found together are claimed one right after the other: what one forwards in between
+ * is not seen by the next, which has not been looked at yet.
+ */
+static void attach_found(struct live *live)
+{
+	struct live_node *node, *next;
+	int err;
+
+	for (node = live->nodes; node; node = next) {
+		next = node->next;
+		err = node->found ? node_prepare(live, node) : 0;
+		if (err)
+			refuse(live, node, err);
+	}
+	for (node = live->nodes; node; node = next) {
+		next = node->next;
+		if (!node->found)
+			continue;
+		node->found = false;
+		err = settle(live, node);
+		node->found_ns = node->listened_ns = node->looked_ns = clock_now_ns();
+		if (err)
+			refuse(live, node, err);
+	}
 }
 
 static void found_relay(void *ctx, struct relay *relay)
 {
 	struct live *live = ctx;
 	struct live_node *node = calloc(1, sizeof(*node));
-	int err;
 
 	if (!node) {
 		relay_free(live->finder, relay);
@@ -117,20 +147,18 @@ static void found_relay(void *ctx, struct relay *relay)
 	node->provisional = !relay->proved;
 	memcpy(node->software, gobin_info(relay->bin)->software, sizeof(node->software));
 	node->next = live->nodes;
+	node->found = true;
 	live->nodes = node;
-	err = node_attach(live, node);
-	if (!err)
-		return;
-	live_warn(live, "%s (pid %d) is not traced: its sockets could not be claimed: %s",
-		  relay->comm, (int)relay->pid, strerror(-err));
-	live_conns_forget(live, node);
-	node_free(live, node);
 }
 
 int live_nodes_find(struct live *live)
 {
+	int err;
+
 	live->scan_ns = clock_now_ns();
-	return relay_find(live->finder, found_relay, live);
+	err = relay_find(live->finder, found_relay, live);
+	attach_found(live);
+	return err;
 }
 
 void live_node_announce(struct live *live, struct live_node *node)
@@ -203,7 +231,7 @@ static int listeners_watch(struct live *live, struct live_node *node, uint64_t n
 	uint64_t before = node->relay->listening_sum;
 	int err;
 
-	if (!live->nics && !node->dump && now_ns > node->young_ns &&
+	if (!live->nics && !node->dump && now_ns - node->found_ns > YOUNG_NS &&
 	    now_ns - node->listened_ns < SCAN_NS)
 		return 0;
 	node->listened_ns = now_ns;
