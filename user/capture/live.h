@@ -146,7 +146,7 @@ struct live_node {
 	bool listeners_marked;		/* marks on listeners are safe (optmem_max) */
 	uint64_t ended_ns;
 	size_t connections;
-	uint64_t found_ns;
+	uint64_t young_ns;		/* until then it may come to listen elsewhere, soon */
 	uint64_t listened_ns;		/* when its listeners were last read */
 	uint64_t looked_ns;		/* when all its sockets were */
 

@@ -126,7 +126,10 @@ static void attach_found(struct live *live)
 			continue;
 		node->found = false;
 		err = settle(live, node);
-		node->found_ns = node->listened_ns = node->looked_ns = clock_now_ns();
+		node->listened_ns = node->looked_ns = node->young_ns = clock_now_ns();
+		/* What was there before us, and listens, has long begun to. */
+		if (live->ready || !node->relay->listener_count)
+			node->young_ns += YOUNG_NS;
 		if (err)
 			refuse(live, node, err);
 	}
@@ -231,7 +234,7 @@ static int listeners_watch(struct live *live, struct live_node *node, uint64_t n
 	uint64_t before = node->relay->listening_sum;
 	int err;
 
-	if (!live->nics && !node->dump && now_ns - node->found_ns > YOUNG_NS &&
+	if (!live->nics && !node->dump && now_ns > node->young_ns &&
 	    now_ns - node->listened_ns < SCAN_NS)
 		return 0;
 	node->listened_ns = now_ns;

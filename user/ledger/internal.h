@@ -40,6 +40,7 @@
 #define LATE_NS		(5 * SECOND_NS)	/* so long may a connection's secret take to be found */
 #define GHOST_NS	(5 * SECOND_NS)	/* so long is a sighting without entry remembered */
 #define KEEP_NS		(5 * SECOND_NS)	/* so long is a closed connection kept */
+#define DIAL_NS		(15 * SECOND_NS) /* so long may readers wait for a new mesh connection */
 #define IDLE_NS		(60 * SECOND_NS)
 #define NAMED_LEN	16u	/* bytes that are not met twice by chance: an index and a counter */
 #define SEARCH_MAX	256u	/* packets of one digest that are looked at */
@@ -62,8 +63,7 @@ struct peer {
 	struct chain chain;	/* by key; an unknown peer is in no table */
 	struct key key;		/* zero: not known */
 	uint32_t refs;
-	uint32_t no;		/* by which it is told; 0: it was not yet */
-	uint32_t group;		/* see ledger_group(); 0: it has met nobody */
+	uint32_t no, group;	/* by which it is told; see ledger_group(). 0: not yet, met nobody */
 	bool unknown;
 	struct conn *conns;	/* its connections here; ended ones too until they are let go */
 	struct presence *presences;

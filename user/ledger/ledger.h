@@ -40,7 +40,8 @@
  *		one that leaves after all, or is dropped by the relay's word after all, has its entry in
  *		the books already. Sightings without an entry look there last, before they enter anew.
  *  handled: read, and a later packet of its entry connection is known to be through, or nothing is left
- *  to read there and no mesh connection is stuck: a sender's reader writes to the mesh itself.
+ *  to read there and no mesh connection is stuck, or dialled just now: a sender's reader writes to the
+ *  mesh itself, and waits for the dial.
  *
  *  in_flight	the rest of the in-flight list, counted one by one.
  *

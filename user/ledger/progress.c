@@ -295,6 +295,14 @@ static void note_anywhere(const struct ledger *l, struct anywhere *any, const st
 	any->busy |= c->quiet_ns == NEVER || c->quiet_ns + SETTLE_NS > l->now_ns;
 }
 
+/* Who sends across waits for the dial, with all that stands in its reader's buffer. */
+static bool is_dialling(const struct ledger *l, const struct conn *c)
+{
+	/* One of which something was missed may be up. */
+	return c->role == CAPTURE_DIALLED && c->kind == CONN_UNKNOWN && !c->gaps[0] && !c->gaps[1] &&
+	       c->opened_ns + DIAL_NS > l->now_ns;
+}
+
 void ledger_conns_tick(struct ledger *l)
 {
 	struct conn *c;
@@ -307,7 +315,7 @@ void ledger_conns_tick(struct ledger *l)
 		if (c->closed_ns)
 			continue;
 		conn_tick(l, c);
-		if (c->kind == CONN_MESH_OUT && c->quiet_ns == NEVER)
+		if ((c->kind == CONN_MESH_OUT && c->quiet_ns == NEVER) || is_dialling(l, c))
 			l->mesh_blocked = true;
 		if (!ledger_conn_may_exit(c))
 			continue;

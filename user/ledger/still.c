@@ -10,7 +10,6 @@
 #define STILL_NS	SECOND_NS	/* less may be a busy host */
 #define STILL_TICKS	6u		/* seen so often: else the whole host slept, and we with it */
 #define STILL_CONNS	3u		/* that wait at least */
-#define DIAL_NS		(15 * SECOND_NS) /* so long may readers wait for a new mesh connection */
 #define FRESH_NS	(500 * MSEC_NS)	/* before, all that had come was read */
 
 struct look {
