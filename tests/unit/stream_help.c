@@ -169,6 +169,7 @@ static void on_info(void *ctx, uint32_t node, uint64_t conn, const struct stream
 	assert_int_equal(node, HELP_NODE);
 	assert_int_equal(conn, HELP_CONN);
 	s->info = *info;
+	s->was_other |= info->stage == STREAM_OTHER;
 	if (info->names)
 		s->names = *info->names;
 	s->info.names = &s->names;

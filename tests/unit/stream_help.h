@@ -65,6 +65,7 @@ struct seen {
 	uint64_t in_arrived, in_read, out_acked, out_sent;
 	struct stream_info info;
 	struct stream_names names;	/* of info */
+	bool was_other;			/* it was said to be something else, at some moment */
 	size_t whole_count;
 };
 
