@@ -7,6 +7,7 @@ each other.
 """
 import json
 import os
+import shutil
 import socket
 import subprocess
 import tempfile
@@ -44,6 +45,22 @@ def check(r, name):
         assert (p["entered"], p["delivered"]) == (sent, received), (key, p)
         assert p["lost"]["min"] == sent - received and not p["untraced"] and not p["in_flight"], (key, p)
     assert len(r["nodes"]) == 2 and all(n["traced"] for n in r["nodes"]), r["nodes"]
+
+
+def test_told_twice():
+    """Nodes that two sources tell of, a capture and the records of it or a copy, are counted once, and that is said."""
+    with tempfile.TemporaryDirectory() as d:
+        for name, code in (("meshed-tls.pcapng", 0), ("meshed-plain.pcap", 0), ("unmeshed-tls.pcapng", 1)):
+            derptrace("record", "-o", f"{d}/{name}.dtr", capture(name), code=0)
+            shutil.copy(capture(name), f"{d}/{name}")
+            for other in (f"{d}/{name}.dtr", f"{d}/{name}"):
+                r, _ = report(capture(name), other, code=code)
+                check(r, name)
+                assert r["tracer"]["nodes_told_twice"] == 2, r["tracer"]
+                assert {v["class"] for v in r["verdicts"]} == ({"no-mesh-route"} if code else set()), r["verdicts"]
+            assert "are told twice" in derptrace("report", capture(name), other).stdout
+        r, _ = report(capture("meshed-tls.pcapng"), capture("unmeshed-tls.pcapng"), code=1)
+        assert len(r["nodes"]) == 4 and not r["tracer"]["nodes_told_twice"], r["tracer"]
 
 
 def test_meshed():

@@ -160,6 +160,8 @@ struct analysis {
 	struct correlate *c;
 	int64_t *offset_ns;		/* of each agent's clock */
 	uint64_t end_ns;
+	struct table twice;		/* lives that have a connection in common: region.c */
+	uint64_t told_twice;		/* lives that another one speaks for */
 	struct node *nodes;
 	size_t node_count, node_cap;
 	size_t traced_count;		/* they stand first */

@@ -101,14 +101,71 @@ static uint64_t life_end(const struct analysis *a, const struct life *life)
 	return life->info.ended_ns ? life->info.ended_ns : a->c->agents[life->agent].last_ns;
 }
 
+static uint64_t two_lives(uint32_t x, uint32_t y)
+{
+	return x < y ? (uint64_t)x << 32 | y : (uint64_t)y << 32 | x;
+}
+
+/*
+ * What two tracers of one process know of a connection, and nobody of another one: the client random, and
+ * which end it is; of a plain one its addresses, and whose server it is. 0: not enough.
+ */
+static uint64_t end_hash(const struct correlate *c, const struct life *life, const struct conn *conn)
+{
+	const struct addr *ends[] = { &conn->rec.local, &conn->rec.remote };
+	uint64_t words[2], h = conn->rec.dialled;
+	int i;
+
+	if (conn->rec.tag)
+		return hash_words(&c->seed, conn->rec.tag, h, 1) | 1;
+	if (key_is_zero(&life->info.key) || !conn->rec.local.port || !conn->rec.remote.port)
+		return 0;
+	for (i = 0; i < 2; i++) {
+		memcpy(words, ends[i]->ip, sizeof(words));
+		h = hash_words(&c->seed, words[0], words[1], h << 16 | ends[i]->port);
+	}
+	return hash_words(&c->seed, h, hash_key(&c->seed, &life->info.key), 2) | 1;
+}
+
+/* Lives that are one process because they have a connection in common, though two agents tell of them. */
+static int find_twice(struct analysis *a)
+{
+	struct table first = { 0 };
+	size_t i, j;
+	int err = 0;
+
+	for (i = 0; !err && i < a->c->life_count; i++) {
+		const struct life *life = a->c->lives[i];
+
+		for (j = 0; !err && j < life->conn_count; j++) {
+			uint64_t hash = end_hash(a->c, life, life->conns[j]);
+			uint32_t *at = hash ? table_find(&first, hash) : NULL;
+
+			if (!hash)
+				continue;
+			if (!at)
+				err = table_put(&first, hash, i);
+			else if (a->c->lives[*at]->agent != life->agent)
+				err = table_put(&a->twice, two_lives(*at, i), 1);
+		}
+	}
+	table_free(&first);
+	return err;
+}
+
 /* One process, told by two tracers at once: the one that saw more of it speaks. */
-static bool told_twice(const struct analysis *a, const struct life *x, const struct life *y)
+static bool told_by_pid(const struct analysis *a, const struct life *x, const struct life *y)
 {
 	if (x->agent == y->agent || !x->info.pid || x->info.pid != y->info.pid ||
 	    x->info.started_ns / NSEC_PER_SEC != y->info.started_ns / NSEC_PER_SEC ||
 	    strcmp(a->c->agents[x->agent].info.host, a->c->agents[y->agent].info.host) ||
 	    !key_equal(&x->info.key, &y->info.key))
 		return false;
+	return true;
+}
+
+static bool overlap(const struct analysis *a, const struct life *x, const struct life *y)
+{
 	return x->info.since_ns < life_end(a, y) && y->info.since_ns < life_end(a, x);
 }
 
@@ -119,8 +176,17 @@ static bool is_shadow(const struct analysis *a, uint32_t life_no)
 
 	for (i = 0; i < a->c->life_count; i++) {
 		o = a->c->lives[i];
-		if (o == life || !told_twice(a, life, o))
+		if (o == life || !overlap(a, life, o))
 			continue;
+		if (!told_by_pid(a, life, o)) {
+			if (!table_find(&a->twice, two_lives(life_no, i)))
+				continue;
+			if (o->info.books.entered != life->info.books.entered) {
+				if (o->info.books.entered > life->info.books.entered)
+					return true;
+				continue;
+			}
+		}
 		if (o->info.since_ns != life->info.since_ns) {
 			if (o->info.since_ns < life->info.since_ns)
 				return true;
@@ -209,12 +275,16 @@ int region_nodes(struct analysis *a)
 	size_t i;
 
 	a->node_of_life = malloc((a->c->life_count + 1) * sizeof(*a->node_of_life));
-	if (!a->node_of_life)
+	if (!a->node_of_life || find_twice(a) < 0)
 		return -ENOMEM;
 	for (i = 0; i < a->c->life_count; i++) {
 		a->node_of_life[i] = NONE;
-		if (!a->c->agents[a->c->lives[i]->agent].known || is_shadow(a, i))
+		if (!a->c->agents[a->c->lives[i]->agent].known)
 			continue;
+		if (is_shadow(a, i)) {
+			a->told_twice++;
+			continue;
+		}
 		if (!VEC_ROOM(a->nodes, a->node_count, a->node_cap))
 			return -ENOMEM;
 		life_node(a, i, &a->nodes[a->node_count]);

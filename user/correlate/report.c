@@ -16,6 +16,7 @@ static void analysis_free(struct analysis *a)
 		free(a->edges[i].rows);
 	for (i = 0; i < a->link_count; i++)
 		free(a->links[i].edges);
+	table_free(&a->twice);
 	table_free(&a->mate_of);
 	table_free(&a->edge_of_conn);
 	table_free(&a->dialled);
@@ -451,6 +452,22 @@ static const char *poorer(const char *x, const char *y)
 	return record_level_name(LEVEL_FULL);
 }
 
+/* Is all that it tells of told by another one that saw more? */
+static bool is_silent(const struct analysis *a, uint32_t agent)
+{
+	bool any = false;
+	size_t i;
+
+	for (i = 0; i < a->c->life_count; i++) {
+		if (a->c->lives[i]->agent != agent)
+			continue;
+		if (a->node_of_life[i] != NONE)
+			return false;
+		any = true;
+	}
+	return any;
+}
+
 static void put_agents(const struct analysis *a, struct report *out)
 {
 	double cpu = 0;
@@ -459,6 +476,7 @@ static void put_agents(const struct analysis *a, struct report *out)
 
 	out->end_ns = a->end_ns;
 	out->nodes_left_out = a->c->left_out.used;
+	out->nodes_twice = a->told_twice;
 	strcpy(out->mode, "full");
 	for (i = 0; i < a->c->agent_count; i++) {
 		const struct agent *agent = &a->c->agents[i];
@@ -473,6 +491,8 @@ static void put_agents(const struct analysis *a, struct report *out)
 			out->start_ns = start_ns;
 		out->agents++;
 		out->agents_cut += agent->cut;
+		if (is_silent(a, i))
+			continue;
 		out->segments_lost += info->segments_lost;
 		out->connections += info->connections;
 		out->without_secret += info->without_secret;

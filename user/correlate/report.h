@@ -129,6 +129,7 @@ struct report {
 	uint64_t segments_lost, connections, without_secret, unsynchronised;
 	uint64_t counted, uncounted;	/* frames counted in the kernel; segments it had no room for */
 	uint64_t agents, agents_cut;
+	uint64_t nodes_twice;		/* told by two sources: counted once, as the one that saw more tells it */
 	uint64_t nodes_left_out;	/* over the limit of nodes: nothing of theirs is in here */
 	double cpu_percent;		/* negative: null */
 	char mode[16];			/* the poorest of all */

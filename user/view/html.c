@@ -96,6 +96,10 @@ static void nodes(const struct report *r, FILE *out)
 		fputs("</tr>\n", out);
 	}
 	fputs("</table>\n", out);
+	if (r->nodes_twice)
+		fprintf(out, "<p>%" PRIu64 " of the nodes told by the sources %s told twice: counted once, as "
+			"the source that saw more tells it.</p>\n", r->nodes_twice,
+			r->nodes_twice == 1 ? "is" : "are");
 	if (r->nodes_left_out)
 		fprintf(out, "<p>%" PRIu64 " more nodes are over the limit: nothing of theirs is here.</p>\n",
 			r->nodes_left_out);

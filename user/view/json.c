@@ -228,6 +228,7 @@ static json_t *json_tracer(const struct report *r)
 	json_object_set_new(o, "agents", json_count(r->agents));
 	json_object_set_new(o, "agents_cut", json_count(r->agents_cut));
 	json_object_set_new(o, "nodes_left_out", json_count(r->nodes_left_out));
+	json_object_set_new(o, "nodes_told_twice", json_count(r->nodes_twice));
 	return o;
 }
 

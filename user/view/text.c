@@ -124,6 +124,12 @@ static void traced_line(const struct text *t)
 	wrap(t, "", line);
 	if (!r->has_map && nodes > 1)
 		wrap(t, "", "No DERP map was given (--map): all nodes are taken as one region.");
+	if (r->nodes_twice) {
+		snprintf(line, sizeof(line), "%s of the nodes told by the sources %s told twice: counted once, as "
+			 "the source that saw more tells it.", count_text(r->nodes_twice, buf),
+			 r->nodes_twice == 1 ? "is" : "are");
+		wrap(t, "", line);
+	}
 	if (r->nodes_left_out) {
 		snprintf(line, sizeof(line), "%s more nodes are over the limit: nothing of theirs is in "
 			 "this report. Trace fewer at once.", count_text(r->nodes_left_out, buf));
