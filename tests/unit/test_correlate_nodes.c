@@ -108,6 +108,38 @@ static void test_idle_mesh_is_no_peer(void **state)
 	script_free(&s);
 }
 
+/* Nothing has passed on it yet: that it is a link, and up, its key tells at the end that was dialled. */
+static void test_idle_mesh_is_up(void **state)
+{
+	const struct report_link *l;
+	struct script s = { 0 };
+	struct record_conn *c;
+	struct report r;
+
+	(void)state;
+	script_at(&s, 1, 1);
+	script_node(&s, 1, A_IP, 0);
+	c = script_client(&s, 3, 0, B_IP, 1);
+	c->peer = node_key(2);
+	c->local = addr_of(A_IP, 443);
+	c->remote = addr_of(B_IP, 5002);
+	c->from_start = false;
+	c->steps = STEP_ESTABLISHED;
+	script_at(&s, 1, 2);
+	script_node(&s, 2, B_IP, 0);
+	c = script_mesh_out(&s, 4, B_IP, 5002, A_IP, 1, 1);
+	memset(&c->peer, 0, sizeof(c->peer));
+	c->kind = CONN_UNKNOWN;
+	c->from_start = false;
+	c->steps = STEP_ESTABLISHED;
+	script_close(&s, 20, true);
+	script_report(&s, NULL, &r);
+	l = link_of(&r, B_IP ":443", A_IP ":443");
+	assert_int_equal(l->state, LINK_UP);
+	report_free(&r);
+	script_free(&s);
+}
+
 /* With all nodes traced it is certain that nobody has it. */
 static void test_zero_key(void **state)
 {
@@ -231,6 +263,7 @@ int main(void)
 		cmocka_unit_test(test_starved),
 		cmocka_unit_test(test_two_classes),
 		cmocka_unit_test(test_idle_mesh_is_no_peer),
+		cmocka_unit_test(test_idle_mesh_is_up),
 		cmocka_unit_test(test_zero_key),
 		cmocka_unit_test(test_still),
 	};

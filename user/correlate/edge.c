@@ -396,6 +396,15 @@ static uint32_t steps_of(const struct edge *e)
 	return (e->out ? e->out->rec.steps : 0) | (e->in ? e->in->rec.steps : 0);
 }
 
+/* Open before anybody looked, and idle since: a node's key is on nothing but what it dials for its mesh. */
+static bool has_nodes_key(const struct analysis *a, const struct edge *e)
+{
+	const struct key *from = &a->nodes[e->from].key;
+
+	return e->in && !e->in->rec.from_start && e->closed_ns == FOREVER && !key_is_zero(from) &&
+	       key_equal(&a->c->peers[e->in->peer], from);
+}
+
 static enum reached reached_of(const struct analysis *a, const struct edge *e)
 {
 	const struct conn *conn = e->out ? e->out : e->in;
@@ -406,7 +415,8 @@ static enum reached reached_of(const struct analysis *a, const struct edge *e)
 	    (!conn->rec.from_start && spoke_mesh(conn)) ||
 	    (e->in && !e->in->rec.from_start && spoke_mesh(e->in)))
 		return REACHED_MESH;
-	if ((steps & STEP_WATCH_CONNS) && e->closed_ns == FOREVER && (int64_t)age_ns > (int64_t)SETTLE_NS)
+	if ((((steps & STEP_WATCH_CONNS) && e->closed_ns == FOREVER) || has_nodes_key(a, e)) &&
+	    (int64_t)age_ns > (int64_t)SETTLE_NS)
 		return REACHED_MESH;
 	if (steps & (STEP_SERVER_INFO | STEP_WATCH_CONNS))
 		return REACHED_INFO;
