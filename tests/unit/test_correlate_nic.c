@@ -144,6 +144,28 @@ static void test_dial_lost(void **state)
 	script_free(&s);
 }
 
+/* Attached when the dial was nearly over: that the card had nothing of it proves nothing. */
+static void test_end_of_a_dial(void **state)
+{
+	const struct report_verdict *v;
+	struct script s = { 0 };
+	struct report r;
+	size_t i;
+
+	(void)state;
+	begin(&s, -1);
+	for (i = 0; i < s.count; i++) {
+		if (s.v[i].type == RECORD_NODE && s.v[i].node == 1)
+			s.v[i].node_info.since_ns = AT(6.5);
+	}
+	script_close(&s, 20, true);
+	script_report(&s, NULL, &r);
+	v = only(&r, VERDICT_LINK_DOWN, "no-answer");
+	assert_false(says(v, "never reached"));
+	report_free(&r);
+	script_free(&s);
+}
+
 /* The answers to a dial are dropped by the host that dialled. */
 static void test_answers_dropped(void **state)
 {
@@ -273,6 +295,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_dial_dropped),
 		cmocka_unit_test(test_dial_lost),
+		cmocka_unit_test(test_end_of_a_dial),
 		cmocka_unit_test(test_answers_dropped),
 		cmocka_unit_test(test_clients_dropped),
 		cmocka_unit_test(test_many_drops),

@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define SYNS_NS	(7 * NSEC_PER_SEC)	/* within so long a SYN that nobody answers comes twice */
+
 static const char *name(const struct words *w, uint32_t node)
 {
 	return w->a->nodes[node].name;
@@ -233,6 +235,14 @@ static const char *const because[LINK_REASONS] = {
 	[LINK_CONGESTED] = "the far end does not take what is sent",
 };
 
+/* Of a dial that was under way when its node was attached to, only the last SYN may have been seen. */
+static bool sent_again(const struct analysis *a, const struct edge *e)
+{
+	uint64_t end_ns = e->closed_ns == FOREVER ? a->end_ns : e->closed_ns;
+
+	return e->opened_ns > a->nodes[e->from].from_ns + NSEC_PER_SEC || end_ns > e->opened_ns + SYNS_NS;
+}
+
 /* Where were the dial, or what was sent, lost: before the far host, or on the way back? */
 static void say_card(struct words *w, const struct edge *e)
 {
@@ -243,7 +253,7 @@ static void say_card(struct words *w, const struct edge *e)
 	if (d && d->kind == CAPTURE_NIC_ANSWERED && node == e->to)
 		words_line(w, "%s of it reached the network card of %s and were answered: the answers were "
 			   "lost on their way back", words_count(d->packets, "SYN").s, name(w, e->to));
-	else if (!d && nic && e->out)
+	else if (!d && nic && e->out && sent_again(w->a, e))
 		words_line(w, "its repeated SYNs, from %s, never reached the network card of %s (%s)",
 			   text_addr(&e->out->rec.local).s, name(w, e->to), nic->interfaces);
 }
