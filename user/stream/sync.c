@@ -20,6 +20,7 @@
 
 struct guess {
 	uint64_t start, next;	/* offsets in the stream that is searched */
+	uint64_t kept;		/* of its first header that is not forgotten, or comes next */
 	unsigned int count;	/* headers */
 	bool aligned;		/* began with a chunk */
 };
@@ -71,9 +72,13 @@ static uint64_t forget(struct derp_sync *s)
 	uint64_t bytes = s->end - s->base;
 	size_t i, n = 0;
 
-	for (i = 0; i < s->guesses; i++)
-		if (s->guess[i].next >= s->end)
-			s->guess[n++] = s->guess[i];
+	for (i = 0; i < s->guesses; i++) {
+		if (s->guess[i].next < s->end)
+			continue;
+		s->guess[n] = s->guess[i];
+		s->guess[n].kept = s->guess[n].next;
+		n++;
+	}
 	s->guesses = n;
 	s->base = s->scanned = s->end;
 	s->chunks = 0;
@@ -179,7 +184,7 @@ static void add_guesses(struct derp_sync *s, uint8_t talker)
 	size_t hint = 0;
 
 	for (; s->scanned + WALK_HEADER_LEN <= s->end; s->scanned++) {
-		struct guess g = { .start = s->scanned, .next = s->scanned };
+		struct guess g = { .start = s->scanned, .next = s->scanned, .kept = s->scanned };
 
 		g.aligned = starts_chunk(s, s->scanned, &hint);
 		/* Too many: only those that are likelier may still come in. */
@@ -219,8 +224,7 @@ bool derp_sync_feed(struct derp_sync **sync, const struct derp_chunk *c, uint8_t
 	g = choose(s);
 	if (!g)
 		return false;
-	/* Its first frames may be forgotten already; the next one is not. */
-	*start = (g->start >= s->base ? g->start : g->next) - s->base;
+	*start = g->kept - s->base;
 	return true;
 }
 
