@@ -140,6 +140,42 @@ static void test_idle_mesh_is_up(void **state)
 	script_free(&s);
 }
 
+/* Dialled at both of its addresses at once: the dial that was given up was for no third node. */
+static void test_two_addresses(void **state)
+{
+	static const char map[] =
+		"{\"Regions\":{\"1\":{\"RegionID\":1,\"RegionCode\":\"a\",\"Nodes\":["
+		"{\"Name\":\"1a\",\"RegionID\":1,\"HostName\":\"a.example.com\",\"IPv4\":\"10.0.0.1\"},"
+		"{\"Name\":\"1b\",\"RegionID\":1,\"HostName\":\"b.example.com\",\"IPv4\":\"10.0.0.2\","
+		"\"IPv6\":\"fd77::2\"}]}}}";
+	struct script s = { 0 };
+	struct record_conn *c;
+	struct report r;
+
+	(void)state;
+	script_at(&s, 1, 1);
+	script_node(&s, 1, A_IP, 0);
+	c = script_mesh_out(&s, 3, A_IP, 5003, B_IP, 2, 1);
+	memset(&c->peer, 0, sizeof(c->peer));
+	c->kind = CONN_UNKNOWN;
+	c->steps = STEP_SYN;
+	c->how = CAPTURE_CLOSED_NO_ANSWER;
+	c->closed_ns = AT(1.9);
+	script_mesh_out(&s, 4, "fd77::1", 5004, "fd77::2", 2, 1);
+	script_mesh_in(&s, 5, A_IP, B_IP, 5005, 2, 1);
+	script_at(&s, 1, 2);
+	script_node(&s, 2, "fd77::2", 0);
+	script_mesh_in(&s, 4, "fd77::2", "fd77::1", 5004, 1, 1);
+	script_mesh_out(&s, 5, B_IP, 5005, A_IP, 1, 1);
+	script_close(&s, 20, true);
+	script_report(&s, map, &r);
+	assert_int_equal(r.node_count, 2);
+	assert_int_equal(r.verdict_count, 0);
+	assert_int_equal(link_of(&r, "a.example.com", "b.example.com")->state, LINK_UP);
+	report_free(&r);
+	script_free(&s);
+}
+
 /* With all nodes traced it is certain that nobody has it. */
 static void test_zero_key(void **state)
 {
@@ -264,6 +300,7 @@ int main(void)
 		cmocka_unit_test(test_two_classes),
 		cmocka_unit_test(test_idle_mesh_is_no_peer),
 		cmocka_unit_test(test_idle_mesh_is_up),
+		cmocka_unit_test(test_two_addresses),
 		cmocka_unit_test(test_zero_key),
 		cmocka_unit_test(test_still),
 	};

@@ -91,7 +91,6 @@ static bool was_gone(const struct analysis *a, uint32_t node, const struct conn 
 	uint64_t ended_ns = n->life->info.ended_ns;
 	/* Two hosts' clocks have not been compared yet. */
 	uint64_t slack_ns = a->c->lives[conn->life]->agent == n->agent ? 0 : SETTLE_NS;
-
 	uint64_t alive_ns = conn->rec.closed_ns ? conn->rec.closed_ns : conn->told_ns;
 
 	if (!ended_ns || !(conn->rec.steps & STEP_ESTABLISHED))
@@ -302,9 +301,8 @@ static uint32_t puzzle_target(struct analysis *a, const struct conn *dial, uint3
 {
 	const struct addr *addr = &dial->rec.remote;
 	const struct derpmap_node *map = NULL;
-	static const struct key unknown;
+	uint32_t i, found = NONE;
 	char ip[ADDR_TEXT_LEN];
-	uint32_t i;
 
 	for (i = a->traced_count; i < a->node_count; i++) {
 		if (addr_equal(&a->nodes[i].addr, addr))
@@ -318,7 +316,11 @@ static uint32_t puzzle_target(struct analysis *a, const struct conn *dial, uint3
 		map = derpmap_find_node_by_host(a->c->map, dial->names->sni);
 	if (!map || map->region->id != a->nodes[self].region || map == a->nodes[self].map)
 		return NONE;
-	return region_untraced(a, &unknown, addr, dial->names->sni);
+	/* One that is traced may have been reached at its other address only. */
+	for (i = 0; i < a->traced_count; i++)
+		if (a->nodes[i].map == map && !was_gone(a, i, dial) && fits_better(a, i, found, dial->rec.opened_ns))
+			found = i;
+	return found != NONE ? found : region_untraced(a, &(struct key){ 0 }, addr, dial->names->sni);
 }
 
 static bool has_edge(const struct analysis *a, uint32_t from, uint32_t to)
