@@ -140,6 +140,66 @@ static void read_kind(struct netif *to, uint16_t type)
 	to->strange = !to->bare && type != ARPHRD_ETHER && type != ARPHRD_LOOPBACK;
 }
 
+/* What it is (IFLA_INFO_KIND), or whose port (IFLA_INFO_SLAVE_KIND); empty where it does not say. */
+static const char *kind_of(const struct nlattr *nest, uint16_t type)
+{
+	const struct nlattr *a;
+
+	mnl_attr_for_each_nested(a, nest) {
+		if (mnl_attr_get_type(a) == type && !mnl_attr_validate(a, MNL_TYPE_NUL_STRING))
+			return mnl_attr_get_str(a);
+	}
+	return "";
+}
+
+static bool is_one_of(const char *kind, const char *const *kinds)
+{
+	for (; *kinds; kinds++) {
+		if (!strcmp(kind, *kinds))
+			return true;
+	}
+	return false;
+}
+
+static void read_place(struct netif *to, const struct nlmsghdr *h)
+{
+	/* What comes in by these has come in by the one below first, as it is. */
+	static const char *const above[] = { "vlan", "macvlan", "macvtap", "ipvlan", "ipvtap", NULL };
+	/* What comes in by a port of these goes in by them. Not so of a VRF. */
+	static const char *const masters[] = { "bridge", "bond", "team", NULL };
+	const struct nlattr *a;
+	const char *kind = "", *port_of = "";
+	bool elsewhere = false;		/* the one below is in another namespace */
+
+	mnl_attr_for_each(a, h, sizeof(struct ifinfomsg)) {
+		switch (mnl_attr_get_type(a)) {
+		case IFLA_LINK:
+			if (!mnl_attr_validate(a, MNL_TYPE_U32))
+				to->lower = mnl_attr_get_u32(a);
+			break;
+		case IFLA_MASTER:
+			if (!mnl_attr_validate(a, MNL_TYPE_U32))
+				to->master = mnl_attr_get_u32(a);
+			break;
+		case IFLA_LINK_NETNSID:
+			elsewhere = true;
+			break;
+		case IFLA_LINKINFO:
+			if (mnl_attr_validate(a, MNL_TYPE_NESTED))
+				break;
+			kind = kind_of(a, IFLA_INFO_KIND);
+			port_of = kind_of(a, IFLA_INFO_SLAVE_KIND);
+			break;
+		}
+	}
+	to->loopback |= !strcmp(kind, "dummy");
+	/* A veth names its other end so, a tunnel what it goes through. */
+	if (elsewhere || !is_one_of(kind, above))
+		to->lower = 0;
+	if (!is_one_of(port_of, masters))
+		to->master = 0;
+}
+
 static int on_link(const struct nlmsghdr *h, void *ctx)
 {
 	const struct ifinfomsg *m = mnl_nlmsg_get_payload(h);
@@ -177,6 +237,7 @@ static int on_link(const struct nlmsghdr *h, void *ctx)
 	}
 	if (!to->name[0])
 		return MNL_CB_OK;
+	read_place(to, h);
 	make_printable(to->name);
 	n->count++;
 	return MNL_CB_OK;

@@ -22,7 +22,10 @@ enum netif_xdp { NETIF_XDP_NONE, NETIF_XDP_NATIVE, NETIF_XDP_GENERIC, NETIF_XDP_
 struct netif {
 	uint32_t index;
 	char name[IF_NAMESIZE];
-	bool up, loopback;
+	bool up;
+	bool loopback;		/* or a dummy: its addresses are reached through others */
+	uint32_t lower;		/* the one that it is a VLAN, or another address of; 0: none in sight */
+	uint32_t master;	/* the bridge or bond whose port it is, 0: none */
 	bool bare;		/* its packets have no link header */
 	bool strange;		/* neither Ethernet nor bare: its packets cannot be read */
 	enum netif_xdp xdp;

@@ -25,6 +25,7 @@ struct nic_interface {
 	bool up, native;
 	int link_fd;		/* -1: not attached */
 	bool refused;		/* and why was said */
+	bool occupied;		/* that is: another program is on it */
 	bool seen;		/* in the running look */
 };
 

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * Interfaces: those that carry an address at which a relay listens, loopback left out.
+ * Interfaces: those that carry an address at which a relay listens, loopback and dummies left out. What
+ * comes in by one of them after it has come in by another is counted there: a VLAN's at the interface
+ * below, a port's at its bridge.
  *
  * Attaching natively makes many drivers take their queues down and up again (ixgbe, i40e, ice, mlx5,
  * ena, bnxt), or do without what they had negotiated (virtio_net gives up its receive offloads), so
- * without being asked it is done only where it is known to be a change of a pointer: veth and tun.
+ * without being asked it is done only where it is known to be a change of a pointer: veth and tun. Those
+ * that have no queues refuse it, and may be asked.
  */
 #include "capture/nic.h"
 
@@ -20,6 +23,7 @@
 #include "wire.skel.h"
 
 #define INTERFACES_MAX	32	/* that are attached to, in one namespace */
+#define NESTED_MAX	8	/* interfaces upon each other: the kernel's own bound */
 
 /* In its own words: a namespace is named by a relay in it. */
 #define OWNER(space)	nic_owner(space)->relay->comm, (int)nic_owner(space)->relay->pid
@@ -35,7 +39,10 @@ static const struct live_node *nic_owner(const struct nic_space *space)
 
 static bool attaches_quietly(const char *driver)
 {
-	static const char *const quiet[] = { "veth", "tun" };
+	static const char *const quiet[] = {
+		"veth", "tun", "bridge", "802.1Q?VLAN?Support", "macvlan", "ipvlan", "wireguard",
+		"vxlan",
+	};
 	size_t i;
 
 	for (i = 0; i < sizeof(quiet) / sizeof(quiet[0]); i++) {
@@ -96,11 +103,12 @@ static void refuse(struct live *live, const struct nic_space *space, struct nic_
 	if (i->refused)
 		return;
 	i->refused = true;
+	i->occupied = netif->xdp_prog || err == -EBUSY || err == -EEXIST;
 	if (netif->xdp_prog)
 		live_say(live, asked, "%s (pid %d): %s is not watched: another XDP program is on it (id "
 			 "%u%s) and stays; all else is traced", OWNER(space), netif->name,
 			 netif->xdp_prog, mode ? mode : "");
-	else if (err == -EBUSY || err == -EEXIST)
+	else if (i->occupied)
 		live_say(live, asked, "%s (pid %d): %s is not watched: another XDP program is on it and "
 			 "stays; all else is traced", OWNER(space), netif->name);
 	else
@@ -187,13 +195,42 @@ static bool is_wanted(const struct nic_space *space, const struct netif *netif)
 	return here && elsewhere;
 }
 
-static struct nic_interface *find(struct nic_space *space, uint32_t index)
+static struct nic_interface *find(const struct nic_space *space, uint32_t index)
 {
 	struct nic_interface *i;
 
 	for (i = space->interfaces; i && i->index != index; i = i->next)
 		;
 	return i;
+}
+
+static const struct netif *counted_at(const struct nic_space *space, const struct netif *netif,
+				      unsigned int depth);
+
+static bool is_watched(const struct nic_space *space, const struct netif *netif, unsigned int depth)
+{
+	const struct nic_interface *i = netif ? find(space, netif->index) : NULL;
+
+	return netif && !(i && i->refused) && is_wanted(space, netif) && !counted_at(space, netif, depth);
+}
+
+/* Who is watched, and has had what comes in by this one, or has it next; NULL: nobody. */
+static const struct netif *counted_at(const struct nic_space *space, const struct netif *netif,
+				      unsigned int depth)
+{
+	const struct netifs *n = space->netifs;
+	const struct netif *other = netif->master ? netifs_find(n, netif->master) : NULL;
+
+	if (!depth)
+		return NULL;
+	if (is_watched(space, other, depth - 1))
+		return other;
+	for (other = netif; depth && other && other->lower; depth--) {
+		other = netifs_find(n, other->lower);
+		if (is_watched(space, other, depth - 1))
+			return other;
+	}
+	return NULL;
 }
 
 static struct nic_interface *add(struct nic_space *space, const struct netif *netif)
@@ -223,11 +260,25 @@ static void follow(struct live *live, const struct nic_space *space, struct nic_
 	if (i->up != netif->up)
 		live_say(live, false, "%s (pid %d): %s is %s", OWNER(space), netif->name,
 			 netif->up ? "up again" : "down");
+	/* Who was in the way may have left, and what it could not may have been set right. */
+	if (i->occupied ? !netif->xdp_prog : netif->up && !i->up)
+		i->refused = false;
 	memcpy(i->name, netif->name, sizeof(i->name));
 	i->up = netif->up;
-	/* Who was in the way may have left. */
-	if (!netif->xdp_prog)
-		i->refused = false;
+}
+
+static void say_unseen(struct live *live, const struct nic_space *space, const struct nic_interface *i)
+{
+	const struct netif *netif = netifs_find(space->netifs, i->index);
+	const struct netif *other = netif && is_wanted(space, netif) ?
+				    counted_at(space, netif, NESTED_MAX) : NULL;
+
+	if (other)
+		live_say(live, false, "%s (pid %d): %s is watched at %s now", OWNER(space), i->name,
+			 other->name);
+	else
+		live_say(live, false, "%s (pid %d): %s %s", OWNER(space), i->name,
+			 netif ? "carries no listening address any more: it is not watched" : "is gone");
 }
 
 static void drop_unseen(struct live *live, struct nic_space *space)
@@ -239,9 +290,7 @@ static void drop_unseen(struct live *live, struct nic_space *space)
 			at = &i->next;
 			continue;
 		}
-		live_say(live, false, "%s (pid %d): %s %s", OWNER(space), i->name,
-			 netifs_find(space->netifs, i->index) ?
-			 "carries no listening address any more: it is not watched" : "is gone");
+		say_unseen(live, space, i);
 		*at = i->next;
 		let_go(i);
 		free(i);
@@ -261,7 +310,7 @@ void nic_attach(struct live *live, struct nic_space *space)
 		i = find(space, netif->index);
 		if (i)
 			follow(live, space, i, netif);
-		if (!is_wanted(space, netif)) {
+		if (!is_wanted(space, netif) || counted_at(space, netif, NESTED_MAX)) {
 			/* Addresses of IPv6 go when it goes down, and come back with it. */
 			if (i && !netif->up)
 				i->seen = true;

@@ -168,6 +168,29 @@ def test_interfaces_change():
         assert nic["interfaces"] == "wan0" and nic["syn"] == 4 and nic["bytes"] > 4 * 100 * 100, nic
 
 
+@scenario(timeout=60)
+def test_refused_once():
+    """A bridge has no native mode: that is said once, however often other interfaces come and go."""
+    with Lab("nicrefused") as lab:
+        relay = lab.relay("derp1")
+        lab.up()
+        host = relay.host
+        host.run("ip", "link", "add", "br0", "type", "bridge")
+        host.run("ip", "addr", "add", "10.88.1.1/24", "dev", "br0")
+        host.run("ip", "link", "set", "br0", "up")
+        trace = lab.derptrace("report", "--json", "--xdp", "native")
+        for name in ("first0", "second0"):
+            host.run("ip", "link", "add", name, "type", "veth", "peer", "name", "far0")
+            host.run("ip", "addr", "add", "10.88.0.1/24", "dev", name)
+            says(trace, f"{name} is watched: XDP native")
+            host.run("ip", "link", "del", name)
+            says(trace, f"{name} is gone")
+        trace.stop()
+        with open(trace.log) as f:
+            assert f.read().count("br0 is not watched") == 1, tail(trace.log, 50)
+        assert trace.code == 3, tail(trace.log)
+
+
 def strangers_dial(host, relay, count):
     """Connections begun and left to themselves."""
     socks = []
