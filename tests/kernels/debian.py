@@ -15,6 +15,8 @@ import subprocess
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 KERNELS = f"{ROOT}/build/kernels"
 MODULES = ("inet_diag", "tcp_diag")     # sockets are asked through these
+# Interfaces of many kinds.
+NIC_MODULES = ("veth", "bridge", "bonding", "8021q", "macvlan", "dummy", "virtio_pci", "virtio_net")
 BUSYBOX = "busybox-static"
 MARK = "fetched"                        # written last, into a kernel's folder: its package's name
 
@@ -209,6 +211,31 @@ def find(folder, *patterns):
     return next((path for p in patterns for path in sorted(glob.glob(f"{folder}/{p}", recursive=True))), None)
 
 
+def module(folder, name):
+    """The path of a kernel's module, made plain; None where it has none, or it is built in."""
+    path = find(folder, f"**/{name}.ko", f"**/{name}.ko.xz")
+    if path and path.endswith(".xz"):
+        plain = path[:-len(".xz")]
+        with lzma.open(path) as packed, open(plain, "wb") as f:
+            shutil.copyfileobj(packed, f)
+        path = plain
+    return path
+
+
+def with_depends(kernel, names):
+    """These modules and what they need, in the order of loading. What is missing is left out."""
+    folder, found = f"{KERNELS}/{kernel.name}", []
+    for name in names:
+        # The file of a module is called by either.
+        path = next(filter(None, (module(folder, n) for n in (name, name.replace("_", "-")))), None)
+        if path and path not in found:
+            with open(path, "rb") as f:
+                depends = re.search(rb"\0depends=([^\0]*)\0", f.read())
+            needs = with_depends(kernel, depends[1].decode().split(",")) if depends and depends[1] else []
+            found += [p for p in [*needs, path] if p not in found]
+    return found
+
+
 def unpacked(name, folder):
     """The kernel in this folder, its modules made plain; None where it is not whole."""
     try:
@@ -218,15 +245,7 @@ def unpacked(name, folder):
         return None
     image = find(folder, "boot/vmlinuz-*", "**/lib/modules/*/vmlinuz")
     busybox = find(folder, "bin/busybox", "usr/bin/busybox")
-    modules = []
-    for module in MODULES:
-        path = find(folder, f"**/{module}.ko", f"**/{module}.ko.xz")
-        if path and path.endswith(".xz"):
-            plain = path[:-len(".xz")]
-            with lzma.open(path) as packed, open(plain, "wb") as f:
-                shutil.copyfileobj(packed, f)
-            path = plain
-        modules.append(path)
+    modules = [module(folder, m) for m in MODULES]
     whole = image and busybox and all(modules)
     return Kernel(name, package, image, modules, busybox, CHOICES[name].arch) if whole else None
 

@@ -114,18 +114,19 @@ class Archive:
             f.write(part + b"\0" * (-len(part) % 4))
 
 
-def archive(kernel, programs, files, root=None):
-    """What every guest has (BusyBox, init, the kernel's modules), these programs {name: path}, files {path: bytes}.
-    @root: where the libraries of another architecture's programs are."""
+def archive(kernel, programs, files, root=None, modules=()):
+    """What every guest has (BusyBox, init, the kernel's modules), these programs {name: path}, files {path: bytes},
+    modules. @root: where the libraries of another architecture's programs are."""
     a = Archive()
     a.copy(kernel.busybox, "bin/busybox", 0o755)
     a.link("bin/sh", "busybox")
     a.copy(f"{HERE}/init", "init", 0o755)
-    for folder in ("proc", "sys", "dev", "tmp", "empty", "etc"):
+    a.copy(f"{HERE}/nic", "nic")
+    for folder in ("proc", "sys", "dev", "tmp", "empty", "etc", "run"):
         a.directory(folder)
     a.device("dev/console", 5, 1)
-    for n, module in enumerate(kernel.modules):
-        a.copy(module, f"modules/{n}-{os.path.basename(module)}")
+    for n, module in enumerate([*kernel.modules, *modules]):
+        a.copy(module, f"modules/{n:02}-{os.path.basename(module)}")
     for name, path in programs.items():
         a.program(path, f"bin/{name}", root)
     for path, data in files.items():
@@ -136,6 +137,11 @@ def archive(kernel, programs, files, root=None):
 def end_with_parent():
     """PR_SET_PDEATHSIG: no guest outlives the test that booted it, however that ends."""
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+# Two network cards on one wire, which leads nowhere else.
+CARDS = [word for n in "01" for word in ("-netdev", f"hubport,id=wire{n},hubid=0",
+                                         "-device", f"virtio-net-pci,netdev=wire{n},romfile=")]
 
 
 def boot(kernel, initramfs, steps, folder, timeout):
@@ -151,7 +157,8 @@ def boot(kernel, initramfs, steps, folder, timeout):
         argv = [*m.argv, "-accel", "tcg", "-smp", "1", "-m", "1G", "-nodefaults", "-no-reboot", "-display", "none",
                 "-kernel", kernel.image, "-initrd", f.name, "-append",
                 f"console={m.console} loglevel=4 panic=-1 mitigations=off said={m.said} steps={','.join(steps)}",
-                "-serial", f"file:{console}", "-chardev", f"file,id=said,path={said}"]
+                "-serial", f"file:{console}", "-chardev", f"file,id=said,path={said}",
+                *(CARDS if "nic" in steps else [])]
         proc = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                 preexec_fn=end_with_parent)
         try:
