@@ -360,6 +360,7 @@ static void unreadable_exit(void **state)
 	info.bytes[CAPTURE_OUT] = 1000;
 	/* Open before we came, its secret not found yet: whose it is, nobody knows. */
 	lh_open(t, 3, CAPTURE_ACCEPTED, false);
+	t->conns[3].out_pos = 1000;
 	ledger_info(t->l, 3, &info);
 	lh_send(t, 1, 3, P(1));
 	lh_wait(t, 4500);

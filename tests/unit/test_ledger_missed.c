@@ -90,6 +90,36 @@ static void a_dial_was_missed(void **state)
 	lh_free(t);
 }
 
+/*
+ * Attached while it was open: where the first bytes that were sent since then are a whole frame, nothing
+ * can have left before it unseen; where they are a frame's rest, what was that one's nobody knows.
+ */
+static void the_first_frame_since(void **state)
+{
+	struct lh *t = one_client();
+	uint32_t rest;
+
+	(void)state;
+	for (rest = 0; rest < 2; rest++) {
+		int conn = 2 + (int)rest;
+
+		lh_open(t, conn, CAPTURE_ACCEPTED, false);
+		claim(t, conn, (uint32_t)conn);
+		t->now += 1000000;
+		lh_send(t, 1, (uint32_t)conn, P(1));
+		lh_send(t, 1, (uint32_t)conn, P(2));
+		t->now += 1000000;
+		t->conns[conn].out_pos = rest * 40;
+		lh_recv(t, conn, 1, P(2));
+		/* Its own entry was before: it is in the books once, and lacks none. */
+		lh_recv(t, conn, 1, P(3));
+		lh_wait(t, 2500);
+		lh_check_books(t, 1, (uint32_t)conn, BOOKS(3, 2, 0, !rest, rest));
+		assert_int_equal(lh_pair(t, 1, (uint32_t)conn)->first_seen, 1);
+	}
+	lh_free(t);
+}
+
 /* A connection of which nothing was seen is found among the sockets, later. */
 static void a_whole_connection_was_missed(void **state)
 {
@@ -186,6 +216,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(a_hello_was_missed),
 	cmocka_unit_test(a_hello_was_missed_and_the_peer_learnt_late),
 	cmocka_unit_test(a_dial_was_missed),
+	cmocka_unit_test(the_first_frame_since),
 	cmocka_unit_test(a_whole_connection_was_missed),
 	cmocka_unit_test(the_last_segment_was_missed),
 	cmocka_unit_test(short_packets_name_nobody),

@@ -4,6 +4,8 @@
 
 #include "base/packet.h"
 
+#define RECORD_BYTES	30u	/* of TLS, around what is inside; a packet's frame has more */
+
 static const struct key *key_at(const struct stream_frame *f, size_t off)
 {
 	return (const struct key *)(f->head + off);
@@ -192,6 +194,14 @@ static void note_told(struct conn *c, uint64_t pos)
 	c->out_late = false;
 }
 
+/* Nothing was sent between the moment at which the connection was found and this frame. */
+static bool is_first(const struct conn *c, const struct stream_frame *f)
+{
+	uint64_t len = DERP_HEADER_LEN + (uint64_t)f->len + (c->tls ? RECORD_BYTES : 0);
+
+	return !c->websocket && f->tcp_end && f->tcp_end <= len;
+}
+
 static void note_frame(struct ledger *l, struct conn *c, const struct stream_frame *f)
 {
 	if (f->time_ns > l->now_ns)
@@ -208,7 +218,7 @@ static void note_frame(struct ledger *l, struct conn *c, const struct stream_fra
 		return;
 	c->out_seen = true;
 	/* What came before the first frame that was understood was not. */
-	if (!(f->derp_from_start && c->from_start) && f->time_ns > c->out_from_ns)
+	if (!(f->derp_from_start && c->from_start) && !is_first(c, f) && f->time_ns > c->out_from_ns)
 		c->out_from_ns = f->time_ns;
 }
 
