@@ -49,19 +49,20 @@ static bool is_timed(const struct item *e, const struct sight *s)
 static void join_exit(struct ledger *l, uint32_t i, const struct sight *s)
 {
 	struct item e = *item_at(l, i);
-	struct item o = *item_at(l, ledger_item_same(l, e.pair, e.len, e.digest, SIDE_IN));
+	uint32_t oldest = e.pair->repeats ? ledger_item_same(l, e.pair, e.len, e.digest, SIDE_IN) : i;
+	const struct item *o = item_at(l, oldest);
 	/* A short one may be an equal one that was sent before: of what it passed nothing is known. */
-	uint32_t before = o.queued && e.len >= NAMED_LEN && o.conn == e.conn ?
-			  o.link[LINK_QUEUE].prev : 0;
+	uint32_t before = o->queued && e.len >= NAMED_LEN && o->conn == e.conn ?
+			  o->link[LINK_QUEUE].prev : 0;
 
-	ledger_conn_done(&o);
+	ledger_conn_done(o);
 	confirm(e.conn);
 	confirm(s->conn);
 	ledger_book_left(l, e.pair, s, is_timed(&e, s) ? e.time_ns : 0);
-	if (o.time_ns > s->conn->left_entered_ns[e.disco] && !e.pair->doubtful)
-		s->conn->left_entered_ns[e.disco] = o.time_ns;
+	if (o->time_ns > s->conn->left_entered_ns[e.disco] && !e.pair->doubtful)
+		s->conn->left_entered_ns[e.disco] = o->time_ns;
 	/* What was counted may have left, and be told of later. */
-	if (o.kind == ITEM_ENTRY && !e.pair->doubtful && !e.pair->counted)
+	if (o->kind == ITEM_ENTRY && !e.pair->doubtful && !e.pair->counted)
 		ledger_pass(l, before, e.conn, e.dst, s->conn, s->time_ns);
 	ledger_item_del(l, i);
 }
