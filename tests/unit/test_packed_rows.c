@@ -9,7 +9,9 @@
 #include <cmocka.h>
 
 #include "base/buckets.h"
+#include "base/fold.h"
 #include "base/index.h"
+#include "base/shelf.h"
 #include "base/slab.h"
 #include "base/tally.h"
 
@@ -112,11 +114,72 @@ static void test_index(void **state)
 	index_free(&x);
 }
 
+/* Words of all kinds come back as they were: nothing, ones, small ones, and such as differ a little. */
+static void test_fold(void **state)
+{
+	uint64_t words[64], back[64], x = 88172645463325252ull, w = 0;
+	uint8_t bytes[FOLD_BYTES(sizeof(words))];
+	const uint8_t *end;
+	size_t i, n, round;
+
+	(void)state;
+	for (round = 0; round < 20000; round++) {
+		n = round % 65;
+		for (i = 0; i < n; i++) {
+			x ^= x << 13;
+			x ^= x >> 7;
+			x ^= x << 17;
+			w = x % 5 == 0 ? 0 : x % 5 == 1 ? UINT64_MAX : x % 5 == 2 ? w : x % 5 == 3 ?
+			    x >> x % 64 : w ^ x >> x % 64;
+			words[i] = w;
+		}
+		end = fold(words, n * sizeof(*words), bytes);
+		assert_in_range(end - bytes, 0, FOLD_BYTES(n * sizeof(*words)));
+		memset(back, 0x5a, sizeof(back));
+		assert_ptr_equal(unfold(bytes, back, n * sizeof(*words)), end);
+		assert_memory_equal(back, words, n * sizeof(*words));
+	}
+	memset(words, 0, sizeof(words));
+	assert_int_equal(fold(words, sizeof(words), bytes) - bytes, 32);
+}
+
+/* What was laid down is found by its number, until it is dropped; all of them are, in between. */
+static void test_shelf(void **state)
+{
+	struct shelf s = { 0 };
+	uint64_t n, number, sum = 0;
+	const uint8_t *at;
+	size_t i = 0;
+
+	(void)state;
+	assert_ptr_equal(shelf_find(&s, 1), NULL);
+	for (n = 1; n <= 1000; n++) {
+		uint8_t bytes[100];
+
+		memset(bytes, (int)n, sizeof(bytes));
+		assert_true(shelf_put(&s, n << 40, bytes, 1 + n % 100));
+	}
+	for (n = 1; n <= 1000; n += 2)
+		shelf_drop(&s, n << 40);
+	for (n = 1; n <= 1000; n++) {
+		at = shelf_find(&s, n << 40);
+		assert_int_equal(at != NULL, n % 2 == 0);
+		if (at)
+			assert_int_equal(at[n % 100], (uint8_t)n);
+	}
+	assert_int_equal(shelf_count(&s), 500);
+	while (shelf_next(&s, &i, &number))
+		sum += number >> 40;
+	assert_int_equal(sum, 250500);
+	shelf_free(&s);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_tally), cmocka_unit_test(test_tally_buckets),
 		cmocka_unit_test(test_slab), cmocka_unit_test(test_index),
+		cmocka_unit_test(test_fold), cmocka_unit_test(test_shelf),
 	};
 
 	return cmocka_run_group_tests_name("packed_rows", tests, NULL, NULL);

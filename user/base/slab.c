@@ -8,7 +8,8 @@
 #define LAST	((1u << SLAB_SIZE_SHIFT) - 1)
 
 const uint16_t slab_bytes[SLAB_SIZES] = {
-	16, 24, 32, 40, 48, 56, 64, 80, 96, 128, 160, 208, 288, 400, 576, SLAB_MAX,
+	16, 24, 32, 40, 48, 56, 64, 72, 80, 88, 96, 104, 112, 120, 128, 144, 160, 176, 192, 208, 224,
+	240, 264, 288, 320, 360, 400, 448, 512, 592, 704, SLAB_MAX,
 };
 
 static uint32_t size_for(size_t len)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Millions of small blocks of bytes, each known by a number of 32 bits: no header, no pointer, sizes
- * in steps of an eighth to a half. A block's number says which size it has.
+ * in steps of 8 bytes up to 128, then of an eighth to a fifth. A block's number says which size it has.
  */
 #ifndef DT_BASE_SLAB_H
 #define DT_BASE_SLAB_H
@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define SLAB_SIZES	16
+#define SLAB_SIZES	32
 #define SLAB_MAX	848	/* bytes of the largest */
 
 /* All zero is an empty one. */
@@ -29,7 +29,7 @@ void slab_drop(struct slab *s, uint32_t block);
 /* How much it holds. */
 size_t slab_room(uint32_t block);
 
-#define SLAB_SIZE_SHIFT	28
+#define SLAB_SIZE_SHIFT	27
 #define SLAB_CHUNK	256u	/* blocks */
 
 extern const uint16_t slab_bytes[SLAB_SIZES];
