@@ -134,6 +134,7 @@ struct replay_options {
 	unsigned int repeat;	/* percent sent again, cut anew */
 	unsigned int forge;	/* percent preceded by a forged one */
 	unsigned int lose;	/* percent of records the ring lost */
+	unsigned int silence;	/* percent followed by two seconds and a tick */
 	size_t calm;		/* but none of the first bytes of each direction */
 	unsigned int cut;	/* percent that were captured in part */
 	bool early;		/* inbound facts tell already that the segment was accepted */

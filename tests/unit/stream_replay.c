@@ -173,6 +173,8 @@ static void fly(struct tcp *t, const struct flight *f)
 			}
 		}
 		at += n;
+		if (t->o->silence && chance_percent(&t->chance, t->o->silence))
+			replay_tick(t->s, t->time_ns += 2000000000);
 		if (chance_percent(&t->chance, t->o->repeat)) {
 			from = at > 3000 ? at - 3000 : 0;
 			from = chance_between(&t->chance, (uint32_t)from, (uint32_t)at - 1);

@@ -175,6 +175,30 @@ static void test_key_update(void **state)
 	dialog_free(&dialog);
 }
 
+/* Silent again and again, and laid down each time: nothing of it is lost by that. */
+static void test_rests(void **state)
+{
+	static const struct dialog_options kinds[] = {
+		{ .tls = true, .version = V13, .seed = 60 },
+		{ .tls = true, .version = V13, .seed = 61, .suite = "TLS_AES_256_GCM_SHA384" },
+		{ .tls = true, .version = V12, .seed = 62 },
+		{ .tls = true, .version = V13, .seed = 63, .websocket = true },
+		{ .seed = 64 }, { .seed = 65, .websocket = true }, { .seed = 66, .dialled = true },
+	};
+	struct replay_options o = { .max_segment = 900, .silence = 60, .secrets = SECRETS_IN_TIME };
+	struct dialog dialog;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+		dialog_begin(&dialog, &kinds[i]);
+		dialog_talk(&dialog, 60, 400);
+		o.seed = i;
+		run_all(&dialog, &o);
+		dialog_free(&dialog);
+	}
+}
+
 static void test_facts_of_a_connection(void **state)
 {
 	struct dialog dialog;
@@ -404,7 +428,7 @@ int main(void)
 		cmocka_unit_test(test_tls_13),
 		cmocka_unit_test(test_tls_12),
 		cmocka_unit_test(test_key_update),
-		cmocka_unit_test(test_facts_of_a_connection),
+		cmocka_unit_test(test_rests), cmocka_unit_test(test_facts_of_a_connection),
 		cmocka_unit_test(test_lost_records_of_the_ring),
 		cmocka_unit_test(test_lost_key_update),
 		cmocka_unit_test(test_little_memory),

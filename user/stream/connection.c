@@ -59,14 +59,14 @@ static const struct secret_set *on_hello(void *ctx, const uint8_t random[static 
 	return !s || secrets_join(&c->shared->secrets, random, &s->user) ? NULL : s->user.set;
 }
 
+static const struct tls_sink tls_sink = {
+	.plain = on_plain, .heads = on_heads, .lost = on_records_lost, .hello = on_hello,
+};
+
 static bool start_tls(struct connection *c)
 {
-	static const struct tls_sink sink = {
-		.plain = on_plain, .heads = on_heads, .lost = on_records_lost, .hello = on_hello,
-	};
-
 	c->tls = tls_new(c->midstream, c->client == CAPTURE_IN, &c->info, &c->budget,
-			 &c->shared->tls, &sink, c);
+			 &c->shared->tls, &tls_sink, c);
 	if (!c->tls) {
 		c->layer = LAYER_OTHER;
 		return false;
@@ -368,11 +368,30 @@ static void rest(struct connection *c)
 
 /* --- the door ----------------------------------------------------------------------------- */
 
-struct connection *connection_new(struct connection_shared *shared,
-				  const struct capture_event *event)
+void connection_tie(struct connection *c, struct connection_shared *shared)
 {
 	static const struct reassemble_sink sink = { on_bytes, foretold_head, connection_gap,
 						     counted_resume, counted_forward };
+	struct reassemble *r;
+
+	c->shared = shared;
+	c->info.kept = shared ? &shared->names : NULL;
+	c->budget.limit = shared ? shared->connection_bytes : 0;
+	c->budget.parent = shared ? &shared->budget : NULL;
+	for (r = c->dirs; r < c->dirs + 2; r++) {
+		r->budget = shared ? &c->budget : NULL;
+		r->sink = shared ? &sink : NULL;
+		r->ctx = shared ? c : NULL;
+	}
+	if (c->tls && shared)
+		tls_tie(c->tls, &c->info, &c->budget, &shared->tls, &tls_sink, c);
+	else if (c->tls)
+		tls_tie(c->tls, NULL, NULL, NULL, NULL, NULL);
+}
+
+struct connection *connection_new(struct connection_shared *shared,
+				  const struct capture_event *event)
+{
 	const struct capture_conn_open *open = &event->open;
 	struct connection *c = calloc(1, sizeof(*c));
 	int dir;
@@ -381,16 +400,13 @@ struct connection *connection_new(struct connection_shared *shared,
 		return NULL;
 	c->id = event->conn;
 	c->node = event->node;
-	c->shared = shared;
-	c->info.kept = &shared->names;
-	c->budget = (struct budget){ .limit = shared->connection_bytes,
-				     .parent = &shared->budget };
 	c->midstream = !open->from_start;
 	c->framed = open->framed;
 	c->has_client = open->role != CAPTURE_ROLE_UNKNOWN;
 	c->client = open->role == CAPTURE_DIALLED ? CAPTURE_OUT : CAPTURE_IN;
 	for (dir = 0; dir < 2; dir++)
-		reassemble_init(&c->dirs[dir], (enum capture_dir)dir, &c->budget, &sink, c);
+		reassemble_init(&c->dirs[dir], (enum capture_dir)dir, NULL, NULL, NULL);
+	connection_tie(c, shared);
 	if (open->from_start) {
 		reassemble_start(&c->dirs[CAPTURE_IN], open->in_isn);
 		reassemble_start(&c->dirs[CAPTURE_OUT], open->out_isn);
@@ -467,7 +483,7 @@ void connection_event(struct connection *c, const struct capture_event *event)
 	const struct capture_segment *seg = event->type == CAPTURE_SEGMENT ? &event->segment : NULL;
 	struct reassemble *r = seg ? &c->dirs[seg->dir] : NULL;
 
-	c->shared->now_ns = event->time_ns;
+	c->shared->now_ns = c->seen_ns = event->time_ns;
 	if (!seg || !reassemble_covered(r, seg, event->facts))
 		settle(c, event->facts, event->time_ns);
 	if (seg && !seg->counted) {

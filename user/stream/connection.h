@@ -6,6 +6,7 @@
 #define DT_STREAM_CONNECTION_H
 
 #include "base/chains.h"
+#include "base/shelf.h"
 #include "stream/frames.h"
 #include "stream/http.h"
 #include "stream/names.h"
@@ -78,6 +79,7 @@ struct connection_claim {
 struct connection {
 	struct chain chain;	/* by id */
 	uint64_t id;
+	uint64_t seen_ns;	/* of its last event */
 	uint32_t node;
 	uint32_t signature;	/* of the info that the sink has; 0: it has none */
 	enum connection_layer layer;
@@ -123,6 +125,19 @@ void connection_gap(void *ctx, enum capture_dir dir, uint64_t pos, uint64_t time
 
 /* Adds what a connection that is open counts for. */
 void connection_stats(const struct connection *c, uint64_t time_ns, struct stream_stats *stats);
+
+/* Where it finds what all connections share, and its own. NULL: nowhere. */
+void connection_tie(struct connection *c, struct connection_shared *shared);
+
+/* --- rest.c: connections on which nothing happens ------------------------------------------ */
+
+/* Has nothing happened for a while, and does nothing wait? It counts for nothing but itself then. */
+bool connection_may_rest(const struct connection *c, uint64_t now_ns);
+/* It is in no table any more. True: it is on @shelf, and freed. */
+bool connection_rest(struct connection *c, struct shelf *shelf);
+/* From there, where it is left. NULL without memory. */
+struct connection *connection_wake(struct connection_shared *shared, uint64_t id,
+				   const uint8_t *bytes);
 
 /* --- search.c: as long as keys or record numbers are looked for ---------------------------- */
 

@@ -199,7 +199,7 @@ void streams_event(struct streams *s, const struct capture_event *event);
 bool streams_want_search(struct streams *s, uint32_t node, uint64_t now_ns);
 
 /* NULL where there is no such connection. */
-const struct stream_info *streams_info(const struct streams *s, uint64_t conn);
+const struct stream_info *streams_info(struct streams *s, uint64_t conn);
 void streams_stats(const struct streams *s, struct stream_stats *stats);
 
 #endif

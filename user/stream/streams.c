@@ -22,6 +22,7 @@
 #define SEARCH_EVERY_NS	1000000000ULL
 
 #define RECENT		256
+#define REST_EVERY_NS	1000000000ULL
 
 struct search {
 	uint32_t node;
@@ -33,6 +34,9 @@ struct streams {
 	struct stream_sink sink;
 	struct connection_shared shared;
 	struct chains connections; /* by id, which is given by ourselves: it is its own hash */
+	struct shelf resting;	/* the others: they carry nothing, and wait for nothing */
+	uint64_t silent;	/* of them, those that never carried data */
+	uint64_t rested_ns;	/* connections were laid down last */
 	struct connection *recent[RECENT]; /* found last, by id; or NULL */
 	struct search *searches;	/* by node */
 	uint64_t now_ns;		/* of the last event */
@@ -88,6 +92,7 @@ void streams_free(struct streams *s)
 		remove_connection(s, connection_of(at));
 	}
 	chains_free(&s->connections);
+	shelf_free(&s->resting);
 	HASH_ITER(hh, s->searches, search, tmp) {
 		HASH_DEL(s->searches, search);
 		free(search);
@@ -99,11 +104,63 @@ void streams_free(struct streams *s)
 	free(s);
 }
 
-static struct connection *find(const struct streams *s, uint64_t id)
+static bool is_silent(const struct connection *c)
+{
+	return !c->info.bytes[0] && !c->info.bytes[1];
+}
+
+/* NULL without memory: it rests on. */
+static struct connection *wake(struct streams *s, uint64_t id, const uint8_t *bytes)
+{
+	struct connection *c = connection_wake(&s->shared, id, bytes);
+
+	if (!c)
+		return NULL;
+	/* The table is there: it was in it. */
+	chains_add(&s->connections, &c->chain, id);
+	s->silent -= is_silent(c);
+	shelf_drop(&s->resting, id);
+	return c;
+}
+
+static struct connection *find(struct streams *s, uint64_t id)
 {
 	struct chain *at = chains_find(&s->connections, id);
+	const uint8_t *resting = at ? NULL : shelf_find(&s->resting, id);
 
+	if (resting)
+		return wake(s, id, resting);
 	return at ? connection_of(at) : NULL;
+}
+
+static void lay_down(struct streams *s, struct connection *c)
+{
+	uint64_t id = c->id;
+	bool silent = is_silent(c);
+
+	chains_del(&s->connections, &c->chain);
+	c->chain = (struct chain){ 0 };
+	if (!connection_rest(c, &s->resting)) {
+		chains_add(&s->connections, &c->chain, id);
+		return;
+	}
+	s->silent += silent;
+	if (s->recent[id % RECENT] == c)
+		s->recent[id % RECENT] = NULL;
+}
+
+static void lay_down_all(struct streams *s, uint64_t now_ns)
+{
+	struct chain *at, *next;
+
+	if (now_ns < s->rested_ns + REST_EVERY_NS)
+		return;
+	s->rested_ns = now_ns;
+	for (at = chains_first(&s->connections); at; at = next) {
+		next = chains_next(&s->connections, at);
+		if (connection_may_rest(connection_of(at), now_ns))
+			lay_down(s, connection_of(at));
+	}
 }
 
 /* The same for what comes often. */
@@ -163,6 +220,7 @@ static void tick(struct streams *s, uint64_t time_ns)
 
 	DL_FOREACH_SAFE(s->shared.waiting, search, next)
 		connection_tick(search->user.owner, time_ns);
+	lay_down_all(s, time_ns);
 }
 
 void streams_event(struct streams *s, const struct capture_event *event)
@@ -247,7 +305,7 @@ bool streams_want_search(struct streams *s, uint32_t node, uint64_t now_ns)
 	return true;
 }
 
-const struct stream_info *streams_info(const struct streams *s, uint64_t conn)
+const struct stream_info *streams_info(struct streams *s, uint64_t conn)
 {
 	const struct connection *c = find(s, conn);
 
@@ -259,6 +317,7 @@ void streams_stats(const struct streams *s, struct stream_stats *stats)
 	const struct chain *at;
 
 	*stats = s->shared.gone;
+	stats->connections += shelf_count(&s->resting) - s->silent;
 	stats->records = s->shared.tls.opened;
 	stats->records_failed = s->shared.tls.failed;
 	stats->records_by_heads = s->shared.tls.by_heads;

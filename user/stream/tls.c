@@ -331,6 +331,16 @@ static void end_search(struct tls *t)
 	t->search = NULL;
 }
 
+void tls_tie(struct tls *t, struct stream_info *info, struct budget *budget,
+	     struct tls_shared *shared, const struct tls_sink *sink, void *ctx)
+{
+	t->info = info;
+	t->budget = budget;
+	t->shared = shared;
+	t->sink = sink;
+	t->ctx = ctx;
+}
+
 struct tls *tls_new(bool midstream, bool client_in, struct stream_info *info,
 		    struct budget *budget, struct tls_shared *shared, const struct tls_sink *sink,
 		    void *ctx)
@@ -341,11 +351,7 @@ struct tls *tls_new(bool midstream, bool client_in, struct stream_info *info,
 		return NULL;
 	t->midstream = midstream;
 	t->client_in = client_in;
-	t->info = info;
-	t->budget = budget;
-	t->shared = shared;
-	t->sink = sink;
-	t->ctx = ctx;
+	tls_tie(t, info, budget, shared, sink, ctx);
 	t->sides[0].records.scanning = t->sides[1].records.scanning = midstream;
 	if (tls_search(t))
 		return t;

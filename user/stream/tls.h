@@ -102,11 +102,11 @@ struct tls_side {
 	uint64_t sealed;	/* sealed records so far */
 	uint64_t sealed_bytes;
 	unsigned int proven;	/* records read since there was doubt of the keys, or the number */
-	bool handshake_done;	/* its Finished was read, or cannot be any more */
-	bool changed;		/* ChangeCipherSpec was seen */
-	bool started;		/* @traffic opened a record */
-	bool number_known;
-	bool heads;		/* of the last one that could be, no more was read */
+	bool handshake_done : 1; /* its Finished was read, or cannot be any more */
+	bool changed : 1;	/* ChangeCipherSpec was seen */
+	bool started : 1;	/* @traffic opened a record */
+	bool number_known : 1;
+	bool heads : 1;		/* of the last one that could be, no more was read */
 };
 
 struct tls {
@@ -125,6 +125,9 @@ struct tls {
 struct tls *tls_new(bool midstream, bool client_in, struct stream_info *info,
 		    struct budget *budget, struct tls_shared *shared, const struct tls_sink *sink,
 		    void *ctx);
+/* The same for one that has been elsewhere. */
+void tls_tie(struct tls *t, struct stream_info *info, struct budget *budget,
+	     struct tls_shared *shared, const struct tls_sink *sink, void *ctx);
 /* Wipes every key. */
 void tls_free(struct tls *t);
 
