@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/* Pairs that fall silent are laid down, wake as they were, and are never counted twice. */
+/* Pairs and connections that fall silent are laid down, wake as they were, and are never counted twice. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -122,12 +122,108 @@ static void test_bound_counts_those_at_rest(void **state)
 	lh_free(t);
 }
 
+/* --- connections -------------------------------------------------------------------------- */
+
+#define DORMANT(t)	((int)shelf_count(&(t)->l->dormant))
+
+/* Nobody is asked meanwhile: nothing has changed. */
+static void sleep_on(struct lh *t)
+{
+	int i;
+
+	lh_tick(t, 100);
+	lh_tick(t, 100);
+	lh_snapshot(t, false);
+	for (i = 0; i < 10; i++)
+		ledger_tick(t->l, t->now += 1100000000);
+	lh_check(t);
+}
+
+/* Told as it was; packets of a silent client and for it find it, and so does its end. */
+static void test_connections_rest(void **state)
+{
+	struct lh *t = three_clients(NULL);
+	struct record_conn before;
+	uint64_t loops;
+
+	(void)state;
+	pass_packet(t, 1, 2, 1);
+	lh_tick(t, 100);
+	lh_snapshot(t, true);
+	before = t->conns[2].rec;
+	sleep_on(t);
+	assert_int_equal(DORMANT(t), 3);
+	lh_snapshot(t, true);
+	assert_memory_equal(&t->conns[2].rec.tag, &before.tag, sizeof(before.tag));
+	assert_int_equal(t->conns[2].rec.out_bytes, before.out_bytes);
+	assert_int_equal(t->conns[2].rec.steps, before.steps);
+	assert_memory_equal(&t->conns[2].rec.peer, &before.peer, sizeof(before.peer));
+	assert_int_equal(t->node.peers, 3);
+	assert_int_equal(DORMANT(t), 3);
+	for (loops = 2; loops < 20; loops++) {
+		pass_packet(t, 1, 2, (uint32_t)loops);
+		assert_int_equal(DORMANT(t), 1);
+		sleep_on(t);
+		assert_int_equal(DORMANT(t), 3);
+	}
+	lh_check_books(t, 1, 2, BOOKS(19, 19, 0, 0, 0));
+	lh_close(t, 2);
+	t->now += 2000000000;
+	lh_send(t, 1, 2, (struct lh_packet){ .no = 99, .len = 100 });
+	lh_wait(t, 4000);
+	lh_check_books(t, 1, 2, BOOKS(20, 19, 0, 1, 0));
+	assert_int_equal(lh_lost(t, 1, 2, REASON_NO_ROUTE), 1);
+	lh_free(t);
+}
+
+/* What is sent to a client that sleeps, and does not come out, was dropped in its queue. */
+static void test_loss_at_one_that_rests(void **state)
+{
+	struct lh *t = three_clients(NULL);
+	int i;
+
+	(void)state;
+	sleep_on(t);
+	assert_int_equal(DORMANT(t), 3);
+	lh_send(t, 1, 2, (struct lh_packet){ .no = 1, .len = 100 });
+	lh_progress(t, 1);
+	ledger_tick(t->l, t->now += 100000000);
+	assert_int_equal(DORMANT(t), 2);
+	for (i = 0; i < 4; i++)
+		ledger_tick(t->l, t->now += 1100000000);
+	lh_snapshot(t, false);
+	lh_check_books(t, 1, 2, BOOKS(1, 0, 0, 1, 0));
+	assert_int_equal(lh_lost(t, 1, 2, REASON_QUEUE), 1);
+	assert_int_equal(t->losses[0].out_conn, 2);
+	lh_free(t);
+}
+
+/* The same peer comes again while its connection sleeps: both are its. */
+static void test_again_while_it_rests(void **state)
+{
+	struct lh *t = three_clients(NULL);
+
+	(void)state;
+	sleep_on(t);
+	lh_client(t, 4, 2);
+	assert_int_equal(DORMANT(t), 2);
+	lh_snapshot(t, true);
+	assert_int_equal(t->node.peers, 3);
+	lh_close(t, 4);
+	pass_packet(t, 1, 2, 1);
+	lh_check_books(t, 1, 2, BOOKS(1, 1, 0, 0, 0));
+	lh_free(t);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_wakes_as_it_was),
 		cmocka_unit_test(test_told_at_rest),
 		cmocka_unit_test(test_bound_counts_those_at_rest),
+		cmocka_unit_test(test_connections_rest),
+		cmocka_unit_test(test_loss_at_one_that_rests),
+		cmocka_unit_test(test_again_while_it_rests),
 	};
 
 	return cmocka_run_group_tests_name("ledger_resting", tests, NULL, NULL);

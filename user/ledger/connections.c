@@ -5,7 +5,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static struct conn *conn_find(const struct ledger *l, uint64_t id, uint64_t hash)
+uint64_t ledger_conn_hash(const struct ledger *l, uint64_t id)
+{
+	return hash_words(&l->seed, id, 0, 0);
+}
+
+static struct conn *conn_find(struct ledger *l, uint64_t id, uint64_t hash)
 {
 	struct chain *at = chains_find(&l->conns, hash);
 
@@ -13,7 +18,7 @@ static struct conn *conn_find(const struct ledger *l, uint64_t id, uint64_t hash
 		if (ITEM_OF(at, struct conn, chain)->id == id)
 			return ITEM_OF(at, struct conn, chain);
 	}
-	return NULL;
+	return ledger_dormant_wake(l, id);
 }
 
 /* Over the limit all are one, of which only frames are known. NULL without any memory. */
@@ -27,19 +32,19 @@ static struct conn *overflow(struct ledger *l)
 	return l->overflow;
 }
 
-struct conn *ledger_conn_known(const struct ledger *l, uint64_t id)
+struct conn *ledger_conn_known(struct ledger *l, uint64_t id)
 {
-	return conn_find(l, id, hash_words(&l->seed, id, 0, 0));
+	return conn_find(l, id, ledger_conn_hash(l, id));
 }
 
 struct conn *ledger_conn_get(struct ledger *l, uint64_t id, uint64_t time_ns)
 {
-	uint64_t hash = hash_words(&l->seed, id, 0, 0);
+	uint64_t hash = ledger_conn_hash(l, id);
 	struct conn *c = conn_find(l, id, hash);
 
 	if (c)
 		return c;
-	if (l->conns.count >= l->limits.max_connections)
+	if (l->conns.count + shelf_count(&l->dormant) >= l->limits.max_connections)
 		return overflow(l);
 	c = calloc(1, sizeof(*c));
 	if (!c || !chains_add(&l->conns, &c->chain, hash)) {

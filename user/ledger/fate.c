@@ -25,6 +25,7 @@ void ledger_pass(struct ledger *l, uint32_t from, const struct conn *conn, struc
 	uint32_t i, prev, n = 0;
 	uint64_t since;
 
+	ledger_dormant_wake_peer(l, dst);
 	if (!from || dst->route.exit != out || !out)
 		return;
 	since = single_since(l, &dst->route);
@@ -43,12 +44,13 @@ void ledger_pass(struct ledger *l, uint32_t from, const struct conn *conn, struc
 static const struct conn *passed_at(const struct ledger *l, const struct item *e)
 {
 	const struct peer *d = e->dst;
+	const struct peer_past *past = d->past;
 
 	if (d->route.exit && single_since(l, &d->route) <= e->time_ns)
 		return d->route.exit;
-	if (d->route_before.exit && single_since(l, &d->route_before) <= e->time_ns &&
-	    d->route_before.to_ns >= e->pos)
-		return d->route_before.exit;
+	if (past && past->route.exit && single_since(l, &past->route) <= e->time_ns &&
+	    past->to_ns >= e->pos)
+		return past->route.exit;
 	return NULL;
 }
 
@@ -76,6 +78,7 @@ void ledger_passed_tick(struct ledger *l, bool all)
 		}
 		if (!all && (!e->stamp || e->stamp == l->tick))
 			continue;
+		ledger_dormant_wake_peer(l, e->dst);
 		out = passed_at(l, e);
 		if (!out)
 			ledger_item_unpass(l, i);
@@ -131,12 +134,13 @@ static void weigh(const struct ledger *l, const struct item *e, struct conn *c, 
 		o->open = c;
 }
 
-static void weigh_all(const struct ledger *l, const struct item *e, struct odds *o)
+static void weigh_all(struct ledger *l, const struct item *e, struct odds *o)
 {
 	struct presence *pr;
 	struct conn *c;
 
-	o->unclean = e->time_ns < e->dst->unclean_ns;
+	ledger_dormant_wake_peer(l, e->dst);
+	o->unclean = e->dst->past && e->time_ns < e->dst->past->unclean_ns;
 	for (c = e->dst->conns; c; c = c->next_of_peer)
 		weigh(l, e, c, o);
 	o->here = o->open;
@@ -160,7 +164,7 @@ static void weigh_anywhere(const struct ledger *l, const struct item *e, struct 
 	o->busy |= any->busy;
 }
 
-bool ledger_item_unclean(const struct ledger *l, const struct item *e)
+bool ledger_item_unclean(struct ledger *l, const struct item *e)
 {
 	struct odds o = { 0 };
 

@@ -121,7 +121,7 @@ static void take_back(struct ledger *l, uint32_t g, const struct item *w, uint32
 	if (w->kind == ITEM_EXIT)
 		ledger_book_left(l, e.pair, &s, e.run || s.run ? 0 : e.time_ns);
 	else
-		ledger_book_lost(l, &e, w->no, BASIS_RELAY, ledger_drop_place(e.dst, w->no));
+		ledger_book_lost(l, &e, w->no, BASIS_RELAY, ledger_drop_place(l, e.dst, w->no));
 	ledger_item_shrink(l, g, n, bytes);
 }
 

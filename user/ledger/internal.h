@@ -7,6 +7,7 @@
  *	connections.c	what is known of a connection; progress.c: how far TCP came with it
  *	identity.c	whose a connection is, and what follows when that is learnt late
  *	peers.c		peers, where they are, and the one exit that leads to each
+ *	dormant.c	connections on which nothing happens
  *	items.c		packets in flight, and sightings that wait for their entry: lists and indexes
  *	joins.c		entry, exit and drop of one packet find each other
  *	loose.c		drops that do not say whose packet it was
@@ -27,10 +28,13 @@
 #include "base/buckets.h"
 #include "base/chains.h"
 #include "base/shared.h"
+#include "base/shelf.h"
+#include "ledger/dormant.h"
 #include "ledger/ghosts.h"
 #include "ledger/ledger.h"
 #include "ledger/loose.h"
 #include "ledger/numbers.h"
+#include "ledger/peers.h"
 #include "ledger/resting.h"
 
 #define SECOND_NS	1000000000ull
@@ -48,42 +52,9 @@
 #define LEDGER_BUFFER_BYTES 2048u	/* of a client's writer in the relay */
 
 struct conn;
-struct presence;
 
 /* Classes of packets: the relay queues them apart. */
 enum { CLASS_DATA, CLASS_DISCO, CLASSES };
-
-/* The one exit that leads to a peer, and since when; exit NULL: none, or more than one. */
-struct route {
-	struct conn *exit;
-	uint64_t from_ns, to_ns;
-};
-
-struct peer {
-	struct chain chain;	/* by key; an unknown peer is in no table */
-	struct key key;		/* zero: not known */
-	uint32_t refs;
-	uint32_t no, group;	/* by which it is told; see ledger_group(). 0: not yet, met nobody */
-	bool unknown;
-	struct conn *conns;	/* its connections here; ended ones too until they are let go */
-	struct presence *presences;
-	struct route route, route_before;
-	uint64_t unclean_ns;	/* before it an exit that has been let go may have been missed */
-};
-
-/* What a mesh peer said of one of its clients, or what a forward to it showed. */
-struct presence {
-	struct chain chain;	/* by (conn, peer) */
-	struct conn *conn;
-	struct peer *peer;
-	struct presence *next_of_conn, **at_conn, *next_of_peer;
-	bool present, not_here;
-	bool seen;		/* shown by a forward only: no frame told it */
-	bool dirty;
-	uint8_t flags;
-	struct addr addr;
-	uint64_t here_ns, gone_ns;	/* when either was told */
-};
 
 struct ring;
 struct mesh;
@@ -298,6 +269,7 @@ struct ledger {
 	struct conn *overflow;	/* the shared one; NULL: not needed yet */
 	struct numbers peer_numbers, pair_numbers;
 	struct resting resting;
+	struct shelf dormant;	/* connections; see dormant.h */
 	struct peer *nobody;	/* unknown, for ever */
 	struct pair *other;	/* nobody to nobody: all that has no row */
 	struct pair *dirty;
@@ -348,7 +320,8 @@ void ledger_server_key(struct ledger *l, const struct key *key);
 
 /* --- connections.c --- */
 /* NULL where it is none that is known. */
-struct conn *ledger_conn_known(const struct ledger *l, uint64_t id);
+struct conn *ledger_conn_known(struct ledger *l, uint64_t id);
+uint64_t ledger_conn_hash(const struct ledger *l, uint64_t id);
 struct conn *ledger_conn_get(struct ledger *l, uint64_t id, uint64_t time_ns);
 void ledger_conn_open(struct ledger *l, const struct capture_event *e);
 void ledger_conn_close(struct ledger *l, const struct capture_event *e);
@@ -386,32 +359,6 @@ void ledger_conn_identify(struct ledger *l, struct conn *c, const struct key *ke
 void ledger_conn_disown(struct ledger *l, struct conn *c);
 /* Its peer; an unknown one is made where there is none. */
 struct peer *ledger_conn_peer(struct ledger *l, struct conn *c);
-
-/* --- peers.c --- */
-/* Of a key that a frame names, with a reference for the caller. Over the limit: nobody. */
-struct peer *ledger_peer_get(struct ledger *l, const struct key *key);
-struct peer *ledger_peer_unknown(struct ledger *l);
-static inline struct peer *peer_ref(struct peer *p)
-{
-	p->refs++;
-	return p;
-}
-void ledger_peer_put(struct ledger *l, struct peer *p);
-/* Packets for its peer may leave on it since @since_ns, and no other change is known since @time_ns. */
-void ledger_peer_register(struct ledger *l, struct conn *c, uint64_t since_ns, uint64_t time_ns);
-void ledger_peer_unregister(struct ledger *l, struct conn *c);
-/* Its connections or presences have changed: where do its packets leave now? */
-void ledger_peer_reroute(struct ledger *l, struct peer *p, uint64_t time_ns);
-/* A forward for it was seen leaving on @c. */
-void ledger_peer_forwarded(struct ledger *l, struct peer *p, struct conn *c, uint64_t time_ns);
-void ledger_presence_tell(struct ledger *l, struct conn *c, const struct record_presence *said,
-			  uint64_t time_ns);
-/* What a mesh peer says of its clients may be missed on @c. */
-void ledger_conn_unsure(struct ledger *l, struct conn *c);
-/* Lets go those that are gone and told. */
-void ledger_presences_sweep(struct ledger *l);
-void ledger_presences_end(struct ledger *l, struct conn *c, uint64_t time_ns);
-void ledger_presences_free(struct ledger *l, struct conn *c);
 
 /* --- pairs.c --- */
 /* They have a pair now; see ledger_group(). */
@@ -537,7 +484,8 @@ void ledger_conn_done(const struct item *e);
 /* The relay dropped it, or one packet of a run. */
 void ledger_join_drop(struct ledger *l, uint32_t i, enum record_reason reason);
 /* The queue or socket that a drop was at. */
-const struct conn *ledger_drop_place(const struct peer *dst, enum record_reason reason);
+const struct conn *ledger_drop_place(struct ledger *l, struct peer *dst,
+				    enum record_reason reason);
 
 /* --- runs.c --- */
 void ledger_entry_run(struct ledger *l, struct peer *src, struct peer *dst, const struct sight *s);
@@ -573,7 +521,7 @@ void ledger_pass(struct ledger *l, uint32_t from, const struct conn *conn, struc
 void ledger_fate_tick(struct ledger *l, bool all);
 void ledger_passed_tick(struct ledger *l, bool all);
 /* May it have left unseen? */
-bool ledger_item_unclean(const struct ledger *l, const struct item *e);
+bool ledger_item_unclean(struct ledger *l, const struct item *e);
 
 /* --- links.c --- */
 void ledger_forward(struct ledger *l, struct conn *c, struct peer *src, struct peer *dst,

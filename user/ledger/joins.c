@@ -119,8 +119,10 @@ void ledger_item_untrace(struct ledger *l, uint32_t i)
 	ledger_gone_add(l, i, item_packets(e), item_bytes(e), 0, BASIS_UNKNOWN, NULL);
 }
 
-const struct conn *ledger_drop_place(const struct peer *dst, enum record_reason reason)
+const struct conn *ledger_drop_place(struct ledger *l, struct peer *dst,
+				    enum record_reason reason)
 {
+	ledger_dormant_wake_peer(l, dst);
 	if (reason == REASON_UNKNOWN_DEST || reason == REASON_UNKNOWN_DEST_ON_FWD ||
 	    !dst->route.exit || dst->route.exit->kind == CONN_MESH_OUT)
 		return NULL;
@@ -132,7 +134,7 @@ void ledger_join_drop(struct ledger *l, uint32_t i, enum record_reason reason)
 	struct item *e = item_at(l, i);
 
 	ledger_conn_done(e);
-	ledger_item_lose_one(l, i, reason, BASIS_RELAY, ledger_drop_place(e->dst, reason));
+	ledger_item_lose_one(l, i, reason, BASIS_RELAY, ledger_drop_place(l, e->dst, reason));
 }
 
 struct sight ledger_sight(const struct item *x)
@@ -320,6 +322,7 @@ static struct peer *drop_source(struct ledger *l, const struct capture_drop *d,
 			    key_is_zero(&d->src)))
 		return NULL;
 	src = ledger_peer_get(l, &d->src);
+	ledger_dormant_wake_peer(l, src);
 	for (c = src->conns; !d->has_src && c; c = c->next_of_peer) {
 		if (c->kind == CONN_CLIENT)
 			return src;
@@ -464,7 +467,7 @@ static void settle(struct ledger *l, uint32_t i)
 		ledger_book_left(l, w->pair, &s, 0);
 	else
 		ledger_book_lost(l, w, w->no, BASIS_RELAY,
-				 ledger_drop_place(w->dst, w->no));
+				 ledger_drop_place(l, w->dst, w->no));
 	ledger_item_bury(l, i);
 }
 

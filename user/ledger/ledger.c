@@ -95,6 +95,7 @@ void ledger_free(struct ledger *l)
 		ledger_conn_free(l, ITEM_OF(c, struct conn, chain));
 	}
 	ledger_conn_free(l, l->overflow);
+	ledger_dormant_free(l);
 	shared_clear(&l->names);
 	ledger_resting_free(l);
 	free_pairs(l, &l->pairs);
@@ -152,6 +153,7 @@ static void on_down(struct ledger *l, uint64_t time_ns)
 	l->down = true;
 	if (!l->info.ended_ns)
 		on_ended(l, time_ns);
+	ledger_dormant_wake_all(l);
 	EACH_CONN(l, c) {
 		struct capture_event e = { .type = CAPTURE_CONN_CLOSE, .time_ns = time_ns,
 					   .conn = c->id };
@@ -223,6 +225,7 @@ static void sweep(struct ledger *l)
 		return;
 	l->swept_ns = l->now_ns;
 	ledger_conns_sweep(l);
+	ledger_dormant_sweep(l);
 	ledger_presences_sweep(l);
 	ledger_resting_sweep(l);
 }
@@ -261,9 +264,11 @@ void ledger_meet(struct peer *a, struct peer *b)
 		b->group = key_word(&b->key);
 }
 
-uint32_t ledger_group(const struct ledger *l, uint64_t conn, bool *link)
+uint32_t ledger_group(struct ledger *l, uint64_t conn, bool *link)
 {
-	const struct conn *c = ledger_conn_known(l, conn);
+	struct conn resting;
+	const struct conn *c = ledger_dormant_look(l, conn, &resting) ? &resting :
+								       ledger_conn_known(l, conn);
 	uint32_t own = key_word(&l->info.key);
 
 	*link = c && (c->kind == CONN_MESH_IN || c->kind == CONN_MESH_OUT);

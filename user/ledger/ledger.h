@@ -112,7 +112,7 @@ uint64_t ledger_oldest_ns(const struct ledger *l);
  * Who is to be sampled together with @conn: two that are each other's first have one group, on every
  * node. *link where it joins two nodes. 0: not known yet.
  */
-uint32_t ledger_group(const struct ledger *l, uint64_t conn, bool *link);
+uint32_t ledger_group(struct ledger *l, uint64_t conn, bool *link);
 
 /* Tell what has changed since the last snapshot, as records in record.h's order (without the agent's);
  * @all: everything that is known now (the first snapshot, the last). */

@@ -50,15 +50,17 @@ void ledger_peer_put(struct ledger *l, struct peer *p)
 	if (!p->unknown)
 		chains_del(&l->peers, &p->chain);
 	numbers_give(&l->peer_numbers, p->no);
+	free(p->past);
 	free(p);
 }
 
-static struct conn *only_exit(const struct ledger *l, const struct peer *p)
+static struct conn *only_exit(struct ledger *l, struct peer *p)
 {
 	struct conn *only = NULL, *c;
 	struct presence *pr;
 	unsigned int n = 0;
 
+	ledger_dormant_wake_peer(l, p);
 	for (c = p->conns; c; c = c->next_of_peer) {
 		if (!c->closed_ns) {
 			n++;
@@ -79,17 +81,35 @@ static struct conn *only_exit(const struct ledger *l, const struct peer *p)
 	return l->unsure > only->unsure ? NULL : only;
 }
 
-static void set_route(struct peer *p, struct conn *exit, uint64_t time_ns)
+/* NULL without memory: what entered before now may have left unseen. */
+static struct peer_past *past_get(struct ledger *l, struct peer *p)
 {
-	p->route_before = p->route;
-	p->route_before.to_ns = time_ns;
-	p->route = (struct route){ exit, time_ns, NEVER };
+	if (!p->past)
+		p->past = calloc(1, sizeof(*p->past));
+	if (!p->past)
+		l->ambiguous_ns = l->now_ns;
+	return p->past;
+}
+
+static void set_route(struct ledger *l, struct peer *p, struct conn *exit, uint64_t time_ns)
+{
+	struct peer_past *past = p->route.exit ? past_get(l, p) : p->past;
+
+	if (past) {
+		past->route = p->route;
+		past->to_ns = time_ns;
+	}
+	p->route = (struct route){ exit, time_ns };
 }
 
 void ledger_peer_reroute(struct ledger *l, struct peer *p, uint64_t time_ns)
 {
-	if (p != l->nobody)
-		set_route(p, only_exit(l, p), time_ns);
+	struct conn *exit;
+
+	if (p == l->nobody)
+		return;
+	exit = only_exit(l, p);
+	set_route(l, p, exit, time_ns);
 }
 
 static bool is_here(const struct peer *p)
@@ -109,6 +129,7 @@ void ledger_peer_register(struct ledger *l, struct conn *c, uint64_t since_ns, u
 
 	if (c->registered || c->shared || c->closed_ns)
 		return;
+	ledger_dormant_wake_peer(l, p);
 	c->registered = true;
 	c->since_ns = since_ns;
 	c->next_of_peer = p->conns;
@@ -124,13 +145,14 @@ static void forget_exit(struct ledger *l, struct peer *p, const struct conn *c)
 		ledger_peer_reroute(l, p, l->now_ns);
 	if (p->route.exit == c)
 		p->route.exit = NULL;
-	if (p->route_before.exit == c)
-		p->route_before.exit = NULL;
+	if (p->past && p->past->route.exit == c)
+		p->past->route.exit = NULL;
 }
 
 void ledger_peer_unregister(struct ledger *l, struct conn *c)
 {
 	struct peer *p = c->peer;
+	struct peer_past *past;
 	struct conn **at;
 	uint64_t until;
 
@@ -143,8 +165,9 @@ void ledger_peer_unregister(struct ledger *l, struct conn *c)
 	until = ledger_conn_clean_ns(c);
 	if (c->closed_ns && c->closed_ns < until)
 		until = c->closed_ns;
-	if (until != NEVER && until > p->unclean_ns)
-		p->unclean_ns = until;
+	past = until != NEVER && until ? past_get(l, p) : NULL;
+	if (past && until > past->unclean_ns)
+		past->unclean_ns = until;
 	forget_exit(l, p, c);
 	ledger_peer_put(l, p);
 }
@@ -209,6 +232,7 @@ void ledger_peer_forwarded(struct ledger *l, struct peer *p, struct conn *c, uin
 
 	if (p->route.exit == c || p == l->nobody || c->shared)
 		return;
+	ledger_dormant_wake_peer(l, p);
 	pr = presence_get(l, c, p);
 	/* Written before the relay had taken in that it is gone. */
 	if (pr && !pr->present && pr->gone_ns && time_ns < pr->gone_ns + SETTLE_NS)
@@ -219,7 +243,7 @@ void ledger_peer_forwarded(struct ledger *l, struct peer *p, struct conn *c, uin
 	}
 	/* Whatever else might lead to it: this does, until something changes. */
 	if (!is_here(p) && p->route.exit != c && pr)
-		set_route(p, c, time_ns);
+		set_route(l, p, c, time_ns);
 }
 
 void ledger_presence_tell(struct ledger *l, struct conn *c, const struct record_presence *said,

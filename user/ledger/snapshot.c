@@ -27,7 +27,8 @@ static void fill_serves(const struct ledger *l, struct record_node *n)
 /* Peers with a connection here; those whose key is not known count one each. */
 static uint32_t count_peers(struct ledger *l)
 {
-	uint32_t peers = 0;
+	/* Who rests has one, and no other. */
+	uint32_t peers = (uint32_t)shelf_count(&l->dormant);
 	struct conn *c, *o;
 
 	EACH_CONN(l, c) {
@@ -176,7 +177,8 @@ static void fill_conn(const struct conn *c, struct record_conn *t)
 
 static int tell_conns(struct ledger *l, struct record *r, bool all, const struct record_sink *sink)
 {
-	struct conn *c;
+	struct conn *c, resting;
+	size_t at = 0;
 	int err = 0;
 
 	r->type = RECORD_CONN;
@@ -187,6 +189,10 @@ static int tell_conns(struct ledger *l, struct record *r, bool all, const struct
 		err = sink->put(sink->ctx, r);
 		c->dirty = false;
 		c->told_closed = c->closed_ns;
+	}
+	while (all && !err && ledger_dormant_next(l, &at, &resting)) {
+		fill_conn(&resting, &r->conn);
+		err = sink->put(sink->ctx, r);
 	}
 	return err;
 }
