@@ -340,8 +340,8 @@ static int charge_loss(struct analysis *a, const struct loss *l, uint32_t pair, 
 		.dst = l->dst,
 		.first_ns = ref_time(a, life->agent, l->from_ns),
 		.last_ns = ref_time(a, life->agent, l->to_ns),
-		.in = edge_of(a, life_conn(life, l->in_conn)),
-		.out = edge_of(a, life_conn(life, l->out_conn)),
+		.in = edge_of(a, life_conn(a->c, life, l->in_conn)),
+		.out = edge_of(a, life_conn(a->c, life, l->out_conn)),
 	};
 
 	k.charge = charge_of(l, k.node, first_ns, last_ns);

@@ -156,9 +156,12 @@ struct life {
 	struct record_nic_drop *nic_drops; /* one per connection, the newest */
 	size_t nic_drop_count, nic_drop_cap;
 	uint64_t told_ns;
-	struct conn **conns;	/* sorted by nothing; see conn_index */
+	uint32_t number;	/* place in c->lives */
+	uint32_t *kept;		/* its connections: blocks of c->rows; conns.c */
 	size_t conn_count, conn_cap;
-	struct table conn_index; /* conn's number to place in conns */
+	size_t closed, failed_dials; /* of them, without the one at hand */
+	struct index conn_index; /* by number, of places in kept, from 1 */
+	struct conn **conns;	/* while a report is made: the same, in the same order */
 	uint64_t failed_dials_gone; /* let go: closed dials that carried nothing */
 	uint32_t *peers;	/* by the node's number */
 	size_t peer_count;
@@ -210,7 +213,12 @@ struct correlate {
 	} *pairs;		/* [0]: the other row's */
 	size_t pair_count, pair_cap;
 	struct index pair_index;
-	struct slab rows;
+	struct slab rows;	/* packed, of pairs and of connections */
+	struct hand {
+		struct life *life; /* NULL: empty */
+		size_t place;
+		struct conn conn;
+	} hand;
 	struct loss *losses;
 	size_t loss_count, loss_cap, loss_limit;
 	struct table left_out;	/* (agent, node): lives over limits.max_nodes */
@@ -225,7 +233,6 @@ uint32_t pair_of_peers(struct correlate *c, uint32_t src, uint32_t dst);
 /* 0: it is not known. */
 uint32_t pair_find(const struct correlate *c, uint32_t src, uint32_t dst);
 
-struct conn *life_conn(const struct life *life, uint64_t conn);
 void life_free(struct correlate *c, struct life *life);
 
 /* Applies one record of a closed snapshot. 0 or -ENOMEM. */
@@ -235,6 +242,33 @@ int state_apply_counts(struct correlate *c, uint32_t agent, const struct record 
 		       const uint8_t *bytes, size_t len);
 /* After a snapshot: lets go what the limits do not keep. 0 or -ENOMEM. */
 int state_trim(struct correlate *c, uint32_t agent);
+
+/* --- connections (conns.c) --- */
+
+/*
+ * Takes the connection of that number in hand: *conn is as it was told last, and may be changed, until
+ * the next one is. It is made where @made is no NULL pointer; else it is NULL where it is not known.
+ * 0 or -ENOMEM.
+ */
+int conns_hand(struct correlate *c, struct life *life, uint64_t number, bool *made,
+	       struct conn **conn);
+/* Keeps the one that is in hand. 0 or -ENOMEM. */
+int conns_put_back(struct correlate *c);
+/* Its place among those of its life, from 1 on, until conns_trim() moves them; 0: it is not known. */
+uint32_t conns_place(const struct correlate *c, const struct life *life, uint64_t number);
+/* Lets go what the limits do not keep. 0 or -ENOMEM. */
+int conns_trim(struct correlate *c, struct life *life, bool *moved);
+void conns_free(struct correlate *c, struct life *life);
+
+/* For a report: life->conns, all of them, until conns_forget(). 0 or -ENOMEM. */
+int conns_unfold(struct correlate *c);
+void conns_forget(struct correlate *c);
+/* Then: that of such a number; NULL: it is not known. */
+const struct conn *life_conn(const struct correlate *c, const struct life *life, uint64_t number);
+
+bool conn_has_mesh(const struct conn *conn);
+/* Its own from here on. NULL without memory. */
+struct conn_mesh *conn_mesh_get(struct conn *conn);
 
 /* --- counts (counts.c) --- */
 

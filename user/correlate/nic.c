@@ -89,7 +89,7 @@ int nic_find_drops(struct analysis *a, uint32_t node)
 		f = finding_get(a, VERDICT_HOST_DROP, node, NONE, NONE, LINK_HOST_DROP);
 		if (!f)
 			return -ENOMEM;
-		conn = d->conn ? life_conn(n->life, d->conn) : NULL;
+		conn = d->conn ? life_conn(a->c, n->life, d->conn) : NULL;
 		if (conn)
 			finding_about(f, conn->peer, f->dst);
 		finding_seen(f, ref_time(a, n->agent, d->first_ns), ref_time(a, n->agent, d->last_ns));

@@ -518,7 +518,9 @@ int correlate_report(struct correlate *c, struct report *out)
 	int err;
 
 	memset(out, 0, sizeof(*out));
-	err = analyse(&a, c);
+	err = conns_unfold(c);
+	if (!err)
+		err = analyse(&a, c);
 	if (!err) {
 		put_agents(&a, out);
 		err = put_steps(&a, out);
@@ -534,6 +536,7 @@ int correlate_report(struct correlate *c, struct report *out)
 	if (!err)
 		put_landings(&a, out);
 	analysis_free(&a);
+	conns_forget(c);
 	if (err)
 		report_free(out);
 	return err;

@@ -10,8 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CLOSED_KEPT	32768u	/* closed connections of one life */
-#define DIALS_KEPT	1024u	/* of them, dials that never carried a packet */
 #define NIC_DROPS_KEPT	128u	/* connections that a node's host dropped */
 #define PRESENCE_KEPT	262144u
 #define STEPS_KEPT	256u	/* of one agent */
@@ -55,65 +53,16 @@ void rows_free(struct rows *rows)
 	table_free(&rows->index);
 }
 
-static const struct conn_mesh no_mesh;
-
-/* Its own from here on. NULL without memory. */
-static struct conn_mesh *mesh_get(struct conn *conn)
-{
-	struct conn_mesh *own;
-
-	if (conn->mesh != &no_mesh)
-		return (struct conn_mesh *)conn->mesh;
-	own = calloc(1, sizeof(*own));
-	if (own)
-		conn->mesh = own;
-	return own;
-}
-
-static void mesh_free(struct conn *conn)
-{
-	struct conn_mesh *mesh = (struct conn_mesh *)conn->mesh;
-
-	if (mesh == &no_mesh)
-		return;
-	rows_free(&mesh->rows);
-	rows_free(&mesh->marks.base);
-	free(mesh->marks.v);
-	free(mesh->marks.deltas);
-	free(mesh);
-}
-
-static void conn_free(struct correlate *c, struct conn *conn)
-{
-	if (!conn)
-		return;
-	shared_drop(&c->names, conn->names);
-	mesh_free(conn);
-	free(conn);
-}
-
 void life_free(struct correlate *c, struct life *life)
 {
-	size_t i;
-
 	if (!life)
 		return;
-	for (i = 0; i < life->conn_count; i++)
-		conn_free(c, life->conns[i]);
+	conns_free(c, life);
 	counts_drop(c, life);
-	free(life->conns);
 	free(life->presence);
 	free(life->nic_drops);
-	table_free(&life->conn_index);
 	table_free(&life->presence_index);
 	free(life);
-}
-
-struct conn *life_conn(const struct life *life, uint64_t conn)
-{
-	uint32_t *at = conn ? table_find(&life->conn_index, conn) : NULL;
-
-	return at ? life->conns[*at] : NULL;
 }
 
 /* NULL with *err 0: over the limit, its records are not taken. */
@@ -139,14 +88,10 @@ static struct life *life_get(struct correlate *c, uint32_t agent, uint32_t node,
 	}
 	life->agent = agent;
 	life->node = node;
+	life->number = (uint32_t)c->life_count;
 	c->lives[c->life_count++] = life;
 	*err = 0;
 	return life;
-}
-
-static uint32_t life_number(const struct correlate *c, const struct life *life)
-{
-	return *table_find(&c->life_index, (uint64_t)life->agent << 32 | life->node);
 }
 
 /* How long nothing of what stands unacknowledged has been acknowledged. */
@@ -167,7 +112,7 @@ static int stall_note(struct conn *conn, uint64_t now_ns)
 
 	if (age <= STALL_NS && !conn->mesh->stall.before_end)
 		return 0;
-	mesh = mesh_get(conn);
+	mesh = conn_mesh_get(conn);
 	if (!mesh)
 		return -ENOMEM;
 	s = &mesh->stall;
@@ -202,9 +147,9 @@ static int forwards_note(struct conn *conn, const struct record_conn *rec, bool 
 	};
 	struct conn_mesh *mesh;
 
-	if (conn->mesh == &no_mesh && !memcmp(&now, &none, sizeof(now)))
+	if (!conn_has_mesh(conn) && !memcmp(&now, &none, sizeof(now)))
 		return 0;
-	mesh = mesh_get(conn);
+	mesh = conn_mesh_get(conn);
 	if (!mesh)
 		return -ENOMEM;
 	mesh->gaps_before = first ? now.gaps : mesh->rec.gaps;
@@ -253,10 +198,11 @@ static const struct record_conn_names *keep_names(struct correlate *c, const str
 
 static int apply_conn(struct correlate *c, struct life *life, const struct record *r)
 {
-	struct conn *conn = life_conn(life, r->conn.conn);
 	uint32_t peer = peer_get(c, &r->conn.peer, true);
 	const struct record_conn_names *names;
-	bool first = !conn;
+	struct conn *conn;
+	bool first;
+	int err;
 
 	if (peer == NONE)
 		return -ENOMEM;
@@ -265,17 +211,10 @@ static int apply_conn(struct correlate *c, struct life *life, const struct recor
 	names = keep_names(c, &r->conn);
 	if (!names)
 		return -ENOMEM;
-	if (first) {
-		conn = calloc(1, sizeof(*conn));
-		if (!conn || !VEC_ROOM(life->conns, life->conn_count, life->conn_cap) ||
-		    table_put(&life->conn_index, r->conn.conn, life->conn_count) < 0) {
-			shared_drop(&c->names, names);
-			free(conn);
-			return -ENOMEM;
-		}
-		conn->life = life_number(c, life);
-		conn->mesh = &no_mesh;
-		life->conns[life->conn_count++] = conn;
+	err = conns_hand(c, life, r->conn.conn, &first, &conn);
+	if (err) {
+		shared_drop(&c->names, names);
+		return err;
 	}
 	memcpy(&conn->rec, &r->conn, sizeof(conn->rec));
 	shared_drop(&c->names, conn->names);
@@ -290,16 +229,17 @@ static int apply_conn(struct correlate *c, struct life *life, const struct recor
 
 static int apply_link(struct correlate *c, struct life *life, const struct record_link *link)
 {
-	struct conn *conn = life_conn(life, link->conn);
 	uint32_t pair = pair_get(c, &link->src, &link->dst);
 	struct conn_mesh *mesh;
+	struct conn *conn;
 	struct row *row;
+	int err = conns_hand(c, life, link->conn, NULL, &conn);
 
-	if (pair == NONE)
+	if (pair == NONE || err)
 		return -ENOMEM;
 	if (!conn || pair == OTHER_PAIR)
 		return 0;
-	mesh = mesh_get(conn);
+	mesh = conn_mesh_get(conn);
 	row = mesh ? rows_get(&mesh->rows, pair, true) : NULL;
 	if (!row)
 		return -ENOMEM;
@@ -331,16 +271,17 @@ static int marks_fold(struct marks *m)
 
 static int apply_mark(struct correlate *c, struct life *life, const struct record_mark *rec)
 {
-	struct conn *conn = life_conn(life, rec->conn);
 	struct conn_mesh *mesh;
+	struct conn *conn;
 	struct marks *m;
 	struct mark *mark;
 	uint32_t pair;
 	size_t i;
+	int err = conns_hand(c, life, rec->conn, NULL, &conn);
 
-	if (!conn)
-		return 0;
-	mesh = mesh_get(conn);
+	if (err || !conn)
+		return err;
+	mesh = conn_mesh_get(conn);
 	if (!mesh)
 		return -ENOMEM;
 	m = &mesh->marks;
@@ -371,16 +312,16 @@ static int apply_mark(struct correlate *c, struct life *life, const struct recor
 static int apply_presence(struct correlate *c, struct life *life, const struct record *r)
 {
 	const struct record_presence *rec = &r->presence;
-	uint32_t peer = peer_get(c, &rec->peer, true), *conn_at, *at;
+	uint32_t peer = peer_get(c, &rec->peer, true), conn_at, *at;
 	uint64_t key, said_ns = rec->said_ns ? rec->said_ns : r->time_ns;
 	struct presence *p;
 
 	if (peer == NONE)
 		return -ENOMEM;
-	conn_at = table_find(&life->conn_index, rec->conn);
+	conn_at = conns_place(c, life, rec->conn);
 	if (!conn_at || !peer)
 		return 0;
-	key = (uint64_t)*conn_at << 32 | peer;
+	key = (uint64_t)conn_at << 32 | peer;
 	at = table_find(&life->presence_index, key);
 	if (!at) {
 		if (life->presence_count >= PRESENCE_KEPT)
@@ -468,7 +409,7 @@ int state_apply(struct correlate *c, uint32_t agent, const struct record *r)
 	case RECORD_PAIRS:
 		return counts_pairs(c, life, &r->pairs);
 	case RECORD_LOSS:
-		return losses_add(c, life_number(c, life), r);
+		return losses_add(c, life->number, r);
 	case RECORD_PRESENCE:
 		return apply_presence(c, life, r);
 	default:
@@ -489,54 +430,20 @@ int state_apply_counts(struct correlate *c, uint32_t agent, const struct record 
 	return counts_apply(c, life, bytes, len);
 }
 
-/* A dial that came to nothing: it tells what the newest ones of its kind tell as well. */
-static bool is_failed_dial(const struct conn *conn)
+/* The connections have moved; presences of those that are gone say nothing any more. */
+static int presence_trim(struct correlate *c, struct life *life)
 {
-	return conn->rec.closed_ns && conn->rec.dialled && !(conn->rec.steps & STEP_PACKET) &&
-	       !conn->mesh->rows.count;
-}
+	uint32_t conn_at;
+	size_t i, n;
 
-/* Lets the oldest closed ones go; they stand in the order in which they were first told. */
-static int life_trim(struct correlate *c, struct life *life)
-{
-	size_t closed = 0, dials = 0, i, n = 0;
-
-	for (i = 0; i < life->conn_count; i++) {
-		closed += life->conns[i]->rec.closed_ns != 0;
-		dials += is_failed_dial(life->conns[i]);
-	}
-	if (closed <= CLOSED_KEPT + CLOSED_KEPT / 4 && dials <= DIALS_KEPT + DIALS_KEPT / 4)
-		return 0;
-	for (i = 0; i < life->conn_count; i++) {
-		struct conn *conn = life->conns[i];
-		bool dial = is_failed_dial(conn);
-
-		if ((dial && dials > DIALS_KEPT) ||
-		    (conn->rec.closed_ns && closed > CLOSED_KEPT)) {
-			dials -= dial;
-			closed--;
-			life->failed_dials_gone += dial;
-			conn_free(c, conn);
-		} else {
-			life->conns[n++] = conn;
-		}
-	}
-	life->conn_count = n;
-	/* Places have moved; presences of connections that are gone say nothing any more. */
-	table_free(&life->conn_index);
 	table_free(&life->presence_index);
-	for (i = 0; i < life->conn_count; i++) {
-		if (table_put(&life->conn_index, life->conns[i]->rec.conn, i) < 0)
-			return -ENOMEM;
-	}
 	for (i = n = 0; i < life->presence_count; i++) {
-		uint32_t *at = table_find(&life->conn_index, life->presence[i].conn);
-
-		if (!at)
+		conn_at = conns_place(c, life, life->presence[i].conn);
+		if (!conn_at)
 			continue;
 		life->presence[n] = life->presence[i];
 		if (table_put(&life->presence_index,
-			      (uint64_t)*at << 32 | life->presence[n].peer, n) < 0)
+			      (uint64_t)conn_at << 32 | life->presence[n].peer, n) < 0)
 			return -ENOMEM;
 		n++;
 	}
@@ -546,11 +453,14 @@ static int life_trim(struct correlate *c, struct life *life)
 
 int state_trim(struct correlate *c, uint32_t agent)
 {
+	bool moved;
 	size_t i;
 
 	for (i = 0; i < c->life_count; i++) {
-		if (c->lives[i]->agent == agent && c->lives[i]->conn_count > DIALS_KEPT &&
-		    life_trim(c, c->lives[i]) < 0)
+		if (c->lives[i]->agent != agent)
+			continue;
+		if (conns_trim(c, c->lives[i], &moved) < 0 ||
+		    (moved && presence_trim(c, c->lives[i]) < 0))
 			return -ENOMEM;
 	}
 	losses_trim(c);
