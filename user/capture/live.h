@@ -29,6 +29,7 @@
 #include <uthash.h>
 
 #include "abi.h"
+#include "base/chains.h"
 #include "capture/capture.h"
 #include "capture/live_cost.h"
 #include "capture/live_ring.h"
@@ -47,75 +48,85 @@ static inline bool live_seq_after(uint32_t a, uint32_t b)
 	return (int32_t)(a - b) > 0;
 }
 
+/* What is agreed on with the kernel, which walks a direction of a connection: counts, and masks. */
+struct live_walk {
+	uint32_t generation;		/* of the counts, now or last */
+	uint32_t agreed;		/* epoch; 0: none */
+	uint32_t window;		/* of masks, from 1; 0: none */
+	uint32_t epoch;			/* that it was told for */
+	uint8_t type;			/* with agreed: of the frames that are counted */
+	bool on;			/* counted, as far as the ring tells */
+	bool told;			/* the window, to the programs */
+};
+
 struct live_conn {
-	UT_hash_handle hh;		/* by cookie */
-	UT_hash_handle hh_id;		/* by id */
-	uint64_t cookie;
-	uint64_t id;			/* capture_event.conn */
+	struct chain chain;		/* by cookie: the kernel gives them, it is its own hash */
+	uint64_t cookie;		/* and capture_event.conn */
 	struct live_node *node;
-	enum capture_role role;
 	struct addr local, remote;
 	uint32_t ifindex, inode;	/* as last dumped */
-
-	bool watched;			/* its local port is one of the network card's program */
-	bool announced;			/* CONN_OPEN was said */
-	bool told_dial;			/* before it was answered, and not again since */
-	bool closed;			/* nothing more is said of it */
-	bool claimed;			/* a claim of ours may still wait for its first packet */
-	bool started;			/* a record of it was seen */
-	bool dialling;			/* no answer to its SYN so far */
-	bool fresh;			/* no payload byte passed either way before we saw it */
-	uint32_t in_isn, out_isn;	/* with fresh and started */
-	bool fin[2], rst[2];		/* by enum abi_dir */
 	uint64_t first_ns, record_ns;	/* of its first sign, of its last record */
-
+	uint32_t in_isn, out_isn;	/* with fresh and started */
 	/*
 	 * rcv_nxt is base_in + bytes_received, snd_una is base_out + bytes_acked. Guessed: by a reading
 	 * that may be torn. Such a base is too low, so what follows from it says too little, and no more.
 	 */
-	bool has_base, base_guessed;	/* who has it has guessed it, too */
 	uint32_t base_in, base_out;
 	struct capture_facts facts;	/* newest */
-	bool all_facts;			/* its records tell them all */
 
 	/* Inbound payload and what TCP says of it: see live_record.c. */
-	bool has_in, has_handed, has_ahead;
-	bool pending;			/* in live.pending */
 	uint32_t in_end;		/* behind the last byte in the ring so far */
 	uint32_t ahead;			/* TCP has accepted all before it */
 	uint32_t handed;		/* all before it was handed over */
 	uint32_t island, island_end;	/* handed over too, beyond a hole; equal: none */
-	bool contested;			/* two segments of this batch are of the same bytes ... */
-	uint32_t contested_at;		/* ... from here on */
-	uint64_t pending_ns;		/* since when */
-
-	bool quiet;			/* told: its segments are not handed over */
-	bool hush;			/* is about to be told so */
-	bool in_quiet;			/* it is in the kernel's map quiet */
-	bool is_link;			/* see capture_sink.group */
-	uint32_t group;			/* 0: not known */
-
-	struct {
-		bool on;		/* counted, as far as the ring tells */
-		uint32_t generation;	/* of the counts, now or last */
-		uint32_t agreed;	/* epoch; 0: none */
-		uint8_t type;		/* with agreed: of the frames that are counted */
-	} counts[2];			/* by enum abi_dir */
-	struct {
-		uint32_t window;	/* of masks, from 1; 0: none */
-		bool told;		/* to the programs, for the walk's ... */
-		uint32_t epoch;
-	} heads[2];			/* by enum abi_dir */
-
-	bool has_ack;
+	uint32_t contested_at;		/* see contested */
 	uint32_t ack;			/* the far end's newest, of segments that TCP had yet to take */
+	uint64_t pending_ns;		/* since when it is pending */
 
-	bool ask;			/* its facts may change without a packet */
-	bool bound;			/* it was found by its addresses once */
-	bool seen;			/* in the running dump */
-	bool gone;			/* the kernel has no such socket any more */
+	uint32_t group;			/* see capture_sink.group; 0: not known */
+	bool is_link;
+	bool fin[2], rst[2];		/* by enum abi_dir */
+
+	enum capture_role role : 3;
+	bool watched : 1;		/* its local port is one of the network card's program */
+	bool announced : 1;		/* CONN_OPEN was said */
+	bool told_dial : 1;		/* before it was answered, and not again since */
+	bool told_facts : 1;		/* nothing has passed since they were */
+	bool closed : 1;		/* nothing more is said of it */
+	bool claimed : 1;		/* a claim of ours may still wait for its first packet */
+	bool started : 1;		/* a record of it was seen */
+	bool dialling : 1;		/* no answer to its SYN so far */
+	bool fresh : 1;			/* no payload byte passed either way before we saw it */
+	bool has_base : 1;
+	bool base_guessed : 1;		/* who has it has guessed it, too */
+	bool all_facts : 1;		/* its records tell them all */
+	bool has_in : 1, has_handed : 1, has_ahead : 1, has_ack : 1;
+	bool pending : 1;		/* in live.pending: inbound payload is not confirmed */
+	bool contested : 1;		/* two segments of this batch are of the same bytes, from
+					 * contested_at on */
+	bool quiet : 1;			/* told: its segments are not handed over */
+	bool hush : 1;			/* is about to be told so */
+	bool in_quiet : 1;		/* it is in the kernel's map quiet */
+	bool ask : 1;			/* its facts may change without a packet */
+	bool bound : 1;			/* it was found by its addresses once */
+	bool seen : 1;			/* in the running dump */
+	bool gone : 1;			/* the kernel has no such socket any more */
 	uint64_t gone_ns, asked_ns;
+
+	struct live_walk *walks;	/* by enum abi_dir; NULL: nothing was agreed on so far */
 };
+
+static inline struct live_walk live_conn_walk(const struct live_conn *conn, uint8_t dir)
+{
+	return conn->walks ? conn->walks[dir] : (struct live_walk){ 0 };
+}
+
+/* The one that it is at may be freed; none may be added. */
+#define LIVE_EACH_CONN(live, conn)							     \
+	for (struct chain *at_ = chains_first(&(live)->conns), *next_;			     \
+	     at_ && ((conn) = ITEM_OF(at_, struct live_conn, chain),			     \
+		    next_ = chains_next(&(live)->conns, at_), true);			     \
+	     at_ = next_)
 
 /* An answer that waits until the ring was drained. */
 struct live_answer {
@@ -213,9 +224,8 @@ struct live {
 	struct nic_space *nics;
 	bool nic_refused;		/* XDP cannot be had, and it was said */
 	uint32_t last_node, last_slot;
-	struct live_conn *conns, *conns_by_id;
+	struct chains conns;		/* by cookie */
 	struct live_conn *recent[LIVE_RECENT]; /* found last, by cookie; or NULL */
-	uint64_t last_conn;
 	struct live_rows *rows;		/* the kernel's counts; NULL: nothing is counted */
 	struct live_news *news;		/* read of them, and not told yet */
 	struct live_heads *heads;
@@ -330,6 +340,8 @@ struct live_conn *live_conn_from_record(struct live *live, const struct abi_segm
 /* From a dump. NULL without memory. */
 struct live_conn *live_conn_from_socket(struct live *live, struct live_node *node,
 					const struct sockdiag_socket *s, enum capture_role role);
+/* To be changed. NULL without memory. */
+struct live_walk *live_conn_walk_get(struct live_conn *conn, uint8_t dir);
 bool live_conn_is_fresh(const struct live_conn *conn, const struct sockdiag_socket *s);
 /* Its first record: was anything before it? */
 void live_conn_start(struct live *live, struct live_conn *conn, const struct abi_segment *s);

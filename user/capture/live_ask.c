@@ -172,9 +172,9 @@ static bool is_due(const struct live_conn *conn, uint64_t now_ns)
 void live_ask_changing(struct live *live, uint64_t now_ns)
 {
 	struct questions q = { .live = live, .answer = answer_changing, .now_ns = now_ns };
-	struct live_conn *conn, *next;
+	struct live_conn *conn;
 
-	HASH_ITER(hh, live->conns, conn, next) {
+	LIVE_EACH_CONN(live, conn) {
 		if (is_due(conn, now_ns))
 			question(&q, conn);
 	}
@@ -263,13 +263,13 @@ static void found_socket(void *ctx, const struct sockdiag_socket *s)
 int live_ask_node(struct live *live, struct live_node *node, size_t *new_count)
 {
 	struct dump dump = { .live = live, .node = node, .now_ns = clock_now_ns() };
-	struct live_conn *conn, *next;
+	struct live_conn *conn;
 	uint32_t *inodes = NULL;
 	int err;
 
 	if (new_count)
 		*new_count = 0;
-	HASH_ITER(hh, live->conns, conn, next)
+	LIVE_EACH_CONN(live, conn)
 		conn->seen = false;
 	/* An ended process holds nothing: what is left of its sockets is known already. */
 	err = node->ended ? 0 : relay_socket_inodes(node->relay->pid, &inodes, &dump.inode_count);
@@ -281,7 +281,7 @@ int live_ask_node(struct live *live, struct live_node *node, size_t *new_count)
 	free(inodes);
 	if (err)
 		return err;
-	HASH_ITER(hh, live->conns, conn, next) {
+	LIVE_EACH_CONN(live, conn) {
 		if (conn->node != node || conn->seen || conn->closed || conn->gone ||
 		    conn->first_ns > dump.now_ns)
 			continue;
@@ -303,6 +303,7 @@ int live_ask_node(struct live *live, struct live_node *node, size_t *new_count)
 void live_ask_tell(struct live *live)
 {
 	uint64_t now_ns = clock_now_ns();
+	struct capture_facts before;
 	struct capture_event event;
 	struct live_conn *conn;
 	size_t i;
@@ -311,7 +312,11 @@ void live_ask_tell(struct live *live)
 		conn = live->answers[i].conn;
 		if (conn->closed || !conn->node->announced)
 			continue;
+		before = conn->facts;
 		live_facts_merge(&conn->facts, &live->answers[i].facts);
+		/* An idle one has nothing to say that was not said. */
+		if (conn->told_facts && !conn->ask && !memcmp(&conn->facts, &before, sizeof(before)))
+			continue;
 		/* Where nothing has passed yet, the first byte's record opens it, from its start. */
 		if (conn->dialling ? now_ns - conn->first_ns < DIAL_TOLD_NS :
 				     !conn->started && conn->fresh)
@@ -319,6 +324,7 @@ void live_ask_tell(struct live *live)
 		live_conn_announce(live, conn, live->read_ns);
 		event = live_conn_event(conn, CAPTURE_FACTS, live->read_ns);
 		live_emit(live, &event);
+		conn->told_facts = true;
 	}
 	live->answer_count = 0;
 }

@@ -159,7 +159,7 @@ static void poke_add(struct pokes *pokes, const struct live_node *node, uint64_t
 void live_claim_poke(struct live *live, struct live_node *node)
 {
 	struct pokes *pokes = malloc(sizeof(*pokes));
-	struct live_conn *conn, *next;
+	struct live_conn *conn;
 	size_t i;
 
 	if (!pokes)
@@ -169,7 +169,7 @@ void live_claim_poke(struct live *live, struct live_node *node)
 	for (i = 0; node->listeners_marked && i < node->relay->listener_count; i++)
 		poke_add(pokes, node, node->relay->listeners[i].cookie,
 			 &node->relay->listeners[i].addr, NULL);
-	HASH_ITER(hh, live->conns, conn, next) {
+	LIVE_EACH_CONN(live, conn) {
 		if (conn->node == node && conn->claimed && !conn->closed)
 			poke_add(pokes, node, conn->cookie, &conn->local, &conn->remote);
 	}

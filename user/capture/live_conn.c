@@ -20,30 +20,38 @@
 struct live_conn *live_conn_find(struct live *live, uint64_t cookie)
 {
 	struct live_conn **recent = &live->recent[cookie % LIVE_RECENT], *conn = *recent;
+	struct chain *at;
 
 	if (conn && conn->cookie == cookie)
 		return conn;
-	HASH_FIND(hh, live->conns, &cookie, sizeof(cookie), conn);
-	if (conn)
-		*recent = conn;
-	return conn;
+	at = chains_find(&live->conns, cookie);
+	if (!at)
+		return NULL;
+	*recent = ITEM_OF(at, struct live_conn, chain);
+	return *recent;
 }
 
 static struct live_conn *conn_new(struct live *live, struct live_node *node, uint64_t cookie)
 {
 	struct live_conn *conn = calloc(1, sizeof(*conn));
 
-	if (!conn)
+	if (!conn || !chains_add(&live->conns, &conn->chain, cookie)) {
+		free(conn);
 		return NULL;
+	}
 	conn->cookie = cookie;
-	conn->id = ++live->last_conn;
 	conn->node = node;
 	conn->ask = true;
 	conn->facts.snd_wnd = UINT32_MAX;
 	node->connections++;
-	HASH_ADD(hh, live->conns, cookie, sizeof(cookie), conn);
-	HASH_ADD(hh_id, live->conns_by_id, id, sizeof(conn->id), conn);
 	return conn;
+}
+
+struct live_walk *live_conn_walk_get(struct live_conn *conn, uint8_t dir)
+{
+	if (!conn->walks)
+		conn->walks = calloc(2, sizeof(*conn->walks));
+	return conn->walks ? &conn->walks[dir] : NULL;
 }
 
 /* --- the beginning --------------------------------------------------------------------------- */
@@ -124,7 +132,7 @@ struct capture_event live_conn_event(const struct live_conn *conn, enum capture_
 				     uint64_t time_ns)
 {
 	return (struct capture_event){
-		.type = type, .time_ns = time_ns, .node = conn->node->id, .conn = conn->id,
+		.type = type, .time_ns = time_ns, .node = conn->node->id, .conn = conn->cookie,
 		.facts = &conn->facts,
 	};
 }
@@ -268,18 +276,18 @@ static void conn_free(struct live *live, struct live_conn *conn)
 			live->answers[i--] = live->answers[--live->answer_count];
 	}
 	live_heads_forget(live, conn);
-	HASH_DEL(live->conns, conn);
-	HASH_DELETE(hh_id, live->conns_by_id, conn);
+	chains_del(&live->conns, &conn->chain);
 	if (live->recent[conn->cookie % LIVE_RECENT] == conn)
 		live->recent[conn->cookie % LIVE_RECENT] = NULL;
+	free(conn->walks);
 	free(conn);
 }
 
 void live_conns_expire(struct live *live, uint64_t now_ns)
 {
-	struct live_conn *conn, *next;
+	struct live_conn *conn;
 
-	HASH_ITER(hh, live->conns, conn, next) {
+	LIVE_EACH_CONN(live, conn) {
 		if (conn->closed && now_ns - conn->gone_ns > FORGET_AFTER_NS)
 			conn_free(live, conn);
 		else if (!conn->closed && conn->gone && !conn->node->provisional &&
@@ -290,15 +298,17 @@ void live_conns_expire(struct live *live, uint64_t now_ns)
 
 void live_conns_forget(struct live *live, const struct live_node *node)
 {
-	struct live_conn *conn, *next;
+	struct live_conn *conn;
 
-	HASH_ITER(hh, live->conns, conn, next) {
+	LIVE_EACH_CONN(live, conn) {
 		if (node && conn->node != node)
 			continue;
 		if (node)
 			live_conn_close(live, conn);
 		conn_free(live, conn);
 	}
+	if (!node)
+		chains_free(&live->conns);
 }
 
 /* --- payload that came before its connection ------------------------------------------------- */

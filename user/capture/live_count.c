@@ -56,19 +56,19 @@ void live_count_agree(struct live *live, uint64_t id, enum capture_dir dir, uint
 	uint8_t which = dir == CAPTURE_IN ? ABI_IN : ABI_OUT;
 	const struct abi_agreed yes = { .epoch = epoch, .type = type };
 	struct abi_agreed_key key = { .dir = which };
-	struct live_conn *conn;
+	struct live_conn *conn = live_conn_find(live, id);
+	struct live_walk *walk = conn && !conn->closed ? live_conn_walk_get(conn, which) : NULL;
 
-	HASH_FIND(hh_id, live->conns_by_id, &id, sizeof(id), conn);
-	if (!conn || conn->closed || conn->counts[which].agreed == epoch)
+	if (!walk || walk->agreed == epoch)
 		return;
 	key.cookie = conn->cookie;
 	if (bpf_map__update_elem(live->skel->maps.agreed, &key, sizeof(key), &yes, sizeof(yes),
 				 BPF_ANY))
 		return;
-	if (!conn->counts[0].agreed && !conn->counts[1].agreed)
+	if (!conn->walks[0].agreed && !conn->walks[1].agreed)
 		live->counting++;
-	conn->counts[which].agreed = epoch;
-	conn->counts[which].type = type;
+	walk->agreed = epoch;
+	walk->type = type;
 	__atomic_add_fetch(&live->skel->bss->agreements, 1, __ATOMIC_RELEASE);
 }
 
@@ -92,12 +92,13 @@ void live_count_note(struct live *live, const struct abi_counting *r)
 void live_count_tell(struct live *live, const struct abi_counting *r)
 {
 	struct live_conn *conn = conn_of(live, r->cookie, r->dir);
+	struct live_walk *walk = conn ? live_conn_walk_get(conn, r->dir) : NULL;
 	struct capture_event event;
 
-	if (!conn || r->have > sizeof(r->head))
+	if (!walk || r->have > sizeof(r->head))
 		return;
-	conn->counts[r->dir].on = r->begins;
-	conn->counts[r->dir].generation = r->generation;
+	walk->on = r->begins;
+	walk->generation = r->generation;
 	if (!conn->announced)
 		return;
 	event = live_conn_event(conn, CAPTURE_COUNTING, clock_from_monotonic_ns(r->time_ns));
@@ -207,12 +208,14 @@ const struct abi_count_key *live_count_row(const struct live *live, uint32_t no)
 /* Nothing is added to it any more. */
 static bool is_over(const struct live_conn *conn, const struct abi_count_key *key)
 {
+	struct live_walk walk;
 	int32_t age;
 
 	if (!conn || conn->closed)
 		return true;
-	age = (int32_t)(conn->counts[key->dir].generation - key->generation);
-	return age > 0 || (!age && !conn->counts[key->dir].on);
+	walk = live_conn_walk(conn, key->dir);
+	age = (int32_t)(walk.generation - key->generation);
+	return age > 0 || (!age && !walk.on);
 }
 
 static void news_add(struct live_news *r, const struct news *n)
@@ -275,7 +278,9 @@ static int compare(const void *a, const void *b)
 /* Of one that the ring has not told yet it may be. */
 static bool is_on(const struct live_conn *conn, const struct abi_count_key *key)
 {
-	return conn->counts[key->dir].on && conn->counts[key->dir].generation == key->generation;
+	const struct live_walk walk = live_conn_walk(conn, key->dir);
+
+	return walk.on && walk.generation == key->generation;
 }
 
 static void tell(struct live *live, const struct news *n)
@@ -342,7 +347,7 @@ void live_count_forget(struct live *live, struct live_conn *conn)
 {
 	struct abi_agreed_key key = { .cookie = conn->cookie };
 
-	if (!conn->counts[0].agreed && !conn->counts[1].agreed)
+	if (!conn->walks || (!conn->walks[0].agreed && !conn->walks[1].agreed))
 		return;
 	live->counting--;
 	for (key.dir = ABI_IN; key.dir <= ABI_OUT; key.dir++)

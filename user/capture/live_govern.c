@@ -28,7 +28,7 @@ static bool is_chosen(struct live *live, struct live_conn *conn, unsigned int sh
 {
 	/* Once it is known it stays: who changes sides all the time is never seen whole. */
 	if (!conn->group && live->sink->group)
-		conn->group = live->sink->group(live->sink->ctx, conn->node->id, conn->id,
+		conn->group = live->sink->group(live->sink->ctx, conn->node->id, conn->cookie,
 						&conn->is_link);
 	if (conn->is_link && share < SHARE_WITHOUT_LINKS)
 		return true;
@@ -37,7 +37,9 @@ static bool is_chosen(struct live *live, struct live_conn *conn, unsigned int sh
 
 static bool is_counted(const struct live_conn *conn, enum abi_dir dir)
 {
-	return conn->counts[dir].generation && conn->counts[dir].type != DERP_FORWARD_PACKET;
+	const struct live_walk walk = live_conn_walk(conn, dir);
+
+	return walk.generation && walk.type != DERP_FORWARD_PACKET;
 }
 
 static bool is_wanted(struct live *live, struct live_conn *conn, struct governor_rung rung,
@@ -111,11 +113,11 @@ static uint32_t kernel_level(enum capture_level level)
  */
 static void apply(struct live *live, struct governor_rung rung, uint64_t now_ns)
 {
-	struct live_conn *conn, *next;
+	struct live_conn *conn;
 	bool wanted;
 
 	live->level = rung.level;
-	HASH_ITER(hh, live->conns, conn, next) {
+	LIVE_EACH_CONN(live, conn) {
 		if (conn->closed)
 			continue;
 		wanted = is_wanted(live, conn, rung, now_ns);
@@ -127,7 +129,7 @@ static void apply(struct live *live, struct governor_rung rung, uint64_t now_ns)
 	}
 	__atomic_store_n(&live->skel->bss->level, kernel_level(rung.level), __ATOMIC_SEQ_CST);
 	live_drain(live);
-	HASH_ITER(hh, live->conns, conn, next) {
+	LIVE_EACH_CONN(live, conn) {
 		if (conn->hush)
 			tell_quiet(live, conn, true, clock_now_ns());
 		conn->hush = false;

@@ -81,7 +81,7 @@ static void window_free(struct live *live, struct live_window *w)
 
 	bpf_map__delete_elem(live->skel->maps.foretold, &key, sizeof(key), 0);
 	explicit_bzero(&live->heads->masks[number], sizeof(live->heads->masks[number]));
-	w->conn->heads[w->dir].window = 0;
+	w->conn->walks[w->dir].window = 0;
 	w->conn = NULL;
 }
 
@@ -104,31 +104,33 @@ static struct live_window *window_find(struct live *live, uint64_t now_ns)
 
 static struct live_window *window_of(struct live *live, struct live_conn *conn, uint8_t dir)
 {
+	struct live_walk *walk = live_conn_walk_get(conn, dir);
 	struct live_window *w;
 
-	if (conn->heads[dir].window)
-		return &live->heads->windows[conn->heads[dir].window - 1];
-	w = window_find(live, live->read_ns);
+	if (walk && walk->window)
+		return &live->heads->windows[walk->window - 1];
+	w = walk ? window_find(live, live->read_ns) : NULL;
 	if (!w)
 		return NULL;
 	*w = (struct live_window){ .conn = conn, .dir = dir };
-	conn->heads[dir].window = (uint32_t)(w - live->heads->windows) + 1;
-	conn->heads[dir].told = false;
+	walk->window = (uint32_t)(w - live->heads->windows) + 1;
+	walk->told = false;
 	return w;
 }
 
 static bool tell_window(struct live *live, struct live_conn *conn, uint8_t dir, uint32_t epoch)
 {
-	struct abi_foretold value = { .window = conn->heads[dir].window - 1, .epoch = epoch };
+	struct live_walk *walk = &conn->walks[dir];
+	struct abi_foretold value = { .window = walk->window - 1, .epoch = epoch };
 	struct abi_agreed_key key = { .cookie = conn->cookie, .dir = dir };
 
-	if (conn->heads[dir].told && conn->heads[dir].epoch == epoch)
+	if (walk->told && walk->epoch == epoch)
 		return true;
 	if (bpf_map__update_elem(live->skel->maps.foretold, &key, sizeof(key), &value,
 				 sizeof(value), BPF_ANY))
 		return false;
-	conn->heads[dir].told = true;
-	conn->heads[dir].epoch = epoch;
+	walk->told = true;
+	walk->epoch = epoch;
 	changed(live);
 	return true;
 }
@@ -141,7 +143,7 @@ bool live_heads_foretell(struct live *live, uint64_t id, const struct capture_ma
 	struct live_conn *conn;
 	uint32_t i;
 
-	HASH_FIND(hh_id, live->conns_by_id, &id, sizeof(id), conn);
+	conn = live_conn_find(live, id);
 	if (!conn || conn->closed || !m->count)
 		return false;
 	w = window_of(live, conn, dir);
@@ -160,7 +162,7 @@ void live_heads_forget(struct live *live, struct live_conn *conn)
 	int dir;
 
 	for (dir = ABI_IN; dir <= ABI_OUT; dir++) {
-		if (conn->heads[dir].window)
-			window_free(live, &live->heads->windows[conn->heads[dir].window - 1]);
+		if (conn->walks && conn->walks[dir].window)
+			window_free(live, &live->heads->windows[conn->walks[dir].window - 1]);
 	}
 }

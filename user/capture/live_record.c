@@ -375,6 +375,7 @@ static void segment_tell(struct live *live, const struct abi_segment *s, const u
 		return;
 	time_ns = clock_from_monotonic_ns(s->time_ns);
 	conn->record_ns = time_ns;
+	conn->told_facts = false;
 	note_flags(conn, s);
 	live_conn_note_ack(conn, s);
 	facts_from_record(conn, s);

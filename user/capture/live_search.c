@@ -188,13 +188,13 @@ static int compare_sockets(const void *a, const void *b)
 
 static void sockets_of(struct live *live, const struct live_node *node, struct sockets *sockets)
 {
-	struct live_conn *conn, *next;
+	struct live_conn *conn;
 
 	sockets->count = 0;
 	sockets->all = calloc(node->connections + 1, sizeof(*sockets->all));
 	if (!sockets->all)
 		return;
-	HASH_ITER(hh, live->conns, conn, next) {
+	LIVE_EACH_CONN(live, conn) {
 		if (conn->node == node && !conn->closed && conn->inode &&
 		    sockets->count < node->connections)
 			sockets->all[sockets->count++] = (struct socket_of){ conn->inode, conn };

@@ -229,7 +229,7 @@ static void tell(struct live *live, struct nic_space *space, struct live_node *n
 void nic_node_up(struct live *live, struct live_node *node)
 {
 	struct nic_space *space;
-	struct live_conn *conn, *next;
+	struct live_conn *conn;
 	uint32_t number;
 
 	if (live->options.xdp == CAPTURE_XDP_OFF || node->nic)
@@ -255,7 +255,7 @@ void nic_node_up(struct live *live, struct live_node *node)
 	nic_stun_update(live, space, true);
 	nic_endpoints_update(live, space);
 	nic_attach(live, space);
-	HASH_ITER(hh, live->conns, conn, next) {
+	LIVE_EACH_CONN(live, conn) {
 		if (conn->node == node && !conn->closed)
 			nic_dial(live, conn);
 	}

@@ -62,9 +62,9 @@ static void addrs_of(const struct abi_wire_key *key, const struct abi_wire_flow 
 static struct live_conn *conn_at(struct live *live, const struct live_node *node,
 				 const struct addr *local, const struct addr *remote)
 {
-	struct live_conn *conn, *next;
+	struct live_conn *conn;
 
-	HASH_ITER(hh, live->conns, conn, next) {
+	LIVE_EACH_CONN(live, conn) {
 		if (conn->node == node && addr_equal(&conn->remote, remote) &&
 		    addr_equal(&conn->local, local))
 			return conn;
@@ -161,7 +161,7 @@ static void judge_syn(struct look *k, const struct abi_wire_key *key, const stru
 	}
 	d = drop_get(k->space, key);
 	if (d)
-		tell_drop(k, d, f, &drop, conn ? conn->id : 0);
+		tell_drop(k, d, f, &drop, conn ? conn->cookie : 0);
 }
 
 /* The last part of a handshake is dropped where the queue of those to be accepted is full. */
@@ -223,19 +223,19 @@ static void on_answer(void *ctx, const struct sockdiag_query *q, const struct so
 	drop.bytes = f->next - rcv_nxt;
 	drop.first_ns = d->stuck_ns;
 	drop.last_ns = clock_from_monotonic_ns(f->last_ns);
-	tell_drop(k, d, f, &drop, conn->id);
+	tell_drop(k, d, f, &drop, conn->cookie);
 }
 
 static void ask_suspects(struct look *k)
 {
-	struct live_conn *conn, *next;
+	struct live_conn *conn;
 	struct addr local, remote;
 	struct suspect *s;
 	size_t i;
 
 	for (i = 0; i < k->suspect_count; i++)
 		k->suspects[i].conn = NULL;
-	HASH_ITER(hh, k->live->conns, conn, next) {
+	LIVE_EACH_CONN(k->live, conn) {
 		for (i = 0; i < k->suspect_count; i++) {
 			s = &k->suspects[i];
 			addrs_of(&s->key, &s->flow, &local, &remote);
