@@ -163,8 +163,8 @@ def test_missing_packages():
 
 def test_memory():
     """What a connection and a pair take is said alike in all three places."""
-    said = [re.search(r"(\d+) KiB per\s+open\s+TLS\s+connection,?\s+and\s+(\d+) KiB per pair and node", text)
-            for text in (help_of("report"), page(), read("README.md").replace("connection, ", "connection, and "))]
+    said = [re.search(r"(\d+) KiB per\s+(?:open TLS )?connection,?\s+(?:and )?(\d+)\s+bytes\s+per pair and node", text)
+            for text in (help_of("report"), page(), read("README.md"))]
     assert all(said) and len({m.groups() for m in said}) == 1, said
 
 

@@ -238,8 +238,9 @@ static void print_help(const struct verb *verb)
 	}
 	if (!verb->no_sources)
 		printf("\nSOURCE is live (default: every relay on this host), a .dtr file, a .pcap or\n"
-		       ".pcapng file, or - (records on standard input). Memory: about 64 MiB, 3 KiB per\n"
-		       "open TLS connection and 1 KiB per pair and node; both are bounded.\n\n"
+		       ".pcapng file, or - (records on standard input). Memory: about 64 MiB, 1 KiB per\n"
+		       "connection and 128 bytes per pair and node, more of those that are talking; both\n"
+		       "are bounded.\n\n"
 		       "Exit status: 0 nothing found, 1 a verdict or a proven loss, 2 usage, 3 could not\n"
 		       "trace, or not all that was asked.\n");
 }
