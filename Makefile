@@ -175,6 +175,8 @@ $(B)/ $(B)/bpf/ $(B)/bench/ $(B)/record/ $(B)/fuzz/ $(B)/tests/unit/:
 	@mkdir -p $@
 
 # --- unit tests ------------------------------------------------------------------------------
+# The figures of the bench that are promises.
+$(B)/tests/unit/test_memory: $(patsubst %,$(B)/obj/tools/bench/%.o,memory feed template)
 $(B)/tests/unit/%: $(B)/obj/tests/unit/%.o $(UNIT_HELP) $(ROOMS) | $(B)/tests/unit/
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS) $(filter %.o,$^) $(ROOMS) $(TEST_LIBS) $(LDLIBS_ALL) -o $@

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
+#include <sys/socket.h>
+
 #include "rooms.h"
 
 #define SEGMENT		1448
@@ -49,6 +51,21 @@ static void feed_flight(struct feeder *f, const struct flight *flight)
 	}
 }
 
+/* As many over IPv6 as over IPv4. */
+static void addresses(uint64_t conn, struct capture_conn_open *open)
+{
+	uint8_t ip[2][16] = { { 0x20, 0x01, 0x0d, 0xb8, [15] = 1 }, { 0x20, 0x01, 0x0d, 0xb8 } };
+	const int family = conn % 2 ? AF_INET6 : AF_INET;
+	struct chance c = { conn };
+	int i;
+
+	for (i = 4; i < 16; i++)
+		ip[1][i] = (uint8_t)chance_next(&c);
+	addr_set(&open->local, family, ip[0], 443);
+	addr_set(&open->remote, family, ip[1] + (family == AF_INET ? 12 : 0),
+		 (uint16_t)(1024 + chance_next(&c) % 64000));
+}
+
 void feed_open(struct feeder *f)
 {
 	struct capture_event e = { .type = CAPTURE_CONN_OPEN, .time_ns = f->time_ns,
@@ -57,6 +74,7 @@ void feed_open(struct feeder *f)
 
 	e.open.role = f->dialog->dialled ? CAPTURE_DIALLED : CAPTURE_ACCEPTED;
 	e.open.from_start = true;
+	addresses(f->conn, &e.open);
 	give(f, &e);
 	for (i = 0; i < f->dialog->secret_count; i++) {
 		e = (struct capture_event){ .type = CAPTURE_SECRET, .time_ns = f->time_ns,
@@ -69,7 +87,10 @@ void feed_all(struct feeder *f)
 {
 	size_t i;
 
-	for (i = 0; i < f->dialog->count; i++)
+	for (i = 0; i < f->dialog->count; i++) {
+		if (i + 1 == f->dialog->count)
+			f->time_ns += f->pause_ns;
 		feed_flight(f, &f->dialog->flights[i]);
+	}
 	tell(f, &(struct capture_event){ .type = CAPTURE_FACTS });
 }

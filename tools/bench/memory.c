@@ -7,12 +7,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
+#include "capture/live.h"
 #include "correlate/correlate.h"
 #include "rooms.h"
 
 #define ACTIVE		200u	/* connections that talk all the time */
 #define CLIENTS		1000u	/* of the pairs */
+#define START_NS	1700000000000000000ull
+#define ALONE_NS	60000000000ull	/* so long nothing is said before a connection's last word */
 #define PAIRS_AT_ONCE	5000u	/* in one snapshot */
 
 struct rooms {
@@ -92,7 +96,7 @@ static void build(struct rooms *r, bool ledger, bool correlate)
 	const struct ledger_limits ledger_limits = { .max_pairs = 4000000 };
 	const struct correlate_limits correlate_limits = { .max_pairs = 4000000 };
 
-	*r = (struct rooms){ .time_ns = 1000000000 };
+	*r = (struct rooms){ .time_ns = START_NS };
 	r->streams = streams_new(&sink, NULL);
 	if (ledger)
 		r->ledger = ledger_new(HELP_NODE, 1, &up, r->time_ns, &ledger_limits);
@@ -117,7 +121,7 @@ static void add_connection(struct rooms *r, const struct dialog *handshake, uint
 {
 	struct dialog *talk = malloc(sizeof(*talk)), *d = malloc(sizeof(*d));
 	struct feeder f = { .streams = r->streams, .ledger = r->ledger, .dialog = d, .conn = id,
-			    .time_ns = r->time_ns };
+			    .time_ns = r->time_ns, .pause_ns = ALONE_NS };
 	uint8_t packet[DERP_KEY_LEN + 1200];
 	int i;
 
@@ -140,6 +144,26 @@ static void add_connection(struct rooms *r, const struct dialog *handshake, uint
 	dialog_free(d);
 	free(talk);
 	free(d);
+}
+
+/* What live capture holds of as many sockets as it was told of. */
+static void grow_capture(const uint32_t *steps, size_t count, size_t *bytes)
+{
+	struct live *live = calloc(1, sizeof(*live));
+	struct live_node *node = calloc(1, sizeof(*node));
+	struct sockdiag_socket s = { .has_info = true };
+	size_t i;
+
+	if (!live || !node)
+		abort();
+	for (i = 0; i < count; i++) {
+		for (; s.cookie < steps[i]; s.cookie++)
+			live_conn_from_socket(live, node, &s, CAPTURE_ACCEPTED);
+		bytes[i] = in_use();
+	}
+	live_conns_forget(live, NULL);
+	free(node);
+	free(live);
 }
 
 /* Bytes of @rooms (1: stream, 2: and ledger, 3: and correlate) after each of @steps. */
@@ -277,24 +301,48 @@ static double each(const size_t *bytes, size_t step, const uint32_t *steps)
 	return ((double)bytes[step] - (double)(step ? bytes[step - 1] : 0)) / more;
 }
 
+static void make_handshake(struct dialog *d)
+{
+	dialog_begin(d, &(struct dialog_options){
+			.tls = true, .version = TLS1_3_VERSION, .bare = true, .seed = 1,
+			.suite = "TLS_AES_128_GCM_SHA256" });
+}
+
+double bench_connection_bytes(void)
+{
+	static const uint32_t conns[] = { 1000, 10000 };
+	size_t rooms[2], capture[2];
+	struct dialog handshake;
+
+	make_handshake(&handshake);
+	grow_capture(conns, 2, capture);
+	grow_connections(&handshake, 3, conns, 2, rooms);
+	dialog_free(&handshake);
+	return each(capture, 1, conns) + each(rooms, 1, conns);
+}
+
 int bench_memory(void)
 {
 	static const uint32_t conns[] = { 10, 100, 1000, 10000 };
 	static const uint32_t pairs[] = { 100, 1000, 10000, 100000, 1000000 };
-	size_t by_room[3][8] = { 0 }, i;
+	size_t by_room[3][8] = { 0 }, capture[8] = { 0 }, i;
 	struct dialog handshake;
+	double live;
 	int room;
 
-	dialog_begin(&handshake, &(struct dialog_options){
-			.tls = true, .version = TLS1_3_VERSION, .bare = true, .seed = 1,
-			.suite = "TLS_AES_128_GCM_SHA256" });
+	make_handshake(&handshake);
+	grow_capture(conns, 4, capture);
 	for (room = 0; room < 3; room++)
 		grow_connections(&handshake, room + 1, conns, 4, by_room[room]);
 	dialog_free(&handshake);
-	printf("| connections | stream | + ledger | + correlate: bytes each |\n|---|---|---|---|\n");
-	for (i = 1; i < 4; i++)
-		printf("| %u | %.0f | %.0f | %.0f |\n", conns[i], each(by_room[0], i, conns),
-		       each(by_room[1], i, conns), each(by_room[2], i, conns));
+	printf("| connections | capture | + stream | + ledger | + correlate: bytes each |\n"
+	       "|---|---|---|---|---|\n");
+	for (i = 1; i < 4; i++) {
+		live = each(capture, i, conns);
+		printf("| %u | %.0f | %.0f | %.0f | %.0f |\n", conns[i], live,
+		       live + each(by_room[0], i, conns), live + each(by_room[1], i, conns),
+		       live + each(by_room[2], i, conns));
+	}
 	for (room = 0; room < 2; room++)
 		grow_pairs(room + 1, pairs, 5, by_room[room]);
 	printf("\n| pairs | ledger | + correlate: bytes each |\n|---|---|---|\n");

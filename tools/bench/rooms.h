@@ -12,6 +12,7 @@ struct feeder {
 	struct ledger *ledger;	/* NULL: stream alone */
 	const struct dialog *dialog;
 	uint64_t conn, time_ns;
+	uint64_t pause_ns;	/* before what is said last */
 	uint32_t next[2];
 };
 
@@ -28,6 +29,8 @@ void template_make(struct dialog *to, const struct dialog *handshake, const stru
 
 /* CPU time of stream per frame. */
 int bench_speed(void);
+/* Memory of capture and all rooms for each of 10,000 connections, behind the first thousand. */
+double bench_connection_bytes(void);
 /* Memory of all rooms per connection, and per pair. */
 int bench_memory(void);
 
