@@ -155,6 +155,38 @@ static void test_not_told_yet(void **state)
 	judge(&s, 1.2, 1.4, VERDICT_STALE_ROUTE, "unknown_dest", "stale");
 }
 
+/* A port goes with the certificate's name, and derper dials it at the host behind the slash. */
+static void test_dials_a_port(void **state)
+{
+	const struct report_verdict *v;
+	struct script s = { 0 };
+	struct record_conn *c;
+	struct report r;
+	int n;
+
+	(void)state;
+	begin(&s);
+	s.v[0].node_info.serves[0].port = 8443;
+	for (n = 0; n < 3; n++) {
+		c = script_mesh_out(&s, 20 + n, A_IP, 6000 + n, B_IP, 0, 1 + 5 * n);
+		c->remote.port = 8443;
+		c->kind = CONN_UNKNOWN;
+		c->steps = STEP_SYN | STEP_ESTABLISHED | STEP_CLIENT_HELLO;
+		c->how = CAPTURE_CLOSED_FIN;
+		c->closed_ns = c->opened_ns + 20000000;
+		c->tls_alert_hidden = c->tls_alert_hidden_out = true;
+		strcpy(c->cert_name, "$(halt)");
+	}
+	script_close(&s, 20, true);
+	script_report(&s, NULL, &r);
+	v = verdict_of(&r, VERDICT_LINK_DOWN, "tls");
+	if (!v || !says(v, "-mesh-with=CERTNAME:8443/10.0.0.2,"))
+		report_print(&r);
+	assert_true(v && says(v, "-mesh-with=CERTNAME:8443/10.0.0.2,"));
+	report_free(&r);
+	script_free(&s);
+}
+
 /* Open before the trace began, and not a frame on it for 20 s: nothing is wrong with such a link. */
 static void test_idle_since_before(void **state)
 {
@@ -191,6 +223,7 @@ int main(void)
 		cmocka_unit_test(test_back_without_routes),
 		cmocka_unit_test(test_closed_by_its_relay),
 		cmocka_unit_test(test_not_told_yet),
+		cmocka_unit_test(test_dials_a_port),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

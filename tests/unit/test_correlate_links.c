@@ -77,7 +77,7 @@ static void test_dials(void **state)
 	} rows[] = {
 		{ "no-answer", "nc -vz 10.0.0.2 443", STEP_SYN, CAPTURE_CLOSED_NO_ANSWER, 4 },
 		{ "refused", "refused", STEP_SYN, CAPTURE_CLOSED_REFUSED, 0.001 },
-		{ "tls", "certificate", UP_TO_TCP, CAPTURE_CLOSED_FIN, 0.02 },
+		{ "tls", "-mesh-with=derp-b.right/10.0.0.2,", UP_TO_TCP, CAPTURE_CLOSED_FIN, 0.02 },
 		{ "upgrade", "HTTP 502", UP_TO_TLS, CAPTURE_CLOSED_FIN, 0.02 },
 		{ "mesh-key", "-mesh-psk-file", UP_TO_INFO, CAPTURE_CLOSED_FIN, 0.02 },
 		{ "not-admitted", "-verify-clients", UP_TO_UPGRADE, CAPTURE_CLOSED_FIN, 0.02 },

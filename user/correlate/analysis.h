@@ -408,6 +408,9 @@ void words_pairs_of(struct words *w, const char *noun);
 /* By what name, or address, a relay is told to dial that node. */
 struct dial_name { char s[160]; };
 struct dial_name words_dial(const struct analysis *a, uint32_t node);
+/* Its two parts: the host alone; ":8443", or nothing where it is the usual port. */
+struct dial_name words_host(const struct analysis *a, uint32_t node);
+struct dial_name words_port(const struct analysis *a, uint32_t node);
 bool words_is_coder(const struct analysis *a, uint32_t node);
 /* "3 packets", "1 packet of 1 pair" */
 struct count_text { char s[64]; };

@@ -106,27 +106,40 @@ void words_pairs(struct words *w)
 	words_pairs_of(w, "packet");
 }
 
-struct dial_name words_dial(const struct analysis *a, uint32_t node)
+struct dial_name words_host(const struct analysis *a, uint32_t node)
 {
 	const struct node *n = &a->nodes[node];
 	const char *tls = n->life ? n->life->info.tls_name : "";
 	struct dial_name d;
-	uint16_t port = n->map ? n->map->derp_port : n->addr.port;
-	char ip[ADDR_TEXT_LEN];
 
 	if (n->map)
-		text_copy(d.s, sizeof(d.s) - 8, n->map->hostname);
+		text_copy(d.s, sizeof(d.s) - 10, n->map->hostname);
 	else if (*tls)
-		text_copy(d.s, sizeof(d.s) - 8, tls);
-	else if (n->addr.family) {
-		addr_format_ip(&n->addr, ip);
-		snprintf(d.s, sizeof(d.s), n->addr.family == 6 ? "[%s]" : "%s", ip);
-	} else {
-		text_copy(d.s, sizeof(d.s) - 8, n->name);
-		port = 0;
-	}
+		text_copy(d.s, sizeof(d.s) - 10, tls);
+	else if (n->addr.family)
+		addr_format_ip(&n->addr, d.s);
+	else
+		text_copy(d.s, sizeof(d.s) - 10, n->name);
+	return d;
+}
+
+struct dial_name words_port(const struct analysis *a, uint32_t node)
+{
+	const struct node *n = &a->nodes[node];
+	uint16_t port = n->map ? n->map->derp_port : n->addr.port;
+	struct dial_name d = { "" };
+
 	if (port && port != DERPMAP_DERP_PORT)
-		snprintf(d.s + strlen(d.s), 8, ":%u", port);
+		snprintf(d.s, sizeof(d.s), ":%u", port);
+	return d;
+}
+
+struct dial_name words_dial(const struct analysis *a, uint32_t node)
+{
+	struct dial_name host = words_host(a, node), port = words_port(a, node), d;
+	bool ip6 = strchr(host.s, ':') && a->nodes[node].addr.family == 6;
+
+	snprintf(d.s, sizeof(d.s), ip6 ? "[%.145s]%.6s" : "%.145s%.6s", host.s, port.s);
 	return d;
 }
 

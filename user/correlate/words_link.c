@@ -336,6 +336,20 @@ static uint64_t tail_lost(const struct words *w)
 	return lost;
 }
 
+/* A name that the far end's certificate is for. Strangers write certificates: it is to be a host's. */
+static struct dial_name cert_name(const struct edge *e)
+{
+	static const char host[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-";
+	struct dial_name d = { "CERTNAME" };
+	const char *name = e && e->out ? e->out->names->cert_name : "";
+
+	if (!*name && e && e->in)
+		name = e->in->names->cert_name;
+	if (*name && strnlen(name, 128) < 128 && !name[strspn(name, host)])
+		text_copy(d.s, sizeof(d.s), name);
+	return d;
+}
+
 static void fix_down(struct words *w, const struct edge *e)
 {
 	const struct addr *addr = e && e->out ? &e->out->rec.remote : &w->a->nodes[w->f->to].addr;
@@ -356,8 +370,9 @@ static void fix_down(struct words *w, const struct edge *e)
 		break;
 	case LINK_TLS:
 		text_add(&w->fix, "derper on %s: dial %s by a name in its certificate, "
-			 "-mesh-with=CERTNAME/%s, or renew the certificate on %s (-hostname)",
-			 name(w, from), name(w, to), dial.s, name(w, to));
+			 "-mesh-with=%s%s/%s, or renew the certificate on %s (-hostname)",
+			 name(w, from), name(w, to), cert_name(e).s, words_port(w->a, to).s,
+			 words_host(w->a, to).s, name(w, to));
 		break;
 	case LINK_UPGRADE:
 		text_add(&w->fix, "let the proxy in front of %s pass `Upgrade: DERP`, or have %s dial "
@@ -497,6 +512,6 @@ void words_link_stalled(struct words *w)
 			 "between %s and %s", name(w, f->to), name(w, f->from), name(w, f->to));
 	else
 		text_add(&w->fix, "find what drops packets from %s to %s (firewall, conntrack, route): "
-			 "tcpdump on %s, host %s", name(w, f->from), name(w, f->to), name(w, f->to),
-			 name(w, f->from));
+			 "on %s `tcpdump -ni any host %s` shows whether they come", name(w, f->from),
+			 name(w, f->to), name(w, f->to), words_host(w->a, f->from).s);
 }

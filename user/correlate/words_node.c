@@ -150,5 +150,5 @@ void words_untraced_node(struct words *w)
 	words_line(w, "they left %s in order, and the mesh connection to %s took them", name(w, f->from),
 		   name(w, f->to));
 	text_add(&w->fix, "trace both: on this host `ssh %s derptrace record -o - | derptrace report live "
-		 "-`", words_dial(w->a, f->to).s);
+		 "-`", words_host(w->a, f->to).s);
 }
