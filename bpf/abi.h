@@ -124,6 +124,22 @@ struct abi_segment {
 };
 _Static_assert(sizeof(struct abi_segment) == 128, "abi_segment");
 
+/* A walk has this bit in its number where it goes through a WebSocket. */
+#define ABI_EPOCH_WEB	1u
+
+/* Where a byte is in a WebSocket. */
+struct abi_web {
+	__u32 left;		/* of the current frame's payload, from the byte on */
+	__u32 mask;		/* of the byte and what follows, lowest byte first; 0: none */
+	__u8 on;		/* it is in one */
+	__u8 passed;		/* the current frame is a control frame */
+	__u8 have;		/* so much of the next one's header is before it, in @head */
+	__u8 zero;
+	__u8 head[14];		/* WEB_HEADER_MAX */
+	__u8 gap[6];
+};
+_Static_assert(sizeof(struct abi_web) == 32, "abi_web");
+
 /*
  * Frames of a direction are counted from here on, and its segments not shipped; or no longer, and
  * the segment that is shipped next, of which the start may have been counted, is told whole.
@@ -141,8 +157,9 @@ struct abi_counting {
 	__u32 left, have;	/* of the frame at @seq, as in struct count_walk ... */
 	__u8 gap[3];
 	__u8 head[133];		/* ... whose start this is: DERP_HEAD_LEN */
+	struct abi_web web;
 };
-_Static_assert(sizeof(struct abi_counting) == 176, "abi_counting");
+_Static_assert(sizeof(struct abi_counting) == 208, "abi_counting");
 
 /* A row of the counts: packets of one pair and class, in one direction of one connection. */
 struct abi_count_key {

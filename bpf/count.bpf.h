@@ -17,6 +17,7 @@
 #define COUNT_CALLS	64	/* for a segment; one that has more frames is shipped */
 #define COUNT_RETRY_NS	200000000ull /* a walk that nobody agreed with gives way to another guess */
 
+#include "count_peek.bpf.h"
 #include "latency.bpf.h"
 
 static __always_inline bool count_tell(struct count_dir *d, __u32 seq, bool begins)
@@ -38,6 +39,14 @@ static __always_inline bool count_tell(struct count_dir *d, __u32 seq, bool begi
 	r->have = d->walk.have;
 	__builtin_memset(r->gap, 0, sizeof(r->gap));
 	__builtin_memcpy(r->head, d->walk.head, sizeof(r->head));
+	r->web.left = d->web.stop - seq;
+	r->web.mask = web_mask_at(d->web.mask, seq);
+	r->web.on = d->web.on;
+	r->web.passed = d->web.passed;
+	r->web.have = d->web.have;
+	r->web.zero = 0;
+	__builtin_memcpy(r->web.head, d->web.head, sizeof(r->web.head));
+	__builtin_memset(r->web.gap, 0, sizeof(r->web.gap));
 	emit_submit(r);
 	return true;
 }
@@ -187,16 +196,6 @@ static __always_inline void count_ask(struct count_dir *d, const struct count_se
 		d->type = yes->type;
 }
 
-/* May the first bytes at @off be a frame's header? One that is counted, if @type says which. */
-static __always_inline bool count_peek(struct __sk_buff *skb, __u32 len, __u32 off, __u8 type)
-{
-	__u8 head[8] = {};
-
-	if (len < DERP_HEADER_LEN || bpf_skb_load_bytes(skb, off, head, DERP_HEADER_LEN))
-		return false;
-	return type ? count_counts(head, type) : count_plausible(head);
-}
-
 /*
  * TCP is going to take all of it: its checksum is right, it begins where TCP stands, or behind what
  * waits for the socket's owner, and ends inside the window.
@@ -210,6 +209,12 @@ static __always_inline bool count_is_taken(const struct count_seen *s)
 		s->len <= s->rcv_wnd && ahead <= s->rcv_wnd - s->len);
 }
 
+/* Does a frame begin with what is at @seq, and where it is a WebSocket one of its frames, too? */
+static __always_inline bool count_is_between(const struct count_dir *d, __u32 seq)
+{
+	return !d->walk.have && (!d->web.on || count_web_between(&d->web, seq));
+}
+
 /* May counting begin with this segment? A frame under way must be one that is counted. */
 static __always_inline bool count_may_begin(struct __sk_buff *skb, const struct count_dir *d,
 					    const struct count_seen *s)
@@ -219,7 +224,9 @@ static __always_inline bool count_may_begin(struct __sk_buff *skb, const struct 
 	if (d->counting || !d->agreed || !count_is_taken(s))
 		return false;
 	if (!d->walk.have)
-		return count_peek(skb, s->len, s->payload_off, type);
+		return count_is_between(d, s->seq) &&
+		       count_peek(skb, s->len, s->payload_off, type) ==
+			       (d->web.on ? COUNT_WEB : COUNT_PLAIN);
 	return d->walk.have >= DERP_HEADER_LEN && count_counts(d->walk.head, type);
 }
 
@@ -259,15 +266,16 @@ static __noinline int count_end_before(struct count_dir *d)
 
 static __noinline int count_step(struct __sk_buff *skb, struct count_dir *d)
 {
+	const struct count_from from = { .bytes = skb };
+
 	d->before = *(struct count_before *)&d->walk.off;
-	count_next(&d->walk, skb);
+	count_next(&d->walk, &from);
 	return 0;
 }
 
-/* The next frame, or the segment's rest. Where counting does not hold the walk alone goes on. */
-static __always_inline void count_one(struct __sk_buff *skb, struct count_dir *d)
+/* What came of the step. Where counting does not hold the walk alone goes on. */
+static __always_inline void count_stepped(struct __sk_buff *skb, struct count_dir *d)
 {
-	count_step(skb, d);
 	if (d->walk.step == COUNT_BROKEN)
 		d->walking = 0;
 	if (!d->counting)
@@ -301,8 +309,51 @@ __noinline int count_some(struct __sk_buff *skb, __u32 dir)
 	for (i = 0; i < COUNT_FRAMES; i++) {
 		if (d->walk.off >= d->walk.end)
 			return 0;
-		count_one(skb, d);
+		count_step(skb, d);
+		count_stepped(skb, d);
 		if (d->walk.step != COUNT_FRAME)
+			return 0;
+	}
+	return 1;
+}
+
+/* --- through a WebSocket --- */
+
+/* The next piece, up to the end of the frame in it; there may be nothing in it. */
+static __noinline int count_web_step(struct __sk_buff *skb, struct count_dir *d)
+{
+	const struct count_from from = { .bytes = skb, .base = d->base, .web = &d->web };
+
+	count_web_next(&d->walk, &d->web, &from);
+	d->before = *(struct count_before *)&d->walk.off;
+	if (d->walk.step == COUNT_PART && d->walk.off < d->walk.end)
+		count_next(&d->walk, &from);
+	return 0;
+}
+
+/* As count_some(), of a walk that goes through a WebSocket. */
+__noinline int count_web_some(struct __sk_buff *skb, __u32 dir)
+{
+	struct bpf_sock *sk = skb->sk;
+	struct count_state *state;
+	struct count_dir *d;
+	__u32 i;
+
+	if (!count_frames || !sk)
+		return 0;
+	sk = bpf_sk_fullsock(sk);
+	if (!sk)
+		return 0;
+	state = bpf_sk_storage_get(&walks, sk, NULL, 0);
+	if (!state)
+		return 0;
+	d = &state->dirs[dir & 1];
+	for (i = 0; i < COUNT_FRAMES; i++) {
+		if (d->walk.off >= d->web.end)
+			return 0;
+		count_web_step(skb, d);
+		count_stepped(skb, d);
+		if (d->walk.step == COUNT_BROKEN)
 			return 0;
 	}
 	return 1;
@@ -313,26 +364,28 @@ static __always_inline void count_walk_frames(struct __sk_buff *skb, struct coun
 	__u32 i;
 
 	for (i = 0; i < COUNT_CALLS; i++) {
-		if (!count_some(skb, dir))
+		if (!(d->web.on ? count_web_some(skb, dir) : count_some(skb, dir)))
 			return;
 	}
-	if (d->walk.off >= d->walk.end)
+	if (d->walk.off >= d->web.end)
 		return;
 	if (d->counting)
 		count_end(d, d->base + d->walk.off);
 	d->walking = 0;
 }
 
-static __always_inline void count_start(struct count_dir *d, const struct count_seen *s)
+static __always_inline void count_start(struct count_dir *d, const struct count_seen *s, bool web)
 {
 	d->walking = 1;
 	d->agreed = 0;
-	d->epoch++;
+	d->epoch = (d->epoch | ABI_EPOCH_WEB) + (web ? 1 + ABI_EPOCH_WEB : 1);
 	d->asked = 0;
 	d->began_ns = s->time_ns;
 	d->seq = s->seq;
 	d->walk.have = 0;
 	d->walk.left = 0;
+	d->web.on = web;
+	count_web_begin(&d->web, s->seq);
 }
 
 static __always_inline void count_stop(struct count_dir *d)
@@ -357,6 +410,7 @@ static __always_inline bool count_is_old(struct count_dir *d, struct count_seen 
 static __always_inline void count_seen_one(struct __sk_buff *skb, struct count_dir *d,
 					   struct count_seen *s)
 {
+	enum count_guess guess;
 	__u32 skip = 0;
 
 	if (!s->len || s->flags) {
@@ -376,18 +430,17 @@ static __always_inline void count_seen_one(struct __sk_buff *skb, struct count_d
 	} else if (d->walking && s->seq != d->seq) {
 		count_stop(d);
 	}
-	if (!d->walking || (!d->agreed && d->walk.have &&
+	if (!d->walking || (!d->agreed && !count_is_between(d, s->seq) &&
 			    s->time_ns - d->began_ns > COUNT_RETRY_NS)) {
-		if (!count_peek(skb, s->len, s->payload_off, 0)) {
-			/* The old guess, if there is one, is as good as any. */
-			if (!d->walking)
-				return;
-		} else {
-			count_start(d, s);
-		}
+		guess = count_peek(skb, s->len, s->payload_off, 0);
+		if (guess != COUNT_NOTHING)
+			count_start(d, s, guess == COUNT_WEB);
+		else if (!d->walking)
+			return;
+		/* The old guess, if there is one, is as good as any. */
 	}
 	count_ask(d, s);
-	if (!skip && !d->agreed && !d->walk.have)
+	if (!skip && !d->agreed && count_is_between(d, s->seq))
 		s->epoch = d->epoch;
 	if (d->counting && !count_is_taken(s))
 		count_end(d, d->seq);
@@ -398,7 +451,7 @@ static __always_inline void count_seen_one(struct __sk_buff *skb, struct count_d
 	d->seq = s->seq + s->len;
 	d->base = s->seq - s->payload_off;
 	d->walk.off = s->payload_off + skip;
-	d->walk.end = s->payload_off + s->len;
+	d->walk.end = d->web.end = s->payload_off + s->len;
 	count_walk_frames(skb, d, s->dir == ABI_OUT);
 }
 

@@ -5,9 +5,10 @@
  * either side can go on where the other stopped. It reads bytes through count_load() alone, and so
  * compiles for kernel, user space and fuzzers alike: who includes it defines that before,
  *
- *	static inline int count_load(void *from, unsigned int off, unsigned char *to, unsigned int n);
+ *	static inline int count_load(void *bytes, unsigned int off, unsigned char *to, unsigned int n,
+ *				     unsigned int most);
  *
- * which copies @n bytes, 1 .. DERP_HEAD_LEN, that begin at @off of what @from is; 0 where it could.
+ * which copies @n bytes, 1 .. @most, a constant, that begin at @off of what @bytes is; 0 where it could.
  */
 #ifndef DT_COUNT_H
 #define DT_COUNT_H
@@ -15,9 +16,17 @@
 #include "count_class.h"
 #include "digest.h"
 #include "walk.h"
+#include "web.h"
 
 /* The compiler may not carry over what it knows of @x: a verifier is to see it checked here. */
 #define WALK_HIDE(x)	__asm__ volatile("" : "+r"(x))
+
+/* Words of eight bytes may lie anywhere; clang would believe that BPF takes them in order only. */
+#ifdef __bpf__
+#define COUNT_WORD(p)	__builtin_assume_aligned(p, 8)
+#else
+#define COUNT_WORD(p)	(p)
+#endif
 
 #define COUNT_FAST	(DERP_HEADER_LEN + DERP_KEY_LEN + 16) /* all that is looked at, of most frames */
 
@@ -35,6 +44,24 @@ struct count_walk {
 	/* The rest of the room is never used; it keeps sums inside that a verifier does not see. */
 	unsigned char head[2 * DERP_HEAD_LEN + 7];
 } __attribute__((aligned(8)));
+
+/* Where the walk is in a WebSocket; see count_web.h. */
+struct count_web {
+	unsigned int stop;	/* behind the current frame, or what is there of the next one's header */
+	unsigned int mask;	/* of the bytes whose number is 0 modulo 4 the lowest byte, and so on */
+	unsigned int end;	/* of the segment, as count_walk.end is of the piece */
+	unsigned char on;	/* it is one */
+	unsigned char passed;	/* the current frame is passed over: a control frame */
+	unsigned char have;	/* so much of the next one's header is in @head */
+	unsigned char head[2 * WEB_HEADER_MAX + 3]; /* the rest is room, as above */
+};
+
+/* What is walked: a segment's bytes. */
+struct count_from {
+	void *bytes;
+	unsigned int base;	/* with @web: the number of what is at offset 0 */
+	const struct count_web *web; /* they are masked as this says; NULL: they are not */
+};
 
 enum count_step {
 	COUNT_PART,	/* the segment ends inside a frame */
@@ -80,13 +107,43 @@ WALK_INLINE enum count_class count_class(const unsigned char *p, unsigned int le
 	return COUNT_OTHER;
 }
 
+/*
+ * Takes the mask off @words times eight bytes at @p, which begin at number @at; those behind the last one
+ * that is of use become others.
+ */
+WALK_INLINE void count_unmask(const struct count_web *web, unsigned int at, unsigned char *p,
+			      unsigned int words)
+{
+	unsigned long long mask = web_mask_at(web->mask, at), word;
+	unsigned int i;
+
+	mask |= mask << 32;
+	for (i = 0; i < words; i++) {
+		__builtin_memcpy(&word, COUNT_WORD(p + 8 * i), 8);
+		word ^= mask;
+		__builtin_memcpy(COUNT_WORD(p + 8 * i), &word, 8);
+	}
+}
+
+/* As count_load(), from the stream that is walked. @to has room for @most bytes, in words of eight. */
+WALK_INLINE int count_read(const struct count_from *from, unsigned int off, unsigned char *to,
+			   unsigned int n, const unsigned int most)
+{
+	if (count_load(from->bytes, off, to, n, most))
+		return -1;
+	if (from->web)
+		count_unmask(from->web, from->base + off, to, (most + 7) / 8);
+	return 0;
+}
+
 /* Takes w->n more bytes of the frame's start. 0, or -1 where they cannot be read. */
-WALK_INLINE int count_take(struct count_walk *w, void *from)
+WALK_INLINE int count_take(struct count_walk *w, const struct count_from *from)
 {
 	unsigned long long have = w->have;
 
 	WALK_HIDE(have);
-	if (have >= DERP_HEAD_LEN || count_load(from, w->off, w->head + have, w->n))
+	if (have >= DERP_HEAD_LEN ||
+	    count_read(from, w->off, w->head + have, w->n, DERP_HEAD_LEN))
 		return -1;
 	w->have += w->n;
 	w->off += w->n;
@@ -94,7 +151,7 @@ WALK_INLINE int count_take(struct count_walk *w, void *from)
 }
 
 /* The first header bytes that are missing, as far as the segment goes. */
-WALK_INLINE void count_header(struct count_walk *w, void *from)
+WALK_INLINE void count_header(struct count_walk *w, const struct count_from *from)
 {
 	w->n = DERP_HEADER_LEN - w->have;
 	if (w->n > w->end - w->off)
@@ -110,7 +167,7 @@ WALK_INLINE void count_header(struct count_walk *w, void *from)
 }
 
 /* The frame's header is there: its body, as far as the segment goes. */
-WALK_INLINE void count_body(struct count_walk *w, void *from)
+WALK_INLINE void count_body(struct count_walk *w, const struct count_from *from)
 {
 	w->step = COUNT_BROKEN;
 	w->n = DERP_HEADER_LEN + walk_derp_len(w->head);
@@ -137,9 +194,10 @@ WALK_INLINE void count_body(struct count_walk *w, void *from)
 }
 
 /* Of a forward all that is ever looked at: w->n is what there is of it, header and all. */
-WALK_INLINE int count_more(struct count_walk *w, void *from)
+WALK_INLINE int count_more(struct count_walk *w, const struct count_from *from)
 {
-	return count_load(from, w->off, w->head, w->n < DERP_HEAD_LEN ? w->n : DERP_HEAD_LEN);
+	return count_read(from, w->off, w->head, w->n < DERP_HEAD_LEN ? w->n : DERP_HEAD_LEN,
+			  DERP_HEAD_LEN);
 }
 
 /* The name of the packet at @p in a walk's head: packet_digest() of little-endian machines. */
@@ -163,12 +221,13 @@ WALK_INLINE unsigned long long count_digest(const unsigned char *p, unsigned int
  * stands behind what was used, and w->step says what came of it. After COUNT_FRAME the frame's start
  * stands in @head: its header, and of its body what was looked at.
  */
-WALK_INLINE void count_next(struct count_walk *w, void *from)
+WALK_INLINE void count_next(struct count_walk *w, const struct count_from *from)
 {
 	w->step = COUNT_BROKEN;
 	/* Most frames begin and end in one segment. */
 	if (!w->have && w->end - w->off >= COUNT_FAST) {
-		if (count_load(from, w->off, w->head, COUNT_FAST) || !count_plausible(w->head))
+		if (count_read(from, w->off, w->head, COUNT_FAST, COUNT_FAST) ||
+		    !count_plausible(w->head))
 			return;
 		w->n = DERP_HEADER_LEN + walk_derp_len(w->head);
 		if (w->n <= w->end - w->off) {

@@ -4,18 +4,18 @@
 #define DT_COUNT_STATE_BPF_H
 
 /* The walk's bytes are a packet's, and offsets count from its start. */
-static __always_inline int count_load(void *from, unsigned int off, unsigned char *to,
-				      unsigned int n);
+static __always_inline int count_load(void *bytes, unsigned int off, unsigned char *to,
+				      unsigned int n, const unsigned int most);
 
-#include "count.h"
+#include "count_web.h"
 
-static __always_inline int count_load(void *from, unsigned int off, unsigned char *to,
-				      unsigned int n)
+static __always_inline int count_load(void *bytes, unsigned int off, unsigned char *to,
+				      unsigned int n, const unsigned int most)
 {
 	__u64 below = (__u64)n - 1;
 
 	WALK_HIDE(below);
-	return below >= DERP_HEAD_LEN || bpf_skb_load_bytes(from, off, to, below + 1);
+	return below >= most || bpf_skb_load_bytes(bytes, off, to, below + 1);
 }
 
 /* Of a walk: off, end, left, have. */
@@ -59,6 +59,7 @@ struct count_dir {
 	};
 	struct count_before before, after;
 	struct count_walk walk;
+	struct count_web web;
 };
 
 struct count_state {

@@ -17,24 +17,26 @@ static __always_inline bool latency_is_timed(struct __sk_buff *skb, struct count
 					     const unsigned char *p, __u32 keys, __u32 len)
 {
 	const __u64 *words = __builtin_assume_aligned(p, 8);
+	__u32 nonce = d->before.v[0] + DERP_HEADER_LEN + keys + LATENCY_NONCE;
 
 	if (len < 2 * sizeof(*words))
 		return false;
 	if (count_class(p, len) != COUNT_DISCO)
 		return latency_sampled(words[0], words[1]);
-	if (d->before.v[3] ||
-	    bpf_skb_load_bytes(skb, d->before.v[0] + DERP_HEADER_LEN + keys + LATENCY_NONCE,
-			       &d->digest, sizeof(d->digest)))
+	if (d->before.v[3] || bpf_skb_load_bytes(skb, nonce, &d->digest, sizeof(d->digest)))
 		return false;
+	count_unmask(&d->web, d->base + nonce, (unsigned char *)&d->digest, 1);
 	return latency_sampled(words[0], d->digest);
 }
 
 /* All of the frame's start that its packet's name needs; what came in parts was kept as it came. */
 static __always_inline bool latency_load(struct __sk_buff *skb, struct count_dir *d, __u32 len)
 {
+	const struct count_from from = { .bytes = skb, .base = d->base, .web = &d->web };
 	__u32 n = DERP_HEADER_LEN + DERP_KEY_LEN + (len < DERP_DIGEST_LEN ? len : DERP_DIGEST_LEN);
 
-	return d->before.v[3] || !count_load(skb, d->before.v[0], d->walk.head, n);
+	return d->before.v[3] ||
+	       !count_read(&from, d->before.v[0], d->walk.head, n, DERP_HEAD_LEN);
 }
 
 /*

@@ -162,11 +162,23 @@ struct world {
 	size_t news_count;
 	struct told told[KEYS], truth[KEYS];
 	uint64_t digests[1024];
+	bool sampled[1024];		/* it is one of those that are timed */
 	size_t starts[1024], start_count;
 	size_t digest_count, digest_at, gaps;
+	bool unsynchronised;
 };
 
 static struct world *world;
+
+/* A packet is timed by its own name, and by its own bytes' choice. */
+static void check_flight(const struct abi_latency_flight *f)
+{
+	size_t i;
+
+	for (i = 0; i < world->digest_count && world->digests[i] != f->digest; i++)
+		;
+	assert_true(i < world->digest_count && world->sampled[i]);
+}
 
 static void *bpf_map_lookup_elem(const enum map *map, const void *key)
 {
@@ -185,6 +197,7 @@ static void *bpf_map_lookup_elem(const enum map *map, const void *key)
 	case AGREED:
 		return &world->agreed[((const struct abi_agreed_key *)key)->dir];
 	case FLIGHTS:
+		check_flight(key);
 		return world->dir == CAPTURE_OUT ? &world->entered_ns : NULL;
 	case LATENCIES:
 		return NULL;

@@ -182,7 +182,7 @@ void dialog_key_update(struct dialog *s, int side, bool ask)
 static void wrap(struct dialog *s, int side, const struct bytes *plain, struct bytes *out)
 {
 	size_t at = 0, n, i;
-	bool first = true;
+	bool first = true, last;
 
 	while (at < plain->len) {
 		uint8_t head[14], mask[4] = { 0 };
@@ -192,11 +192,14 @@ static void wrap(struct dialog *s, int side, const struct bytes *plain, struct b
 		if (chance_percent(&s->chance, 30))
 			n = chance_between(&s->chance, 1, (uint32_t)n);
 		if (chance_percent(&s->chance, 10)) {
-			const uint8_t ping[] = { 0x89, side ? 2 : 0x82, 1, 2, 3, 4, 5, 6 };
+			uint8_t ping[2 + 4 + 125] = { 0x89 };
+			uint32_t len = chance_between(&s->chance, 0, 125);
 
-			bytes_add(out, ping, side ? 4 : 8);
+			ping[1] = (uint8_t)(len | (side ? 0 : 0x80));
+			bytes_add(out, ping, 2 + (side ? 0 : 4) + len);
 		}
-		head[0] = (uint8_t)((first ? 2 : 0) | (at + n == plain->len ? 0x80 : 0));
+		last = at + n == plain->len || chance_percent(&s->chance, 50);
+		head[0] = (uint8_t)((first ? 2 : 0) | (last ? 0x80 : 0));
 		head[1] = side ? 0 : 0x80;
 		if (n < 126) {
 			head[1] |= (uint8_t)n;
@@ -216,7 +219,7 @@ static void wrap(struct dialog *s, int side, const struct bytes *plain, struct b
 		for (i = 0; i < n; i++)
 			out->p[out->len - n + i] ^= mask[i & 3];
 		at += n;
-		first = false;
+		first = last;
 	}
 }
 
@@ -250,6 +253,14 @@ void dialog_frame(struct dialog *s, int side, uint8_t type, const void *payload,
 	struct bytes b = { 0 };
 
 	add_frame(s, &b, side, type, payload, len);
+	write_frames(s, side, &b);
+}
+
+void dialog_stream(struct dialog *s, int side, const void *p, size_t len)
+{
+	struct bytes b = { 0 };
+
+	bytes_add(&b, p, len);
 	write_frames(s, side, &b);
 }
 

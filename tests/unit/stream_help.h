@@ -117,6 +117,8 @@ void dialog_begin(struct dialog *s, const struct dialog_options *o);
 /* What @side (0: client) writes in one go. */
 void dialog_write(struct dialog *s, int side, const void *p, size_t len);
 void dialog_key_update(struct dialog *s, int side, bool ask);
+/* Bytes of the DERP stream, in one write: frames, or what they are not. */
+void dialog_stream(struct dialog *s, int side, const void *p, size_t len);
 /* A frame of random content, alone or with others in one write. */
 void dialog_frames(struct dialog *s, int side, unsigned int count, uint32_t max_len);
 /* One frame. */

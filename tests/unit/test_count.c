@@ -16,11 +16,12 @@ struct segment {
 	size_t len;
 };
 
-static inline int count_load(void *from, unsigned int off, unsigned char *to, unsigned int n)
+static inline int count_load(void *bytes, unsigned int off, unsigned char *to, unsigned int n,
+			     unsigned int most)
 {
-	const struct segment *s = from;
+	const struct segment *s = bytes;
 
-	assert_true(n >= 1 && n <= 133 && off + n <= s->len);
+	assert_true(n >= 1 && n <= most && most <= 133 && off + n <= s->len);
 	memcpy(to, s->data + off, n);
 	return 0;
 }
@@ -100,11 +101,12 @@ static void walk(const struct stream *s, struct count_walk *w, size_t *at, size_
 	while (*at < end) {
 		uint32_t n = segment_size();
 		struct segment seg = { s->bytes + *at, n < end - *at ? n : end - *at };
+		const struct count_from from = { .bytes = &seg };
 
 		w->off = 0;
 		w->end = (unsigned int)seg.len;
 		while (w->off < w->end) {
-			count_next(w, &seg);
+			count_next(w, &from);
 			if (w->step == COUNT_PART) {
 				assert_int_equal(w->off, w->end);
 				break;
@@ -154,12 +156,13 @@ static void knows_what_is_no_header(void **unused)
 	for (i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		unsigned char bytes[64] = { 0 };
 		struct segment seg = { bytes, sizeof(bytes) };
+		const struct count_from from = { .bytes = &seg };
 
 		memcpy(bytes, bad[i], 5);
 		for (n = 5; n <= sizeof(bytes); n += sizeof(bytes) - 5) {
 			struct count_walk w = { .end = (unsigned int)n };
 
-			count_next(&w, &seg);
+			count_next(&w, &from);
 			assert_int_equal(w.step, COUNT_BROKEN);
 		}
 	}

@@ -5,9 +5,7 @@
  * came earlier, or not at all; whose reader is late; whose tables and ring are full at times. Every
  * packet is in the books once.
  */
-#include "counting_world.h"
-
-#include "base/packet.h"
+#include "counting_frames.h"
 
 /* --- what stream makes of it ----------------------------------------------------------------- */
 
@@ -75,6 +73,16 @@ static void on_gap(void *ctx, const struct stream_gap *g)
 	w->gaps += g->begins;
 }
 
+/* Whatever is counted, it is known where the stream stands. */
+static void on_info(void *ctx, uint32_t node, uint64_t conn, const struct stream_info *info)
+{
+	struct world *w = ctx;
+
+	(void)node;
+	(void)conn;
+	w->unsynchronised |= info->unsynchronised;
+}
+
 /* --- user space, late ------------------------------------------------------------------------ */
 
 static struct capture_facts facts_now(const struct world *w)
@@ -119,7 +127,11 @@ static void tell_record(struct world *w, const struct record *r)
 			.dir = w->dir, .begins = r->counting.begins, .seq = r->counting.seq,
 			.have = r->counting.have, .left = r->counting.left,
 			.head = r->counting.head,
+			.web = { .on = r->counting.web.on, .control = r->counting.web.passed,
+				 .left = r->counting.web.left, .mask = r->counting.web.mask,
+				 .have = r->counting.web.have },
 		};
+		memcpy(e.counting.web.head, r->counting.web.head, sizeof(r->counting.web.head));
 	} else {
 		e.type = CAPTURE_FORWARD;
 		e.forward = (struct capture_forward){
@@ -254,6 +266,9 @@ static void pass(struct world *w, size_t from, size_t to)
 
 static size_t piece(struct world *w)
 {
+	/* A WebSocket's headers are short, and cut all the same. */
+	if (w->dialog.websocket && chance_percent(&w->chance, 30))
+		return chance_between(&w->chance, 1, 8);
 	switch (chance_between(&w->chance, 0, 5)) {
 	case 0:
 		return chance_between(&w->chance, 1, 60);
@@ -349,39 +364,11 @@ static void step(struct world *w)
 
 /* --- the test -------------------------------------------------------------------------------- */
 
-static void make_frames(struct world *w, int side)
-{
-	const uint32_t keys = w->type == DERP_FORWARD_PACKET ? 64 : 32;
-	uint8_t payload[64 + 3000];
-	uint32_t i, n, len, k;
-
-	for (i = 0; i < 600; i++) {
-		bool tiny = i / 100 % 2;
-
-		w->starts[w->start_count++] = w->dialog.wire[w->dir].len;
-		if (chance_percent(&w->chance, 3)) {
-			memset(payload, 7, 8);
-			dialog_frame(&w->dialog, side, DERP_PING, payload, 8);
-			continue;
-		}
-		len = chance_between(&w->chance, 0, tiny ? 20 : 2900);
-		k = chance_between(&w->chance, 0, KEYS - 1);
-		memset(payload, 0, keys);
-		payload[0] = (uint8_t)k;
-		for (n = 0; n < len; n++)
-			payload[keys + n] = (uint8_t)chance_next(&w->chance);
-		dialog_frame(&w->dialog, side, w->type, payload, keys + len);
-		w->truth[k].frames++;
-		w->truth[k].bytes += len;
-		w->digests[w->digest_count++] = packet_digest(payload + keys, len, len);
-	}
-}
-
 static void open_streams(struct world *w)
 {
 	const struct stream_sink sink = {
 		.ctx = w, .frame = on_frame, .run = on_run, .agree = on_agree,
-		.progress = on_progress, .gap = on_gap,
+		.progress = on_progress, .gap = on_gap, .info = on_info,
 	};
 	struct capture_event e = event_of(w, CAPTURE_CONN_OPEN, 1);
 	int other = w->dir == CAPTURE_IN ? CAPTURE_OUT : CAPTURE_IN;
@@ -418,9 +405,19 @@ static uint64_t overtaken;
 /* Packets that were remembered when they entered, or added to a histogram when they left. */
 static uint64_t timed;
 
+/* What is counted. */
+struct way {
+	enum capture_dir dir;
+	uint8_t type;
+	bool dialled, websocket;
+	bool two;		/* by two processors at once */
+};
+
 /* Returns how many frames the kernel counted. */
-static uint64_t run(enum capture_dir dir, uint8_t type, bool dialled, bool scarce, bool two, uint64_t seed)
+static uint64_t run(const struct way *way, bool scarce, uint64_t seed)
 {
+	const enum capture_dir dir = way->dir;
+	const bool dialled = way->dialled;
 	const int side = (dir == CAPTURE_IN) == dialled;
 	struct world *w = calloc(1, sizeof(*w));
 	struct capture_event close = { .type = CAPTURE_CONN_CLOSE, .node = HELP_NODE,
@@ -433,12 +430,13 @@ static uint64_t run(enum capture_dir dir, uint8_t type, bool dialled, bool scarc
 	agreements = 0;
 	w->chance.state = seed;
 	w->dir = dir;
-	w->type = type;
+	w->type = way->type;
 	w->scarce = scarce;
-	w->two = two;
+	w->two = way->two;
 	w->rough = seed % 2;
 	w->entered_ns = 1;
-	dialog_begin(&w->dialog, &(struct dialog_options){ .dialled = dialled, .seed = seed });
+	dialog_begin(&w->dialog, &(struct dialog_options){ .dialled = dialled, .seed = seed,
+							   .websocket = way->websocket });
 	make_frames(w, side);
 	w->bytes = w->dialog.wire[dir].p;
 	w->len = w->dialog.wire[dir].len;
@@ -461,7 +459,7 @@ static uint64_t run(enum capture_dir dir, uint8_t type, bool dialled, bool scarc
 		}
 		assert_true(w->told[k].frames <= w->truth[k].frames);
 	}
-	assert_true(w->gaps == 0 || w->ring_lost);
+	assert_true((w->gaps == 0 && !w->unsynchronised) || w->ring_lost);
 	counted = w->kernel_frames;
 	timed += w->timed;
 	overtaken += w->overtaken;
@@ -474,20 +472,20 @@ static uint64_t run(enum capture_dir dir, uint8_t type, bool dialled, bool scarc
 
 #define ROUNDS	60
 
-static void many(enum capture_dir dir, uint8_t type, bool dialled)
+static void many(const struct way *way)
 {
 	uint64_t counted = 0, scarce = 0, seed;
 
 	timed = 0;
 	for (seed = 1; seed <= ROUNDS; seed++)
-		counted += run(dir, type, dialled, false, false, seed);
+		counted += run(way, false, seed);
 	for (seed = 1; seed <= ROUNDS; seed++)
-		scarce += run(dir, type, dialled, true, false, seed);
+		scarce += run(way, true, seed);
 	print_message("%llu, %llu of %u frames counted, %llu timed\n", (unsigned long long)counted,
 		      (unsigned long long)scarce, ROUNDS * 582, (unsigned long long)timed);
 	assert_true(counted > ROUNDS * 100 && scarce > ROUNDS * 60);
 	/* One in 32, but for short ones; a forward that leaves brings its time along. */
-	if (dir == CAPTURE_OUT && type == DERP_FORWARD_PACKET)
+	if (way->dir == CAPTURE_OUT && way->type == DERP_FORWARD_PACKET)
 		assert_int_equal(timed, 0);
 	else
 		assert_true(timed > (counted + scarce) / 80 && timed < (counted + scarce) / 24);
@@ -496,25 +494,38 @@ static void many(enum capture_dir dir, uint8_t type, bool dialled)
 static void test_sent_packets(void **state)
 {
 	(void)state;
-	many(CAPTURE_IN, DERP_SEND_PACKET, false);
+	many(&(struct way){ .dir = CAPTURE_IN, .type = DERP_SEND_PACKET });
 }
 
 static void test_received_packets(void **state)
 {
 	(void)state;
-	many(CAPTURE_OUT, DERP_RECV_PACKET, false);
+	many(&(struct way){ .dir = CAPTURE_OUT, .type = DERP_RECV_PACKET });
+}
+
+/* The client's bytes are masked. */
+static void test_sent_in_websocket(void **state)
+{
+	(void)state;
+	many(&(struct way){ .dir = CAPTURE_IN, .type = DERP_SEND_PACKET, .websocket = true });
+}
+
+static void test_received_in_websocket(void **state)
+{
+	(void)state;
+	many(&(struct way){ .dir = CAPTURE_OUT, .type = DERP_RECV_PACKET, .websocket = true });
 }
 
 static void test_forwards_in(void **state)
 {
 	(void)state;
-	many(CAPTURE_IN, DERP_FORWARD_PACKET, false);
+	many(&(struct way){ .dir = CAPTURE_IN, .type = DERP_FORWARD_PACKET });
 }
 
 static void test_forwards_out(void **state)
 {
 	(void)state;
-	many(CAPTURE_OUT, DERP_FORWARD_PACKET, true);
+	many(&(struct way){ .dir = CAPTURE_OUT, .type = DERP_FORWARD_PACKET, .dialled = true });
 }
 
 /*
@@ -523,29 +534,35 @@ static void test_forwards_out(void **state)
  * is lost, or told twice. TCP takes it when the first has left, too: before that it can have a use for it
  * only where it is the same bytes again, sent again while the first ones were on one processor.
  */
-static void two_at_once(uint8_t type)
+static void two_at_once(uint8_t type, bool websocket)
 {
+	const struct way way = { .dir = CAPTURE_IN, .type = type, .websocket = websocket, .two = true };
 	uint64_t counted = 0, seed;
 
 	overtaken = 0;
 	for (seed = 1; seed <= ROUNDS; seed++)
-		counted += run(CAPTURE_IN, type, false, false, true, seed) +
-			   run(CAPTURE_IN, type, false, true, true, seed);
+		counted += run(&way, false, seed) + run(&way, true, seed);
 	print_message("%llu of %u frames counted, %llu segments came meanwhile\n",
 		      (unsigned long long)counted, 2 * ROUNDS * 582, (unsigned long long)overtaken);
-	assert_true(counted > ROUNDS * 80 && overtaken > ROUNDS * 20);
+	assert_true(counted > ROUNDS * 50 && overtaken > ROUNDS * 20);
 }
 
 static void test_two_at_once(void **state)
 {
 	(void)state;
-	two_at_once(DERP_SEND_PACKET);
+	two_at_once(DERP_SEND_PACKET, false);
+}
+
+static void test_websocket_two_at_once(void **state)
+{
+	(void)state;
+	two_at_once(DERP_SEND_PACKET, true);
 }
 
 static void test_forwards_two_at_once(void **state)
 {
 	(void)state;
-	two_at_once(DERP_FORWARD_PACKET);
+	two_at_once(DERP_FORWARD_PACKET, false);
 }
 
 int main(void)
@@ -553,9 +570,12 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_sent_packets),
 		cmocka_unit_test(test_received_packets),
+		cmocka_unit_test(test_sent_in_websocket),
+		cmocka_unit_test(test_received_in_websocket),
 		cmocka_unit_test(test_forwards_in),
 		cmocka_unit_test(test_forwards_out),
 		cmocka_unit_test(test_two_at_once),
+		cmocka_unit_test(test_websocket_two_at_once),
 		cmocka_unit_test(test_forwards_two_at_once),
 	};
 

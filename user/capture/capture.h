@@ -150,10 +150,13 @@ struct capture_segment {
 	bool head;		/* the segment is one TLS record, as foretold, and no gap: @data holds
 				 * its start and, last, the byte before its tag */
 	uint32_t epoch;		/* the kernel's walk of this number says that a frame begins at @data,
-				 * see capture_ops.agree; 0: it says nothing */
+				 * see capture_ops.agree; with CAPTURE_EPOCH_WEB that one of a
+				 * WebSocket's does, and the DERP frame in it; 0: it says nothing */
 	bool counted;		/* sent again, and counted when it first passed: its bytes are not to be read */
 	const uint8_t *data;	/* valid during the call only */
 };
+
+#define CAPTURE_EPOCH_WEB	1u
 
 #define CAPTURE_MASK_LEN	5
 #define CAPTURE_MASKS_AHEAD	512	/* more of a direction than so many are not kept */
@@ -176,6 +179,16 @@ struct capture_frame {
 	const uint8_t *data;	/* valid during the call only */
 };
 
+/* Where a direction is in a WebSocket. */
+struct capture_web {
+	bool on;		/* it is one */
+	bool control;		/* the current frame is no data */
+	uint32_t left;		/* of its payload */
+	uint32_t mask;		/* of that, lowest byte first; 0: none */
+	uint8_t have;		/* bytes of the next frame's header, at @head */
+	uint8_t head[14];
+};
+
 /* With @begins no segment of the direction is told before the event that ends it. */
 struct capture_counting {
 	enum capture_dir dir;
@@ -185,6 +198,7 @@ struct capture_counting {
 	uint32_t have;		/* bytes of it at @head, header first; 0: it begins at @seq */
 	uint32_t left;		/* bytes of it from @seq on, where have >= DERP_HEADER_LEN */
 	const uint8_t *head;
+	struct capture_web web;	/* where @seq is in a WebSocket */
 };
 
 /* Packets between one pair, of one class; in the direction of their sender, or receiver. */

@@ -95,7 +95,7 @@ void live_count_tell(struct live *live, const struct abi_counting *r)
 	struct live_walk *walk = conn ? live_conn_walk_get(conn, r->dir) : NULL;
 	struct capture_event event;
 
-	if (!walk || r->have > sizeof(r->head))
+	if (!walk || r->have > sizeof(r->head) || r->web.have >= sizeof(r->web.head))
 		return;
 	walk->on = r->begins;
 	walk->generation = r->generation;
@@ -107,7 +107,10 @@ void live_count_tell(struct live *live, const struct abi_counting *r)
 	event.counting = (struct capture_counting){
 		.dir = r->dir == ABI_IN ? CAPTURE_IN : CAPTURE_OUT, .begins = r->begins,
 		.seq = r->seq, .have = r->have, .left = r->left, .head = r->head,
+		.web = { .on = r->web.on, .control = r->web.passed, .left = r->web.left,
+			 .mask = r->web.mask, .have = r->web.have },
 	};
+	memcpy(event.counting.web.head, r->web.head, sizeof(r->web.head));
 	live_emit(live, &event);
 	if (r->dir == ABI_IN)
 		live_record_handed(conn, r->seq, r->seq);

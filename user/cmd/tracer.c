@@ -78,6 +78,9 @@ static uint8_t on_agree(void *ctx, uint32_t node, uint64_t conn, enum capture_di
 
 	uint8_t type = l ? ledger_may_count(l, conn, dir) : 0;
 
+	/* Of a mesh link every frame's place in the DERP stream is to be known. */
+	if (type == DERP_FORWARD_PACKET && epoch & CAPTURE_EPOCH_WEB)
+		type = 0;
 	if (type)
 		t->capture->ops->agree(t->capture, conn, dir, epoch, type);
 	return type;

@@ -115,12 +115,25 @@ static void start_derp(struct connection *c, enum capture_dir dir, bool synced, 
 	end_derp(c, dir);
 	derp_init(&app->derp, synced);
 	app->state = websocket ? APP_WEBSOCKET : APP_DERP;
-	app->websocket_lost = false;
+	app->websocket_lost = app->websocket_away = false;
 	if (!websocket)
 		return;
 	c->info.websocket = true;
 	app->websocket = calloc(1, sizeof(*app->websocket));
 	app->websocket_lost = !app->websocket;
+}
+
+/* What follows was not told to follow what was counted. */
+static void come_back(struct connection *c, enum capture_dir dir, uint64_t time_ns)
+{
+	const struct derp_host host = application_derp(c, dir);
+	struct connection_app *app = &c->apps[dir];
+
+	if (!app->websocket_away)
+		return;
+	app->websocket_away = false;
+	app->websocket_lost = true;
+	derp_gap(&app->derp, &host, time_ns, 0, 0, false);
 }
 
 static void feed_websocket(struct connection *c, const struct derp_chunk *chunk,
@@ -158,12 +171,12 @@ static void feed_websocket(struct connection *c, const struct derp_chunk *chunk,
 bool application_websocket(const struct connection *c, const struct derp_chunk *chunk,
 			   enum capture_dir dir)
 {
-	uint8_t head[WEBSOCKET_MAX_HEADER + WALK_HEADER_LEN];
+	uint8_t head[WEB_HEADER_MAX + WALK_HEADER_LEN];
 	size_t used, from, out, len = chunk->len < sizeof(head) ? chunk->len : sizeof(head);
 	struct websocket w = { 0 };
 
 	/* A binary message; its first frame may not be its last. */
-	if (chunk->inner || len < 2 || (chunk->data[0] & 0x7f) != 2)
+	if (chunk->inner || len < 2 || (chunk->data[0] & ~WEB_FIN) != WEB_BINARY)
 		return false;
 	memcpy(head, chunk->data, len);
 	if (!websocket_next(&w, head, len, &used, &from, &out) || out < WALK_HEADER_LEN)
@@ -317,6 +330,7 @@ void application_feed(struct connection *c, struct derp_chunk *chunk, enum captu
 			feed_http(c, chunk, dir);
 			break;
 		case APP_WEBSOCKET:
+			come_back(c, dir, chunk->time_ns);
 			if (app->websocket && app->websocket_lost && application_websocket(c, chunk, dir)) {
 				app->websocket_lost = false;
 				*app->websocket = (struct websocket){ 0 };
@@ -374,6 +388,7 @@ void application_gap(struct connection *c, enum capture_dir dir, uint64_t time_n
 		derp_gap(&app->derp, &host, time_ns, pos, bytes, exact);
 		return;
 	case APP_WEBSOCKET:
+		come_back(c, dir, time_ns);
 		derp_gap(&app->derp, &host, time_ns, pos, 0, false);
 		if (!exact || !app->websocket || !websocket_skip(app->websocket, bytes))
 			app->websocket_lost = true;

@@ -48,6 +48,7 @@ struct connection_app {
 		APP_IGNORED,
 	} state;
 	bool websocket_lost;	/* the next frame's start is not known */
+	bool websocket_away;	/* the kernel has counted on, and is to tell where that ended */
 	bool told;		/* frames were, up to derp.off */
 	bool lost;		/* bytes were, before it was known what it carries */
 	bool gap;		/* was told to begin */

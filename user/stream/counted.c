@@ -2,13 +2,34 @@
 /*
  * Plaintext connections whose frames the kernel counts. Its walk says of segments that a frame begins
  * with them; where the stream, when it comes there, is at a frame's begin too, the walk is right, and
- * counting may begin. Where it ends the stream goes on with the frame that was under way.
+ * counting may begin. Where it ends the stream goes on with the frame that was under way, and in a
+ * WebSocket with that one's frame, too.
  */
+#include <string.h>
+
 #include "stream/connection.h"
 
 static bool is_plain_derp(const struct connection *c, enum capture_dir dir)
 {
 	return c->layer == LAYER_PLAIN && c->apps[dir].state == APP_DERP;
+}
+
+static bool is_websocket(const struct connection *c, enum capture_dir dir)
+{
+	return c->layer == LAYER_PLAIN && c->apps[dir].state == APP_WEBSOCKET &&
+	       c->apps[dir].websocket;
+}
+
+/* Is the direction where the walk @epoch says that it is? */
+static bool stands_there(const struct connection *c, enum capture_dir dir, uint32_t epoch)
+{
+	const struct connection_app *app = &c->apps[dir];
+
+	if (!derp_at_boundary(&app->derp))
+		return false;
+	if (!(epoch & CAPTURE_EPOCH_WEB))
+		return is_plain_derp(c, dir);
+	return is_websocket(c, dir) && !app->websocket_lost && websocket_at_boundary(app->websocket);
 }
 
 void counted_claim(struct connection *c, const struct capture_segment *seg)
@@ -42,10 +63,30 @@ void counted_reach(struct connection *c, enum capture_dir dir, uint64_t pos)
 	claim->claim = 0;
 	if (pos == claim->pos && c->layer == LAYER_TLS)
 		foretold_reach(c, dir, epoch);
-	else if (pos == claim->pos && is_plain_derp(c, dir) &&
-		 derp_at_boundary(&c->apps[dir].derp) && sink->agree &&
+	else if (pos == claim->pos && stands_there(c, dir, epoch) && sink->agree &&
 		 sink->agree(sink->ctx, c->node, c->id, dir, epoch))
 		claim->agreed = epoch;
+}
+
+/* What was counted went over messages that nobody else saw: where the next one begins @at alone says. */
+static void resume_websocket(struct connection *c, enum capture_dir dir, uint64_t time_ns,
+			     const struct capture_counting *at)
+{
+	const struct derp_host host = application_derp(c, dir);
+	struct connection_app *app = &c->apps[dir];
+
+	app->websocket_away = !at || !at->web.on;
+	if (app->websocket_away) {
+		derp_clear(&app->derp, &c->budget);
+		return;
+	}
+	app->websocket_lost = false;
+	*app->websocket = (struct websocket){
+		.have = at->web.have, .data = !at->web.control, .masked = at->web.mask != 0,
+		.mask = at->web.mask, .left = at->web.left,
+	};
+	memcpy(app->websocket->head, at->web.head, sizeof(app->websocket->head));
+	derp_resume(&app->derp, &host, time_ns, 0, at);
 }
 
 void counted_resume(void *ctx, enum capture_dir dir, uint64_t pos, uint64_t time_ns,
@@ -55,6 +96,8 @@ void counted_resume(void *ctx, enum capture_dir dir, uint64_t pos, uint64_t time
 	const struct derp_host host = application_derp(c, dir);
 
 	c->info.bytes[dir] += bytes;
+	if (is_websocket(c, dir))
+		resume_websocket(c, dir, time_ns, at);
 	if (!is_plain_derp(c, dir))
 		return;
 	if (at)

@@ -444,10 +444,11 @@ void derp_resume(struct derp *d, const struct derp_host *h, uint64_t time_ns, ui
 	}
 	d->synced = true;
 	if (d->base_pos == UINT64_MAX) {
-		d->base_pos = pos - walked_of(at);
+		d->base_pos = at->web.on ? UINT64_MAX : pos - walked_of(at);
 		d->from_start = false;
 	}
-	d->off = pos - walked_of(at) - d->base_pos;
+	/* Of what was counted in a WebSocket it is not known how much was DERP's. */
+	d->off = at->web.on ? 0 : pos - walked_of(at) - d->base_pos;
 	h->sink->resumed(h->ctx, h->dir, time_ns);
 	if (at->have && !take_over(d, h, at)) {
 		lose_sync(d, h->budget);

@@ -3,45 +3,23 @@
 
 #include <string.h>
 
-#define FIN		0x80
-#define RESERVED	0x70
-#define CONTINUATION	0
-#define TEXT		1
-#define BINARY		2
-#define CLOSE		8
-#define PONG		10
-#define MAX_CONTROL	125
-#define MAX_MESSAGE	(1ULL << 24)	/* longer than any of DERP's */
-
 static size_t header_len(const struct websocket *w)
 {
-	uint8_t len;
-
-	if (w->have < 2)
-		return 2;
-	len = w->head[1] & 0x7f;
-	return 2 + (len == 126 ? 2 : len == 127 ? 8 : 0) + (w->head[1] & 0x80 ? 4 : 0);
+	return w->have < 2 ? 2 : web_header_len(w->head[1]);
 }
 
 /* The header is whole. False: it is none. */
 static bool begin(struct websocket *w)
 {
-	uint8_t opcode = w->head[0] & 15, len = w->head[1] & 0x7f;
-	size_t at = 2, n = len == 126 ? 2 : len == 127 ? 8 : 0;
+	struct web_frame f;
 
 	w->have = 0;
-	if (w->head[0] & RESERVED || (opcode > BINARY && opcode < CLOSE) || opcode > PONG)
+	if (!web_read(w->head, &f))
 		return false;
-	w->left = n ? 0 : len;
-	while (n--)
-		w->left = w->left << 8 | w->head[at++];
-	w->data = opcode < CLOSE;
-	if (w->data ? w->left > MAX_MESSAGE : w->left > MAX_CONTROL || !(w->head[0] & FIN))
-		return false;
-	w->masked = w->head[1] & 0x80;
-	w->turn = 0;
-	if (w->masked)
-		memcpy(w->mask, w->head + at, 4);
+	w->left = f.len;
+	w->data = f.data;
+	w->masked = f.masked;
+	w->mask = f.mask;
 	return true;
 }
 
@@ -68,8 +46,9 @@ bool websocket_next(struct websocket *w, uint8_t *data, size_t len, size_t *used
 	if (!w->data)
 		return true;
 	*out = n;
-	for (i = 0; w->masked && i < n; i++)
-		data[*from + i] ^= w->mask[w->turn++ & 3];
+	for (i = 0; w->mask && i < n; i++)
+		data[*from + i] ^= (uint8_t)(w->mask >> (i & 3) * 8);
+	w->mask = web_mask_at(w->mask, (unsigned int)n);
 	return true;
 }
 
@@ -78,6 +57,6 @@ bool websocket_skip(struct websocket *w, uint64_t bytes)
 	if (bytes > w->left || w->have)
 		return false;
 	w->left -= bytes;
-	w->turn = (uint8_t)((w->turn + bytes) & 3);
+	w->mask = web_mask_at(w->mask, (unsigned int)bytes);
 	return true;
 }

@@ -10,15 +10,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define WEBSOCKET_MAX_HEADER	14
+#include "web.h"
 
 struct websocket {
-	uint8_t head[WEBSOCKET_MAX_HEADER];
+	uint8_t head[WEB_HEADER_MAX];
 	uint8_t have;		/* header bytes so far */
 	bool data;		/* the current frame is no control frame */
 	bool masked;
-	uint8_t mask[4];
-	uint8_t turn;		/* of the mask */
+	uint32_t mask;		/* of the next payload byte the lowest, and so on */
 	uint64_t left;		/* of the current frame's payload */
 };
 
@@ -28,6 +27,12 @@ struct websocket {
  */
 bool websocket_next(struct websocket *w, uint8_t *data, size_t len, size_t *used, size_t *from,
 		    size_t *out);
+
+/* Does a frame of it begin with what comes next? */
+static inline bool websocket_at_boundary(const struct websocket *w)
+{
+	return !w->left && !w->have;
+}
 
 /* Bytes were lost. False where the next frame's start is lost with them. */
 bool websocket_skip(struct websocket *w, uint64_t bytes);

@@ -3,7 +3,7 @@
 from lab import Lab, scenario, until
 from parts.both import Both, two_nodes
 from parts.staging import knows
-from parts.truth import Crowd, counters, only_verdicts, rows
+from parts.truth import Crowd, counters, lost_where, only_verdicts, rows
 
 TRAFFIC = ("ring", "count=500", "size=1-1400", "kind=mixed", "rate=250", "burst=4")
 
@@ -99,6 +99,45 @@ def test_queue_drops():
             truth[pair] = {**truth[pair], "received": t["received"]}
         assert sum(t["sent"] - t["received"] for t in truth.values()) > 1000
         both.check(truth, "queue-drop")
+
+
+@scenario(timeout=90)
+def test_websockets():
+    """All peers come by WebSocket, as Coder's agents fall back to: what they send is masked."""
+    with Lab("ckweb") as lab:
+        relays = two_nodes(lab)
+        both = Both(lab, relays)
+        peers = Crowd(lab, lab.host("clients"), relays, proto="ws")
+        lab.clients_settled(20)
+        peers.pairs(*TRAFFIC)
+        peers.quiet()
+        truth = peers.truth()
+        both.check(truth)
+
+
+@scenario(timeout=120)
+def test_websocket_losses():
+    """Nodes that are not meshed, and a slow destination: what is dropped on WebSockets is named, to the frame."""
+    with Lab("ckweblost") as lab:
+        relays = a, _ = two_nodes(lab, False, False, env=None)
+        both = Both(lab, relays)
+        peers = Crowd(lab, lab.host("clients"), relays, proto="ws")
+        slow = Crowd(lab, lab.host("slow"), [a], count=1, prefix="s", proto="ws", options="rcvbuf=4096")
+        slow.load.command("drip", "s0", 200000)
+        for src in ("p0", "p2"):
+            peers.load.command("send", src, slow.keys["s0"], "count=6000", "size=1000-1400", "kind=mixed", "rate=1500",
+                               "burst=4")
+        peers.pairs("list", "p0>p1,p1>p0,p0>p2,p2>p0,p1>p3,p3>p1,p4>p7", "count=500", "size=1-1400", "kind=mixed",
+                    "rate=250", "burst=4")
+        for _ in range(2):
+            peers.load.wait_event("sent", dst=slow.keys["s0"])
+        slow.load.command("resume", "s0")
+        slow.quiet(2500)
+        truth = peers.truth()
+        for pair, t in slow.truth().items():
+            truth[pair] = {**truth[pair], "received": t["received"]}
+        assert lost_where(truth, lambda src, dst: dst == slow.keys["s0"]) > 1000
+        both.check(truth, "no-mesh-route", "queue-drop")
 
 
 @scenario(timeout=120)
