@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
  * The connections of a life. Thousands of them lie idle while one is told of, and each is kept folded,
- * behind its number; but for the one at hand, and for all of them while a report is made.
+ * behind its number; but for a few at hand, and for all of them while a report is made.
  */
 #include "correlate/internal.h"
 
@@ -152,9 +152,8 @@ static void count(struct life *life, const struct conn *conn, int sign)
 		life->failed_dials += sign;
 }
 
-int conns_put_back(struct correlate *c)
+static int put_back(struct correlate *c, struct hand *hand)
 {
-	struct hand *hand = &c->hand;
 	uint8_t bytes[BYTES];
 	size_t need;
 	uint32_t *kept, block;
@@ -175,6 +174,16 @@ int conns_put_back(struct correlate *c)
 	count(hand->life, &hand->conn, 1);
 	hand->life = NULL;
 	return 0;
+}
+
+int conns_put_back(struct correlate *c)
+{
+	int err = 0;
+	size_t i;
+
+	for (i = 0; i < HANDS && !err; i++)
+		err = put_back(c, &c->hands[i]);
+	return err;
 }
 
 /* One that is all zeros but for its number. 0 or -ENOMEM. */
@@ -203,7 +212,7 @@ static int conn_add(struct correlate *c, struct life *life, uint64_t number)
 int conns_hand(struct correlate *c, struct life *life, uint64_t number, bool *made,
 	       struct conn **conn)
 {
-	struct hand *hand = &c->hand;
+	struct hand *hand = &c->hands[number % HANDS];
 	uint32_t place;
 
 	if (made)
@@ -211,7 +220,7 @@ int conns_hand(struct correlate *c, struct life *life, uint64_t number, bool *ma
 	*conn = &hand->conn;
 	if (hand->life == life && hand->conn.rec.conn == number)
 		return 0;
-	if (conns_put_back(c) < 0)
+	if (put_back(c, hand) < 0)
 		return -ENOMEM;
 	place = conns_place(c, life, number);
 	if (!place && made) {
@@ -291,14 +300,15 @@ static void conn_drop(struct correlate *c, struct conn *conn, uint32_t block)
 
 void conns_free(struct correlate *c, struct life *life)
 {
+	const struct hand *hand;
 	struct conn conn;
 	size_t i;
 
 	for (i = 0; i < life->conn_count; i++) {
-		if (c->hand.life == life && c->hand.place == i + 1)
-			conn = c->hand.conn;
-		else
-			conn_unfold(c, life, life->kept[i], &conn);
+		conn_unfold(c, life, life->kept[i], &conn);
+		hand = &c->hands[conn.rec.conn % HANDS];
+		if (hand->life == life && hand->place == i + 1)
+			conn = hand->conn;
 		conn_drop(c, &conn, life->kept[i]);
 	}
 	free(life->kept);
@@ -310,11 +320,11 @@ int conns_trim(struct correlate *c, struct life *life, bool *moved)
 	size_t i, n = 0;
 
 	*moved = false;
-	if (conns_put_back(c) < 0)
-		return -ENOMEM;
 	if (life->closed <= CLOSED_KEPT + CLOSED_KEPT / 4 &&
 	    life->failed_dials <= DIALS_KEPT + DIALS_KEPT / 4)
 		return 0;
+	if (conns_put_back(c) < 0)
+		return -ENOMEM;
 	*moved = true;
 	/* The oldest go; they stand in the order in which they were first told. */
 	for (i = 0; i < life->conn_count; i++) {

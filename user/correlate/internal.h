@@ -159,7 +159,7 @@ struct life {
 	uint32_t number;	/* place in c->lives */
 	uint32_t *kept;		/* its connections: blocks of c->rows; conns.c */
 	size_t conn_count, conn_cap;
-	size_t closed, failed_dials; /* of them, without the one at hand */
+	size_t closed, failed_dials; /* of them, without those at hand */
 	struct index conn_index; /* by number, of places in kept, from 1 */
 	struct conn **conns;	/* while a report is made: the same, in the same order */
 	uint64_t failed_dials_gone; /* let go: closed dials that carried nothing */
@@ -194,6 +194,8 @@ struct agent {
 	size_t stage_len, stage_cap;
 };
 
+#define HANDS		64	/* connections that are not folded */
+
 struct correlate {
 	const struct derpmap *map;
 	struct correlate_limits limits;
@@ -218,7 +220,7 @@ struct correlate {
 		struct life *life; /* NULL: empty */
 		size_t place;
 		struct conn conn;
-	} hand;
+	} hands[HANDS];		/* those told of last, by number */
 	struct loss *losses;
 	size_t loss_count, loss_cap, loss_limit;
 	struct table left_out;	/* (agent, node): lives over limits.max_nodes */
@@ -252,7 +254,7 @@ int state_trim(struct correlate *c, uint32_t agent);
  */
 int conns_hand(struct correlate *c, struct life *life, uint64_t number, bool *made,
 	       struct conn **conn);
-/* Keeps the one that is in hand. 0 or -ENOMEM. */
+/* Keeps those that are in hand. 0 or -ENOMEM. */
 int conns_put_back(struct correlate *c);
 /* Its place among those of its life, from 1 on, until conns_trim() moves them; 0: it is not known. */
 uint32_t conns_place(const struct correlate *c, const struct life *life, uint64_t number);
