@@ -31,7 +31,7 @@ static const struct option_row shared_rows[] = {
 	  "end a live trace after TIME (10s, 500ms, 5m); else Ctrl-C or SIGTERM ends it",
 	  "a time, such as 10s, 500ms or 5m" },
 	{ { "interval", required_argument, NULL, OPT_INTERVAL }, "TIME",
-	  "time between two reports (default 1s)",
+	  "time between two reports, one after the other (default 1s)",
 	  "a time of 100ms or longer" },
 	{ { "ready-file", required_argument, NULL, OPT_READY }, "FILE",
 	  "removed at start, created when what enters is in the books", NULL },
@@ -66,6 +66,7 @@ static const struct option_row shared_rows[] = {
 /* One hundredth of what the host can do is not noticed. */
 #define BUDGET_PPM 10000
 
+/* What is of no use to a verb is not in its help; whose script gives it to all verbs is heard out. */
 static bool takes_shared(const struct verb *verb, int val)
 {
 	return val == 'h' ||
@@ -255,7 +256,7 @@ static int gather(const struct verb *verb, struct option long_options[MAX_ROWS],
 	*s++ = ':';
 	for (t = 0; t < 2; t++) {
 		for (row = tables[t]; row && row->option.name && n < MAX_ROWS - 1; row++) {
-			if (t == 1 && !takes_shared(verb, row->option.val))
+			if (t == 1 && verb->no_sources && row->option.val != 'h')
 				continue;
 			long_options[n++] = row->option;
 			if (row->option.val < 256) {
@@ -304,31 +305,21 @@ struct given {
 	bool own[MAX_ROWS];
 };
 
-/* False: it was given before, and can be heeded once only. */
-static bool note_given(struct given *given, const struct verb *verb, int val)
+/* Never silent: what was asked for and is not done. */
+static void say_of(const struct verb *verb, const struct option_row *row, const char *what)
+{
+	fprintf(stderr, "derptrace %s: --%s is %s\n", verb->name, row->option.name, what);
+}
+
+static void note_given(struct given *given, const struct verb *verb, int val)
 {
 	const struct option_row *own = find_row(verb->rows, val);
 	const struct option_row *row = own ? own : find_row(shared_rows, val);
 	bool *seen = own ? &given->own[own - verb->rows] : &given->shared[row - shared_rows];
 
 	if (*seen && row->option.has_arg == required_argument && val != OPT_PID)
-		return false;
+		say_of(verb, row, "given twice: the last counts");
 	*seen = true;
-	return true;
-}
-
-static int option_error(const struct verb *verb, const char *name, const char *is)
-{
-	fprintf(stderr, "derptrace %s: --%s is %s; see `derptrace %s --help`\n", verb->name, name, is,
-		verb->name);
-	return 2;
-}
-
-static const char *option_name(const struct verb *verb, int val)
-{
-	const struct option_row *row = find_row(verb->rows, val);
-
-	return (row ? row : find_row(shared_rows, val))->option.name;
 }
 
 static bool is_same(const char *x, const char *y)
@@ -374,41 +365,39 @@ static void look_at_sources(struct options *o, bool kinds[static SOURCE_RECORDS 
 	}
 }
 
-/* An option that no source can heed; NULL: none. *why: who could. */
-static const char *unheeded(const struct given *given, struct options *o, const char **why)
+/* Why a shared option is heeded by no source; NULL: it is. */
+static const char *why_unheeded(int val, const struct options *o, const bool kinds[static SOURCE_RECORDS + 1])
+{
+	switch (val) {
+	case OPT_PID: case OPT_UNIT: case OPT_COMM: case OPT_CGROUP: case OPT_PORT:
+	case OPT_COUNT: case OPT_RING: case OPT_XDP: case OPT_BUDGET:
+		return kinds[SOURCE_LIVE] ? NULL : "for a live trace, and no source is live: not heeded";
+	case OPT_MAX_CONNECTIONS:
+		return kinds[SOURCE_LIVE] || kinds[SOURCE_CAPTURE] ? NULL :
+		       "for those who trace, and all sources are records: not heeded";
+	case OPT_KEYLOG:
+		return kinds[SOURCE_CAPTURE] ? NULL : "for capture files, and no source is one: not heeded";
+	case OPT_DURATION: case OPT_INTERVAL:
+		return o->goes_on ? NULL : "for what goes on, and files are read to their ends: not heeded";
+	}
+	return NULL;
+}
+
+static void say_unheeded(const struct given *given, const struct verb *verb, struct options *o)
 {
 	bool kinds[SOURCE_RECORDS + 1] = { false };
 	const struct option_row *row;
+	const char *why;
 
 	look_at_sources(o, kinds);
 	for (row = shared_rows; row->option.name; row++) {
 		if (!given->shared[row - shared_rows])
 			continue;
-		switch (row->option.val) {
-		case OPT_PID: case OPT_UNIT: case OPT_COMM: case OPT_CGROUP: case OPT_PORT:
-		case OPT_COUNT: case OPT_RING: case OPT_XDP: case OPT_BUDGET:
-			*why = "for a live trace, and no source is live";
-			if (!kinds[SOURCE_LIVE])
-				return row->option.name;
-			break;
-		case OPT_MAX_CONNECTIONS:
-			*why = "for those who trace, and all sources are records";
-			if (!kinds[SOURCE_LIVE] && !kinds[SOURCE_CAPTURE])
-				return row->option.name;
-			break;
-		case OPT_KEYLOG:
-			*why = "for capture files, and no source is one";
-			if (!kinds[SOURCE_CAPTURE])
-				return row->option.name;
-			break;
-		case OPT_DURATION: case OPT_INTERVAL:
-			*why = "for what goes on, and files are read to their ends";
-			if (!o->goes_on)
-				return row->option.name;
-			break;
-		}
+		why = takes_shared(verb, row->option.val) ? why_unheeded(row->option.val, o, kinds) :
+		      "of no use here: not heeded";
+		if (why)
+			say_of(verb, row, why);
 	}
-	return NULL;
 }
 
 bool options_is_source(const struct options *o, const struct stat *file)
@@ -429,7 +418,6 @@ int options_parse(int argc, char **argv, const struct verb *verb, void *ctx, str
 	struct option long_options[MAX_ROWS];
 	char shorts[MAX_ROWS * 2];
 	struct given given = { 0 };
-	const char *which, *why;
 	int val, status;
 	bool ok;
 
@@ -450,8 +438,7 @@ int options_parse(int argc, char **argv, const struct verb *verb, void *ctx, str
 			return usage_error(verb, "no such option: ", argv[optind - 1]);
 		if (val == ':')
 			return usage_error(verb, "needs an argument: ", argv[optind - 1]);
-		if (!note_given(&given, verb, val))
-			return option_error(verb, option_name(verb, val), "given twice");
+		note_given(&given, verb, val);
 		ok = find_row(verb->rows, val) ? verb->take(ctx, val, optarg) : take_shared(o, val, optarg);
 		if (!ok)
 			return bad_argument(verb, val, optarg);
@@ -459,6 +446,6 @@ int options_parse(int argc, char **argv, const struct verb *verb, void *ctx, str
 	status = take_sources(argc, argv, verb, o);
 	if (status || verb->no_sources)
 		return status;
-	which = unheeded(&given, o, &why);
-	return which ? option_error(verb, which, why) : 0;
+	say_unheeded(&given, verb, o);
+	return 0;
 }

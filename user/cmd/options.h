@@ -52,11 +52,12 @@ struct verb {
 	bool no_sources;		/* takes none of the shared options */
 	bool no_operands;		/* takes nothing but options */
 	bool continuous;		/* runs for days: nothing that costs by default */
-	unsigned int without;		/* shared options that it does not take */
+	unsigned int without;		/* shared options that are of no use to it */
 };
 
 /*
- * What is asked for is done, or refused: an option that none of the sources can heed is an error.
+ * What is asked for is done, or it is said on standard error that it is not: of an option that none of
+ * the sources can heed, and of one that is given twice, where the last counts.
  * 0: go on; 1: done (help was printed); 2: usage error, said on standard error.
  */
 int options_parse(int argc, char **argv, const struct verb *verb, void *ctx, struct options *o);

@@ -18,7 +18,7 @@ enum report_form { FORM_TEXT, FORM_JSON = 1, FORM_HTML = 2, FORM_BOTH = FORM_JSO
 struct report_cmd {
 	struct findings findings;
 	enum report_form form;
-	bool follow, once_shown, has_rows;
+	bool follow, once_shown;
 	bool terminal, draws;		/* a person reads it; and control sequences do something there */
 	uint64_t rows;
 	uint64_t start_ns;		/* of the window, as it was shown first */
@@ -51,7 +51,6 @@ static bool take(void *ctx, int val, const char *argument)
 		cmd->follow = true;
 		return true;
 	case OPT_ROWS:
-		cmd->has_rows = true;
 		return number_parse(argument, 0, 100000, &cmd->rows);
 	}
 	return false;
@@ -141,20 +140,14 @@ static int last_report(struct report_cmd *cmd, int status)
 	return status;
 }
 
-/* Options that cannot be heeded together; NULL: all can. */
-static const char *unheeded(const struct report_cmd *cmd, const struct options *o)
+/* Options that exclude each other; NULL: none do. */
+static const char *excluded(const struct report_cmd *cmd)
 {
 	if (cmd->form == FORM_BOTH)
 		return "--json and --html are two forms of one report; name one, and make the other from "
 		       "records (derptrace record)";
 	if (cmd->form == FORM_HTML && cmd->follow)
-		return "--html is one page, it cannot follow; leave out -f";
-	if (cmd->form != FORM_TEXT && cmd->has_rows)
-		return "--rows is for the text; --json and --html hold all pairs";
-	if (cmd->follow && !o->goes_on)
-		return "-f follows what goes on, and files are read to their ends; leave it out";
-	if (o->has_interval && !cmd->follow)
-		return "--interval is the time between two reports; add -f";
+		return "--html is one page, it cannot follow; leave out -f and --interval";
 	return NULL;
 }
 
@@ -170,7 +163,8 @@ int cmd_report(int argc, char **argv)
 	status = options_parse(argc, argv, &verb, &cmd, &o);
 	if (status)
 		return status == 1 ? EXIT_NOTHING_FOUND : EXIT_USAGE;
-	why = unheeded(&cmd, &o);
+	cmd.follow |= o.has_interval;
+	why = excluded(&cmd);
 	if (why) {
 		fprintf(stderr, "derptrace report: %s\n", why);
 		return EXIT_USAGE;
