@@ -14,6 +14,7 @@
 #define STAYS_COMPARED	32u	/* of one peer, the newest */
 #define BREAKS		3u
 #define SOON_NS		(60 * NSEC_PER_SEC)	/* a reconnect comes so soon after an end */
+#define NOTICED_NS	NSEC_PER_SEC	/* so late an end may be noticed: sockets are polled */
 #define RETRY_NS	(5 * NSEC_PER_SEC)
 #define HELD_NS		(5 * NSEC_PER_SEC)
 #define HELD_BYTES	16384u
@@ -137,6 +138,13 @@ static void flap_add(const struct analysis *a, struct flaps *f, const struct sta
 	f->last_ns = s->closed_ns > f->last_ns ? s->closed_ns : f->last_ns;
 }
 
+/* A client that was cut off comes back at once: the end of the old may be noticed after that. */
+static bool follows(const struct stay *new, const struct stay *old)
+{
+	return new->opened_ns > old->opened_ns && new->opened_ns + NOTICED_NS >= old->closed_ns &&
+	       new->opened_ns < old->closed_ns + SOON_NS;
+}
+
 /* Ends that were no good-bye, each followed by a new connection, on whichever node. */
 static int find_flaps(struct analysis *a, const struct stay *s, size_t count)
 {
@@ -147,11 +155,8 @@ static int find_flaps(struct analysis *a, const struct stay *s, size_t count)
 	for (i = 0; i < count && count > BREAKS; i++) {
 		if (!broke(&s[i]) || a->nodes[s[i].node].ended)
 			continue;
-		for (j = 0; j < count; j++) {
-			if (s[j].opened_ns >= s[i].closed_ns &&
-			    s[j].opened_ns < s[i].closed_ns + SOON_NS)
-				break;
-		}
+		for (j = 0; j < count && !follows(&s[j], &s[i]);)
+			j++;
 		if (j < count)
 			flap_add(a, &flaps, &s[i]);
 	}
