@@ -267,7 +267,8 @@ static void test_mtu(void **state)
 		script_report(&s, NULL, &r);
 		assert_non_null(verdict_of(&r, VERDICT_LINK_STALLED, cases[i].reason));
 		assert_int_equal(says(verdict_of(&r, VERDICT_LINK_STALLED, cases[i].reason),
-				      "it stands at the first one"), !i);
+				      "400 forwards of up to 469 bytes had passed; it stands at the first one "
+				      "of 1,373 bytes"), !i);
 		report_free(&r);
 		script_free(&s);
 	}
@@ -288,6 +289,7 @@ static void test_tail(void **state)
 	assert_int_equal(v->hop, HOP_MESH_OUT);
 	assert_int_equal(v->basis, BASIS_WIRE);
 	assert_true(says(v, "only this direction is broken"));
+	assert_true(says(v, "20,000 bytes towards"));
 	assert_int_equal(link_of(&r, A_NAME, B_NAME)->lost.min, 30);
 	assert_int_equal(pair_of(&r, 1, 3)->lost.min, 30);
 	assert_int_equal(pair_of(&r, 1, 3)->delivered, 170);

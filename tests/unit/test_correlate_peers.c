@@ -229,7 +229,7 @@ static void test_duplicate(void **state)
 	for (kind = 0; kind < 3; kind++) {
 		begin(&s);
 		c = script_client(&s, 2, 3, "10.1.0.3", 2);
-		c->in_bytes = 1000;
+		c->in_bytes = 1;
 		c->last_in_ns = AT(kind == 2 ? 4.5 : 15);
 		if (kind == 2) {	/* it died without a word, and the client came back */
 			c->last_out_ns = AT(10);
@@ -245,6 +245,7 @@ static void test_duplicate(void **state)
 		script_report(&s, NULL, &r);
 		if (kind < 2) {
 			v = only(&r, VERDICT_DUPLICATE_PEER);
+			assert_true(says(v, "(1 byte and 2,000 bytes)"));
 			assert_true(says(v, "10.1.0.3:40002 on " A_NAME));
 			assert_true(says(v, kind ? "10.1.7.7:40003 on " B_NAME :
 					 "10.1.7.7:40003 on " A_NAME));

@@ -3,7 +3,9 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -87,4 +89,19 @@ bool number_parse_percent(const char *text, uint32_t *ppm)
 		return false;
 	*ppm = v * 1e4 + 0.5;
 	return v == 0 || *ppm > 0;
+}
+
+struct number_text number_grouped(uint64_t value)
+{
+	struct number_text t;
+	char digits[24];
+	int len = snprintf(digits, sizeof(digits), "%" PRIu64, value), i, n = 0;
+
+	for (i = 0; i < len; i++) {
+		if (i && (len - i) % 3 == 0)
+			t.s[n++] = ',';
+		t.s[n++] = digits[i];
+	}
+	t.s[n] = '\0';
+	return t;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Strict numbers from text: the whole string, in range, or nothing. */
+/* Strict numbers from text: the whole string, in range, or nothing. And one way to write a count. */
 #ifndef DT_NUMBER_H
 #define DT_NUMBER_H
 
@@ -14,5 +14,9 @@ bool number_parse_duration(const char *text, uint64_t *ns);
 
 /* "1%", "0.1%", in millionths; 0 to 100 %. */
 bool number_parse_percent(const char *text, uint32_t *ppm);
+
+/* "12,345": counts are compared by eye. */
+struct number_text { char s[28]; };
+struct number_text number_grouped(uint64_t value);
 
 #endif

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* What all words share: evidence lines, who lost most, by what name a relay is dialled. */
 #include "correlate/analysis.h"
+#include "base/number.h"
 #include "derpmap/derpmap.h"
 
-#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,7 +37,7 @@ struct count_text words_count(uint64_t count, const char *noun)
 {
 	struct count_text t;
 
-	snprintf(t.s, sizeof(t.s), "%" PRIu64 " %s%s", count, noun, count == 1 ? "" : "s");
+	snprintf(t.s, sizeof(t.s), "%s %s%s", number_grouped(count).s, noun, count == 1 ? "" : "s");
 	return t;
 }
 
@@ -89,8 +89,8 @@ void words_pairs_of(struct words *w, const char *noun)
 		char of[48] = "";
 
 		if (!strcmp(noun, "packet"))
-			snprintf(of, sizeof(of), " of %" PRIu64 " that entered",
-				 a->sums[top[i]->pair].entered);
+			snprintf(of, sizeof(of), " of %s that entered",
+				 number_grouped(a->sums[top[i]->pair].entered).s);
 		if (top[i]->pair == OTHER_PAIR)
 			words_line(w, "pairs without a row of their own: %s%s", count.s, of);
 		else

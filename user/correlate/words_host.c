@@ -3,7 +3,6 @@
 #include "correlate/analysis.h"
 #include "capture/capture.h"
 
-#include <inttypes.h>
 #include <string.h>
 
 #define KINDS	CAPTURE_NIC_DROP_KINDS
@@ -44,10 +43,10 @@ static void say_sum(struct words *w, uint32_t node, const struct sum *s)
 			   words_count(s->packets[CAPTURE_NIC_DROP_LISTENER], "SYN").s,
 			   words_count(s->conns[CAPTURE_NIC_DROP_LISTENER], "connection").s);
 	if (s->conns[CAPTURE_NIC_DROP_DATA])
-		words_line(w, "%s of %s came again and again: %" PRIu64 " bytes are there that TCP was never "
-			   "given", words_count(s->packets[CAPTURE_NIC_DROP_DATA], "packet").s,
+		words_line(w, "%s of %s came again and again: %s there that TCP was never given",
+			   words_count(s->packets[CAPTURE_NIC_DROP_DATA], "packet").s,
 			   words_count(s->conns[CAPTURE_NIC_DROP_DATA], "open connection").s,
-			   s->bytes[CAPTURE_NIC_DROP_DATA]);
+			   words_count(s->bytes[CAPTURE_NIC_DROP_DATA], "byte").s);
 }
 
 static void fix(struct words *w, uint32_t node, const struct sum *s)

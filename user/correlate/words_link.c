@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Words on links: never there, one way only, not there, stalled. */
 #include "correlate/analysis.h"
+#include "base/number.h"
 #include "capture/capture.h"
 #include "derpmap/derpmap.h"
 
@@ -74,7 +75,7 @@ static void say_same_node(struct words *w)
 		}
 	}
 	if (sent)
-		words_line(w, "peers on the same node: %" PRIu64 " of %s delivered", delivered,
+		words_line(w, "peers on the same node: %s of %s delivered", number_grouped(delivered).s,
 			   words_count(sent, "packet").s);
 }
 
@@ -454,16 +455,20 @@ static void say_stall(struct words *w, const struct edge *e)
 {
 	const struct stall *s = &e->out->mesh->stall;
 
-	words_line(w, "%u bytes towards %s stood unacknowledged for %s, %u more were not sent, %s",
-		   s->unacked, name(w, e->to), text_span(s->longest_ns).s, s->notsent,
+	words_line(w, "%s towards %s stood unacknowledged for %s, %s more were not sent, %s",
+		   words_count(s->unacked, "byte").s, name(w, e->to), text_span(s->longest_ns).s,
+		   number_grouped(s->notsent).s,
 		   words_count(s->retransmits, "retransmission").s);
 	if (s->max_segment)
-		words_line(w, "the segment that is sent again has %u bytes", s->max_segment);
+		words_line(w, "the segment that is sent again has %s",
+			   words_count(s->max_segment, "byte").s);
 	if (w->f->reason == LINK_MTU && s->passed && s->stuck > s->passed)
-		words_line(w, "%" PRIu64 " forwards of up to %u bytes had passed; it stands at the first one of "
-			   "%u bytes", s->passed_count, s->passed, s->stuck);
-	words_line(w, "%" PRIu64 " forwards were sent, %" PRIu64 " of them acknowledged%s%s",
-		   e->out->mesh->rec.forwards, e->out->mesh->rec.forwards_acked,
+		words_line(w, "%s of up to %s had passed; it stands at the first one of %s",
+			   words_count(s->passed_count, "forward").s, words_count(s->passed, "byte").s,
+			   words_count(s->stuck, "byte").s);
+	words_line(w, "sent: %s, acknowledged: %s%s%s",
+		   words_count(e->out->mesh->rec.forwards, "forward").s,
+		   number_grouped(e->out->mesh->rec.forwards_acked).s,
 		   e->in ? ", arrived at the far end: " : "",
 		   e->in ? words_count(e->in->mesh->rec.forwards, "packet").s : "");
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Words on nodes: restarted, slow, refusing, blind. */
 #include "correlate/analysis.h"
+#include "base/number.h"
 
-#include <inttypes.h>
 #include <string.h>
 
 static const char *name(const struct words *w, uint32_t node)
@@ -72,8 +72,8 @@ void words_node_slow(struct words *w)
 			 text_span(f->number[1] * 1000).s);
 	}
 	if (f->number[3])
-		words_line(w, "%" PRIu64 " of its %s are slow, and their sockets are not backed up",
-			   f->number[2], words_count(f->number[3], "pair").s);
+		words_line(w, "%s of its %s are slow, and their sockets are not backed up",
+			   number_grouped(f->number[2]).s, words_count(f->number[3], "pair").s);
 	if (s)
 		text_add(&w->fix, "on the host of %s: was the process stopped or frozen (SIGSTOP, a debugger, "
 			 "a suspended VM), or out of CPU or memory (systemctl show -p CPUQuotaPerSecUSec "
@@ -125,7 +125,7 @@ void words_stun(struct words *w)
 	words_line(w, "%s reached its network card, no answer left",
 		   words_count(f->number[0], "request").s);
 	if (nic->stun_listens)
-		words_line(w, "%" PRIu64 " of them came to its socket", nic->stun_heard);
+		words_line(w, "%s of them came to its socket", number_grouped(nic->stun_heard).s);
 	else
 		words_line(w, "nobody on that host listens for them");
 	if (!nic->stun_listens)

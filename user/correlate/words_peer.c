@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Words on peers: gone, elsewhere, slow, twice, silent. */
 #include "correlate/analysis.h"
+#include "base/number.h"
 
-#include <inttypes.h>
 #include <string.h>
 
 static const char *name(const struct words *w, uint32_t node)
@@ -149,8 +149,9 @@ void words_queue_drop(struct words *w)
 	if (f->dst && presence_at(w->a, f->dst, f->node, f->first_ns, f->last_ns, &stay) && stay) {
 		const struct record_conn_facts *rec = &stay->conn->rec;
 
-		words_line(w, "its socket %s: %u bytes not sent, %u unacknowledged, rtt %s; %s behind in "
-			   "all", text_addr(&rec->remote).s, rec->notsent, rec->unacked,
+		words_line(w, "its socket %s: %s not sent, %s unacknowledged, rtt %s; %s behind in all",
+			   text_addr(&rec->remote).s, words_count(rec->notsent, "byte").s,
+			   number_grouped(rec->unacked).s,
 			   text_span(rec->rtt_us * 1000ull).s, text_span(rec->blocked_ns).s);
 	}
 	text_add(&w->fix, "the way down to %s is the limit: look at its link, or send it less; a deeper "
@@ -206,12 +207,13 @@ void words_duplicate_peer(struct words *w)
 			 text_addr(&notes[0]->conn->rec.remote).s, conn_node(w, notes[0]->conn),
 			 text_addr(&notes[0]->conn2->rec.remote).s, conn_node(w, notes[0]->conn2));
 	for (i = 0; i < NOTES_SHOWN && notes[i]; i++)
-		words_line(w, "%s: %s on %s and %s on %s, both open for %s, and both sent (%" PRIu64
-			   " and %" PRIu64 " bytes)", text_peer(w->a, notes[i]->peer).s,
+		words_line(w, "%s: %s on %s and %s on %s, both open for %s, and both sent "
+			   "(%s and %s)", text_peer(w->a, notes[i]->peer).s,
 			   text_addr(&notes[i]->conn->rec.remote).s, conn_node(w, notes[i]->conn),
 			   text_addr(&notes[i]->conn2->rec.remote).s, conn_node(w, notes[i]->conn2),
-			   text_span(notes[i]->span_ns).s, notes[i]->conn->rec.in_bytes,
-			   notes[i]->conn2->rec.in_bytes);
+			   text_span(notes[i]->span_ns).s,
+			   words_count(notes[i]->conn->rec.in_bytes, "byte").s,
+			   words_count(notes[i]->conn2->rec.in_bytes, "byte").s);
 	if (w->f->count)
 		say_loss(w);
 	words_line(w, "packets for such a key go to the one that spoke last, so both are flaky");
@@ -254,8 +256,8 @@ void words_rate_limited(struct words *w)
 {
 	const struct finding *f = w->f;
 
-	text_add(&w->summary, "%s throttles %s to about %" PRIu64 " kB/s", name(w, f->node),
-		 text_peer(w->a, f->peer).s, f->number[1] / 1000);
+	text_add(&w->summary, "%s throttles %s to about %s kB/s", name(w, f->node),
+		 text_peer(w->a, f->peer).s, number_grouped(f->number[1] / 1000).s);
 	words_line(w, "its bytes stood unread for %s while those of other clients were read at once",
 		   text_span(f->number[0]).s);
 	words_line(w, "nothing is lost by it in the relay: the sender has to wait");

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/number.h"
 
 #define COLUMNS		80
 #define MATRIX_MAX	12	/* nodes shown in the matrix */
@@ -33,29 +34,12 @@ static void paint(const struct text *t, enum colour colour)
 		fputs(codes[colour], t->out);
 }
 
-/* "12,345": counts are compared by eye. */
-static const char *count_text(uint64_t v, char buf[static 32])
-{
-	char digits[24];
-	int len = snprintf(digits, sizeof(digits), "%" PRIu64, v), i, n = 0;
-
-	for (i = 0; i < len; i++) {
-		if (i && (len - i) % 3 == 0)
-			buf[n++] = ',';
-		buf[n++] = digits[i];
-	}
-	buf[n] = '\0';
-	return buf;
-}
-
 static const char *range_text(const struct report_range *r, char buf[static 72])
 {
-	char min[32], max[32];
-
 	if (r->min == r->max)
-		snprintf(buf, 72, "%s", count_text(r->min, min));
+		snprintf(buf, 72, "%s", number_grouped(r->min).s);
 	else
-		snprintf(buf, 72, "%s..%s", count_text(r->min, min), count_text(r->max, max));
+		snprintf(buf, 72, "%s..%s", number_grouped(r->min).s, number_grouped(r->max).s);
 	return buf;
 }
 
@@ -105,7 +89,7 @@ static void traced_line(const struct text *t)
 {
 	const struct report *r = t->r;
 	uint32_t nodes = 0, peers = 0;
-	char buf[32], unread[80] = "all read", line[256];
+	char unread[128] = "all read", line[256];
 	uint64_t untraced = untraced_packets(r);
 	size_t i;
 
@@ -114,25 +98,27 @@ static void traced_line(const struct text *t)
 		peers += r->nodes[i].peers;
 	}
 	if (r->without_secret || r->unsynchronised)
-		snprintf(unread, sizeof(unread), "%" PRIu64 " without secret, %" PRIu64 " unsynchronised",
-			 r->without_secret, r->unsynchronised);
-	snprintf(line, sizeof(line), "%u node%s traced, %u peer%s, %" PRIu64 " connection%s (%s), %s frame%s "
-		 "untraced, %.1f s", nodes, nodes == 1 ? "" : "s", peers, peers == 1 ? "" : "s",
-		 r->connections, r->connections == 1 ? "" : "s", unread,
-		 count_text(untraced, buf), untraced == 1 ? "" : "s",
+		snprintf(unread, sizeof(unread), "%s without secret, %s unsynchronised",
+			 number_grouped(r->without_secret).s, number_grouped(r->unsynchronised).s);
+	snprintf(line, sizeof(line), "%s node%s traced, %s peer%s, %s connection%s (%s), %s frame%s untraced, "
+		 "%.1f s", number_grouped(nodes).s, nodes == 1 ? "" : "s",
+		 number_grouped(peers).s, peers == 1 ? "" : "s",
+		 number_grouped(r->connections).s, r->connections == 1 ? "" : "s", unread,
+		 number_grouped(untraced).s, untraced == 1 ? "" : "s",
 		 (double)(r->end_ns - r->start_ns) / NSEC_PER_SEC);
 	wrap(t, "", line);
 	if (!r->has_map && nodes > 1)
 		wrap(t, "", "No DERP map was given (--map): all nodes are taken as one region.");
 	if (r->nodes_twice) {
 		snprintf(line, sizeof(line), "%s of the nodes told by the sources %s told twice: counted once, as "
-			 "the source that saw more tells it.", count_text(r->nodes_twice, buf),
+			 "the source that saw more tells it.", number_grouped(r->nodes_twice).s,
 			 r->nodes_twice == 1 ? "is" : "are");
 		wrap(t, "", line);
 	}
 	if (r->nodes_left_out) {
-		snprintf(line, sizeof(line), "%s more nodes are over the limit: nothing of theirs is in "
-			 "this report. Trace fewer at once.", count_text(r->nodes_left_out, buf));
+		snprintf(line, sizeof(line), "%s more node%s over the limit: nothing of theirs is in "
+			 "this report. Trace fewer at once.", number_grouped(r->nodes_left_out).s,
+			 r->nodes_left_out == 1 ? " is" : "s are");
 		wrap(t, "", line);
 	}
 	if (r->agents_cut)
@@ -143,14 +129,14 @@ static void traced_line(const struct text *t)
 static void governed_line(const struct text *t)
 {
 	const struct report_step *s;
-	char line[256];
+	char line[320];
 
 	if (!t->r->step_count)
 		return;
 	s = &t->r->steps_list[t->r->step_count - 1];
 	snprintf(line, sizeof(line), "Not all was taken in: the tracer cost more than its budget of %g %% "
-		 "of all CPUs' time and changed how much it takes in %" PRIu64 " time%s; at last from "
-		 "%s to %s on %s, at %.2g %%.", s->step.budget_ppm / 1e4, t->r->steps,
+		 "of all CPUs' time and changed how much it takes in %s time%s; at last from "
+		 "%s to %s on %s, at %.2g %%.", s->step.budget_ppm / 1e4, number_grouped(t->r->steps).s,
 		 t->r->steps == 1 ? "" : "s", record_level_name(s->step.from),
 		 record_level_name(s->step.to), s->host[0] ? s->host : "this host",
 		 s->step.cost_ppm / 1e4);
@@ -219,18 +205,18 @@ static void verdicts(const struct text *t)
 
 static void card_row(const struct text *t, const char *name, const struct record_nic *nic)
 {
-	char packets[32], bytes[32], stun[48] = "-", line[160];
+	char stun[48] = "-", line[160];
 
 	if (nic->stun_listens || nic->stun_in)
 		snprintf(stun, sizeof(stun), "%" PRIu64 "/%" PRIu64, nic->stun_in, nic->stun_out);
 	fprintf(t->out, "  %-22.22s %10s %14s %7" PRIu64 " %7" PRIu64 " %13s\n", name,
-		count_text(nic->packets, packets), count_text(nic->bytes, bytes), nic->syn,
+		number_grouped(nic->packets).s, number_grouped(nic->bytes).s, nic->syn,
 		nic->duplicates, stun);
 	snprintf(line, sizeof(line), "%s, XDP %s", nic->interfaces[0] ? nic->interfaces : "no interface",
 		 nic->mode);
 	wrap(t, "    ", line);
 	if (nic->drops)
-		fprintf(t->out, "    %" PRIu64 " connection%s dropped by the host\n", nic->drops,
+		fprintf(t->out, "    %s connection%s dropped by the host\n", number_grouped(nic->drops).s,
 			nic->drops == 1 ? "" : "s");
 }
 
@@ -313,12 +299,12 @@ static void matrix(const struct text *t)
 static void link_line(const struct text *t, const struct report_link *l)
 {
 	static const char *const states[] = { "up", "down", "stalled", "unknown" };
-	char sent[32], arrived[32], lost[72], line[768];
+	char lost[72], line[768];
 
 	snprintf(line, sizeof(line), "%s -> %s: %s%s%s, sent %s, arrived %s, lost %s",
 		 t->r->nodes[l->from].name, t->r->nodes[l->to].name, states[l->state],
-		 l->reason ? " " : "", l->reason ? l->reason : "", count_text(l->sent, sent),
-		 l->has_arrived ? count_text(l->arrived, arrived) : "(not traced)",
+		 l->reason ? " " : "", l->reason ? l->reason : "", number_grouped(l->sent).s,
+		 l->has_arrived ? number_grouped(l->arrived).s : "(not traced)",
 		 range_text(&l->lost, lost));
 	wrap(t, "  ", line);
 }
@@ -342,9 +328,10 @@ static void links(const struct text *t)
 		}
 	}
 	if (t->r->link_count)
-		fprintf(t->out, "  %zu of %zu links healthy", healthy, t->r->link_count);
+		fprintf(t->out, "  %s of %s link%s healthy", number_grouped(healthy).s,
+			number_grouped(t->r->link_count).s, t->r->link_count == 1 ? "" : "s");
 	if (silent)
-		fprintf(t->out, ", %zu more that carried nothing", silent);
+		fprintf(t->out, ", %s more that carried nothing", number_grouped(silent).s);
 	if (t->r->link_count)
 		fputc('\n', t->out);
 }
@@ -362,10 +349,10 @@ static const char *time_text(double us, char buf[static 16])
 static void latency_row(const struct text *t, const char *from, const char *to,
 			const struct report_latency *l)
 {
-	char name[46], p50[16], p99[16], samples[32];
+	char name[46], p50[16], p99[16];
 
 	snprintf(name, sizeof(name), "%.20s%s%.20s", from, to ? " -> " : "", to ? to : "");
-	fprintf(t->out, "  %-44s %12s %8s %8s\n", name, count_text(l->samples, samples),
+	fprintf(t->out, "  %-44s %12s %8s %8s\n", name, number_grouped(l->samples).s,
 		time_text(l->p50_us, p50), time_text(l->p99_us, p99));
 }
 
@@ -401,10 +388,10 @@ static void latencies(const struct text *t)
 
 static void landing_row(const struct text *t, const char *name, const struct report_landing *l)
 {
-	char sent[32], delivered[32], lost[72];
+	char lost[72];
 
 	fprintf(t->out, "  %-22s %8" PRIu64 " %12s %12s %14s\n", name, l->pairs,
-		count_text(l->sent, sent), count_text(l->delivered, delivered),
+		number_grouped(l->sent).s, number_grouped(l->delivered).s,
 		range_text(&l->lost, lost));
 }
 
@@ -442,7 +429,7 @@ static const char *worst_class(const struct report_pair *p)
 /* Behind what was lost stands its cause, if it is sure; where nothing was, how long packets took. */
 static void pair_row(const struct text *t, const struct report_pair *p)
 {
-	char src[KEY_SHORT_LEN], dst[KEY_SHORT_LEN], entered[32], delivered[32], lost[72];
+	char src[KEY_SHORT_LEN], dst[KEY_SHORT_LEN], lost[72];
 	char p50[16], p99[16];
 
 	peer_name(p, &p->src, src);
@@ -450,7 +437,7 @@ static void pair_row(const struct text *t, const struct report_pair *p)
 	if (p->lost.max)
 		paint(t, p->lost.min ? RED : YELLOW);
 	fprintf(t->out, "  %-7s -> %-7s %10s %10s %9" PRIu64 " %8s", src, dst,
-		count_text(p->entered, entered), count_text(p->delivered, delivered), p->in_flight,
+		number_grouped(p->entered).s, number_grouped(p->delivered).s, p->in_flight,
 		range_text(&p->lost, lost));
 	if (p->lost.max)
 		fprintf(t->out, " %s", p->lost.min ? worst_class(p) : "not all seen");
@@ -498,7 +485,8 @@ static void pairs(const struct text *t)
 	}
 	if (summed)
 		pair_row(t, &other);
-	fprintf(t->out, "  %zu of %zu pairs lost nothing\n", healthy, t->r->pair_count);
+	fprintf(t->out, "  %s of %s pair%s lost nothing\n", number_grouped(healthy).s,
+		number_grouped(t->r->pair_count).s, t->r->pair_count == 1 ? "" : "s");
 }
 
 int view_text(const struct report *r, FILE *out, const struct view_text_options *options)
