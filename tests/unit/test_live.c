@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /* The parts of live capture that need no kernel. */
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -210,6 +211,21 @@ static void test_last_ack(void **state)
 
 /* --- rights ---------------------------------------------------------------------------------- */
 
+/* libbpf finds out by the way that a map cannot be made, and takes it for another fault. */
+static void test_descriptors(void **state)
+{
+	static const char said[] = "libbpf: Error in probe_kern_global_data():Too many open files(24). "
+				   "Couldn't create simple array map.";
+
+	(void)state;
+	assert_null(rights_descriptors(-EINVAL, ""));
+	assert_null(rights_descriptors(-EINVAL, "libbpf: Error in something():Invalid argument(22)"));
+	assert_non_null(rights_descriptors(-EMFILE, ""));
+	assert_non_null(rights_descriptors(-EINVAL, said));
+	assert_non_null(strstr(rights_descriptors(-EINVAL, said), "ulimit -n"));
+	assert_null(strstr(rights_descriptors(-EINVAL, said), "libbpf"));
+}
+
 static void test_rights(void **state)
 {
 	const uint64_t all = ~0ull, admin = 1ull << CAP_SYS_ADMIN;
@@ -385,6 +401,7 @@ int main(void)
 		cmocka_unit_test(test_handed),
 		cmocka_unit_test(test_facts_grow),
 		cmocka_unit_test(test_last_ack),
+		cmocka_unit_test(test_descriptors),
 		cmocka_unit_test(test_rights),
 		cmocka_unit_test(test_checksum),
 		cmocka_unit_test(test_checksum_refuses),

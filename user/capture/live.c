@@ -80,6 +80,12 @@ void live_reader_awake(struct live *live)
 
 static int fail(struct capture_error *err, int code, const char *what, const char *fix)
 {
+	const char *few = rights_descriptors(code, fix);
+
+	if (few) {
+		code = -EMFILE;
+		fix = few;
+	}
 	snprintf(err->text, sizeof(err->text), "%s: %s%s%s", what, strerror(-code),
 		 *fix ? "; " : "", fix);
 	return code;

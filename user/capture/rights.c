@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include "capture/rights.h"
 
+#include <errno.h>
 #include <linux/capability.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 
 static const struct right rights[] = {
 	{ CAP_BPF, CAP_SYS_ADMIN, "CAP_BPF", "the kernel takes no program", true },
@@ -57,4 +59,18 @@ const char *rights_foreign(void)
 	if (read_word("/proc/self/uid_map", "%*u %*u %llu", &ids) && ids != UINT32_MAX)
 		return "root of a user namespace, as in a container, is not the host's";
 	return NULL;
+}
+
+const char *rights_descriptors(int code, const char *said)
+{
+	static __thread char text[128];
+	struct rlimit limit;
+
+	if (code != -EMFILE && !strstr(said, strerror(EMFILE)))
+		return NULL;
+	if (getrlimit(RLIMIT_NOFILE, &limit))
+		return NULL;
+	snprintf(text, sizeof(text), "the limit is %llu: allow it 1024 or more (ulimit -n; a unit's "
+		 "LimitNOFILE=)", (unsigned long long)limit.rlim_cur);
+	return text;
 }

@@ -22,5 +22,11 @@ uint64_t rights_effective(void);
 const struct right *rights_missing(uint64_t caps, const struct right *last);
 /* Why they are worth nothing here, as a sentence; NULL: they are. */
 const char *rights_foreign(void);
+/*
+ * Did it fail for want of descriptors? @code says so, or @said, what libbpf said of it, which makes
+ * another error of it. Then how many are allowed and what to do, valid until the next call of this
+ * thread; else NULL.
+ */
+const char *rights_descriptors(int code, const char *said);
 
 #endif
