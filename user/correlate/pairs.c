@@ -30,7 +30,9 @@
  *
  * A mesh connection that can be read at neither end is in no sum above: what crosses it stays in flight,
  * or becomes untraced, at one node and is first seen at the other. Up to the lesser of the two these are
- * the same packets: they are taken as having left on it (h), and arrived.
+ * the same packets: they are taken as having left on it (h), and arrived. So it is with what is untraced
+ * where both ends can be read by now and neither was from its start: what crossed before that is in no
+ * row of the edge. What the edge's rows explain is theirs and comes off first.
  */
 #include "correlate/analysis.h"
 
@@ -38,9 +40,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Nodes joined by a connection that nobody can read. */
+/* Nodes joined by a connection that nobody can read, or could at first. */
 struct hidden {
 	uint32_t from, to;
+	bool still;		/* neither end is read without a gap */
 };
 
 struct hiding {
@@ -145,6 +148,8 @@ static struct ref *refs_make(const struct analysis *a, size_t *count)
 struct books {
 	int64_t entered, left, in_flight, lost, untraced, first_seen, mesh_in, mesh_out, last_hop;
 	int64_t hidden_in, hidden_out;
+	/* What the edges have of it: told and arrived by what its own ends count. */
+	int64_t told, arrived, seen_behind, ahead, missed_before;
 };
 
 static int64_t least(int64_t x, int64_t y)
@@ -152,11 +157,9 @@ static int64_t least(int64_t x, int64_t y)
 	return x < y ? x : y;
 }
 
-static void node_add(const struct analysis *a, struct pair_sum *p, struct sum *s, uint32_t node,
-		     const struct books *b, const struct ref *refs, size_t count)
+static void edges_of(const struct analysis *a, uint32_t node, struct books *b,
+		     const struct ref *refs, size_t count)
 {
-	int64_t told = 0, arrived = 0, seen_behind = 0, ahead = 0, missed_before = 0, same;
-	int64_t delivered = b->left - b->mesh_out, from_mesh = b->mesh_in + b->hidden_in;
 	size_t i;
 
 	for (i = 0; i < count; i++) {
@@ -164,33 +167,39 @@ static void node_add(const struct analysis *a, struct pair_sum *p, struct sum *s
 		const struct edge_row *row = &e->rows[refs[i].row];
 
 		if (e->from == node) {
-			told += e->out ? row->told : 0;
-			seen_behind += row->first_seen;
-			ahead += row->ahead;
+			b->told += e->out ? row->told : 0;
+			b->seen_behind += row->first_seen;
+			b->ahead += row->ahead;
 		}
 		if (e->to == node) {
-			arrived += e->in ? row->arrived : 0;
-			missed_before += row->untraced;
+			b->arrived += e->in ? row->arrived : 0;
+			b->missed_before += row->untraced;
 		}
 	}
+}
+
+static void node_add(struct pair_sum *p, struct sum *s, const struct books *b)
+{
+	int64_t delivered = b->left - b->mesh_out, from_mesh = b->mesh_in + b->hidden_in, same;
+
 	s->entered += b->entered - from_mesh;
 	s->delivered += delivered - b->last_hop;
 	s->in_flight += b->in_flight;
 	s->lost += b->lost + b->last_hop;
 	s->untraced += b->untraced;
 	/* rin and rout; a negative one belongs to the other side. */
-	if (b->mesh_in >= arrived)
-		s->entered += b->mesh_in - arrived;
+	if (b->mesh_in >= b->arrived)
+		s->entered += b->mesh_in - b->arrived;
 	else
-		s->untraced += arrived - b->mesh_in;
-	if (b->mesh_out >= told)
-		s->untraced += b->mesh_out - told;
+		s->untraced += b->arrived - b->mesh_in;
+	if (b->mesh_out >= b->told)
+		s->untraced += b->mesh_out - b->told;
 	else
-		s->entered += told - b->mesh_out;
-	same = least(b->untraced, seen_behind) + least(b->first_seen, missed_before);
+		s->entered += b->told - b->mesh_out;
+	same = least(b->untraced, b->seen_behind) + least(b->first_seen, b->missed_before);
 	s->entered -= same;
 	s->untraced -= same;
-	same = least(b->in_flight, ahead);
+	same = least(b->in_flight, b->ahead);
 	s->entered -= same;
 	s->in_flight -= same;
 
@@ -267,10 +276,15 @@ static struct books books_of(const struct pair_row *row)
 	};
 }
 
-/* Where it was not, packets may have passed that neither end has counted. */
-static bool was_read(const struct conn *conn)
+/* Where it is not, packets may pass that neither end counts. */
+static bool is_read(const struct conn *conn)
 {
 	return (conn->rec.last_type_in || conn->rec.last_type_out) && !conn->mesh->rec.gaps;
+}
+
+static bool was_read(const struct conn *conn)
+{
+	return conn->rec.from_start && is_read(conn);
 }
 
 static int hiding_find(const struct analysis *a, struct hiding *h)
@@ -288,7 +302,9 @@ static int hiding_find(const struct analysis *a, struct hiding *h)
 			continue;
 		if (!VEC_ROOM(h->v, h->count, h->cap))
 			return -ENOMEM;
-		h->v[h->count++] = (struct hidden){ e->from, e->to };
+		h->v[h->count++] = (struct hidden){
+			e->from, e->to, !is_read(e->out) && !is_read(e->in),
+		};
 	}
 	return 0;
 }
@@ -305,10 +321,13 @@ static struct books *books_at(const struct place *place, size_t places, uint32_t
 	return NULL;
 }
 
-static void cross(int64_t *inside, struct books *from, struct books *to)
+/* @explained: of @inside, by edges. */
+static void cross(int64_t *inside, int64_t explained, struct books *from, struct books *to)
 {
-	int64_t same = least(*inside, to->first_seen);
+	int64_t same = least(*inside - explained, to->first_seen - to->missed_before);
 
+	if (same <= 0)
+		return;
 	*inside -= same;
 	from->hidden_out += same;
 	to->first_seen -= same;
@@ -325,8 +344,10 @@ static void cross_hidden(const struct hiding *h, const struct place *place, size
 		to = books_at(place, places, h->v[i].to, h->books);
 		if (!from || !to)
 			continue;
-		cross(&from->untraced, from, to);
-		cross(&from->in_flight, from, to);
+		cross(&from->untraced, from->seen_behind, from, to);
+		/* What is inside where the connection is read will be seen leaving, or be given up. */
+		if (h->v[i].still)
+			cross(&from->in_flight, from->ahead, from, to);
 	}
 }
 
@@ -342,11 +363,12 @@ static void pair_sum(const struct analysis *a, uint32_t pair, const struct ref *
 	for (i = 0; i < places && i < a->traced_count; i++) {
 		pairs_row(a, &place[i], &row);
 		h->books[i] = books_of(&row);
+		edges_of(a, place[i].node, &h->books[i], refs, count);
 		pair_times(a, p, place[i].node, &row);
 	}
 	cross_hidden(h, place, i);
 	for (i = 0; i < places && i < a->traced_count; i++)
-		node_add(a, p, &s, place[i].node, &h->books[i], refs, count);
+		node_add(p, &s, &h->books[i]);
 	edges_add(a, p, &s, refs, count);
 	sum_take(p, &s);
 }
@@ -393,7 +415,8 @@ static void other_sum(const struct analysis *a, const struct ref *refs, size_t c
 
 	for (i = 0; i < a->traced_count; i++) {
 		rest_of(a, &a->nodes[i], &b);
-		node_add(a, p, &s, i, &b, refs, count);
+		edges_of(a, i, &b, refs, count);
+		node_add(p, &s, &b);
 	}
 	edges_add(a, p, &s, refs, count);
 	sum_take(p, &s);
