@@ -491,34 +491,6 @@ static void test_rest(void **state)
 	script_free(&s);
 }
 
-/* One sender's bytes stand unread while others' are read at once: it is held back. */
-static void test_rate_limited(void **state)
-{
-	const struct report_verdict *v;
-	struct script s = { 0 };
-	struct record_conn *c;
-	struct report r;
-	int t;
-
-	(void)state;
-	for (t = 2; t <= 12; t++) {
-		begin(&s);
-		c = script_client(&s, 2, 3, "10.1.0.3", 1);
-		c->in_bytes = 100000 * t;
-		c->unread = 60000;
-		c = script_client(&s, 3, 4, "10.1.0.4", 1);
-		c->in_bytes = 500 * t;
-		c->last_in_ns = AT(t);
-		script_close(&s, t, t == 12);
-	}
-	script_report(&s, NULL, &r);
-	v = only(&r, VERDICT_RATE_LIMITED);
-	assert_true(says(v, "about 100 kB/s"));
-	assert_int_equal(v->basis, BASIS_INFERRED);
-	report_free(&r);
-	script_free(&s);
-}
-
 static void test_slow_and_deaf(void **state)
 {
 	struct script s = { 0 };
@@ -570,7 +542,6 @@ int main(void)
 		cmocka_unit_test(test_restart_seen_from_the_mesh),
 		cmocka_unit_test(test_not_admitted),
 		cmocka_unit_test(test_rest),
-		cmocka_unit_test(test_rate_limited),
 		cmocka_unit_test(test_slow_and_deaf),
 	};
 

@@ -242,7 +242,7 @@ static int stage_apply(struct correlate *c, uint32_t agent)
 		a->stage = NULL;
 		a->stage_cap = 0;
 	}
-	return state_trim(c, agent);
+	return state_closed(c, agent);
 }
 
 static void agent_cut(struct agent *a)

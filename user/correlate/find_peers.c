@@ -16,9 +16,6 @@
 #define SOON_NS		(60 * NSEC_PER_SEC)	/* a reconnect comes so soon after an end */
 #define NOTICED_NS	NSEC_PER_SEC	/* so late an end may be noticed: sockets are polled */
 #define RETRY_NS	(5 * NSEC_PER_SEC)
-#define HELD_NS		(5 * NSEC_PER_SEC)
-#define HELD_BYTES	16384u
-#define HELD_RATE	2000000ull	/* bytes a second: faster is no limit but a flood */
 
 static uint64_t least(uint64_t x, uint64_t y)
 {
@@ -309,52 +306,26 @@ static bool mesh_is_blocked(const struct life *life)
 	return false;
 }
 
-static bool is_held(const struct conn *conn, uint64_t now_ns, uint64_t *held_ns, uint64_t *rate)
-{
-	if (conn->rec.kind != CONN_CLIENT || conn->rec.dialled || conn->rec.closed_ns ||
-	    !conn->wedged_since_ns || conn->rec.unread < HELD_BYTES ||
-	    now_ns < conn->wedged_since_ns + HELD_NS)
-		return false;
-	*held_ns = now_ns - conn->wedged_since_ns;
-	*rate = (conn->rec.in_bytes - least(conn->wedged_bytes, conn->rec.in_bytes)) * 1000 /
-		(*held_ns / NSEC_PER_MSEC);
-	return *rate && *rate < HELD_RATE;
-}
-
-/* Others must flow meanwhile: a node that reads nobody is slow, not strict. */
 static int find_held(struct analysis *a, uint32_t node)
 {
 	const struct life *life = a->nodes[node].life;
-	uint64_t now_ns = a->c->agents[life->agent].last_ns, held_ns, rate;
-	size_t i, held = 0, flowing = 0;
+	const struct held *h = &life->held;
+	uint64_t first_ns = ref_time(a, life->agent, h->first_ns);
+	uint64_t last_ns = ref_time(a, life->agent, h->last_ns);
 	struct finding *f;
 
-	for (i = 0; i < life->conn_count; i++) {
-		const struct conn *conn = life->conns[i];
-
-		held += is_held(conn, now_ns, &held_ns, &rate);
-		flowing += conn->rec.kind == CONN_CLIENT && !conn->rec.closed_ns &&
-			   !conn->rec.unread && conn->rec.last_in_ns + HELD_NS > now_ns;
-	}
-	if (!held || flowing < held || mesh_is_blocked(life))
+	/* One that stood still reads what has waited, and not all at once. */
+	if (!h->last_ns || mesh_is_blocked(life) || still_at(a, node, first_ns, last_ns))
 		return 0;
-	for (i = 0; i < life->conn_count; i++) {
-		const struct conn *conn = life->conns[i];
-
-		if (!is_held(conn, now_ns, &held_ns, &rate))
-			continue;
-		f = finding_get(a, VERDICT_RATE_LIMITED, node, NONE, NONE, LINK_REASON_NONE);
-		if (!f)
-			return -ENOMEM;
-		f->basis = BASIS_INFERRED;
-		finding_about(f, conn->peer, f->dst);
-		finding_seen(f, ref_time(a, life->agent, conn->wedged_since_ns), a->end_ns);
-		if (f->peer && key_compare(&a->c->peers[f->peer], &a->c->peers[conn->peer]) < 0)
-			continue;
-		f->peer = conn->peer;
-		f->number[0] = held_ns;
-		f->number[1] = rate;
-	}
+	f = finding_get(a, VERDICT_RATE_LIMITED, node, NONE, NONE, LINK_REASON_NONE);
+	if (!f)
+		return -ENOMEM;
+	f->basis = BASIS_INFERRED;
+	finding_about(f, h->several ? 0 : h->worst.peer, f->dst);
+	finding_seen(f, first_ns, last_ns);
+	f->peer = h->worst.peer;
+	f->number[0] = h->worst.held_ns;
+	f->number[1] = h->worst.rate;
 	return 0;
 }
 

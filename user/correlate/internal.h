@@ -146,6 +146,28 @@ struct still {
 };
 
 /* One process of a relay, as one tracer saw it. */
+/* A connection that is held back. */
+struct held_one {
+	uint64_t conn, since_ns, held_ns, rate; /* rate: bytes a second */
+	uint32_t peer;
+};
+
+/* Of a life; held.c. */
+struct held {
+	/* of the snapshot that is being applied */
+	uint64_t now_ns;
+	uint32_t count, flowing; /* clients that are held back; of which all was read */
+	struct held_one one;	/* of those held the one that is so for longest */
+	bool blocked;		/* a mesh connection does not drain */
+	/* that which may be a throttle, and when that was first seen */
+	struct held_one first;
+	uint64_t judged_ns;
+	/* what was one; last_ns 0: none. Times of the agent */
+	uint64_t first_ns, last_ns;
+	struct held_one worst;
+	bool several;		/* senders */
+};
+
 struct life {
 	uint32_t agent, node;	/* index of the agent; the node's number there */
 	struct record_node info;
@@ -170,6 +192,7 @@ struct life {
 	struct presence *presence;
 	size_t presence_count, presence_cap;
 	struct table presence_index;
+	struct held held;
 };
 
 struct loss {
@@ -242,8 +265,8 @@ int state_apply(struct correlate *c, uint32_t agent, const struct record *r);
 /* Counts, as they were packed. 0 or -ENOMEM. */
 int state_apply_counts(struct correlate *c, uint32_t agent, const struct record *r,
 		       const uint8_t *bytes, size_t len);
-/* After a snapshot: lets go what the limits do not keep. 0 or -ENOMEM. */
-int state_trim(struct correlate *c, uint32_t agent);
+/* After a snapshot: judges what was so in it, lets go what the limits do not keep. 0 or -ENOMEM. */
+int state_closed(struct correlate *c, uint32_t agent);
 
 /* --- connections (conns.c) --- */
 
@@ -289,6 +312,13 @@ int counts_apply(struct correlate *c, struct life *life, const uint8_t *bytes, s
 bool counts_get(const struct correlate *c, const struct life *life, size_t number,
 		struct pair_row *row);
 void counts_drop(struct correlate *c, struct life *life);
+
+/* --- senders that are held back (held.c) --- */
+
+/* A connection as the snapshot at @now_ns tells it. */
+void held_note(struct held *h, const struct conn *conn, uint64_t now_ns);
+/* The snapshot is closed. */
+void held_judge(struct held *h);
 
 /* --- losses (losses.c) --- */
 

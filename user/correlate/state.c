@@ -222,6 +222,7 @@ static int apply_conn(struct correlate *c, struct life *life, const struct recor
 	conn->peer = peer;
 	conn->told_ns = r->time_ns;
 	wedge_note(conn, r->time_ns);
+	held_note(&life->held, conn, r->time_ns);
 	if (forwards_note(conn, &r->conn, first) < 0)
 		return -ENOMEM;
 	return stall_note(conn, r->time_ns);
@@ -451,7 +452,7 @@ static int presence_trim(struct correlate *c, struct life *life)
 	return 0;
 }
 
-int state_trim(struct correlate *c, uint32_t agent)
+int state_closed(struct correlate *c, uint32_t agent)
 {
 	bool moved;
 	size_t i;
@@ -459,6 +460,7 @@ int state_trim(struct correlate *c, uint32_t agent)
 	for (i = 0; i < c->life_count; i++) {
 		if (c->lives[i]->agent != agent)
 			continue;
+		held_judge(&c->lives[i]->held);
 		if (conns_trim(c, c->lives[i], &moved) < 0 ||
 		    (moved && presence_trim(c, c->lives[i]) < 0))
 			return -ENOMEM;

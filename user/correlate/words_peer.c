@@ -252,14 +252,20 @@ void words_handshake(struct words *w)
 		 "sender's key?) and restart the agent there", whom(w, &t));
 }
 
+#define OVER_NS	(2 * NSEC_PER_SEC)	/* there were snapshots since that did not show it */
+
 void words_rate_limited(struct words *w)
 {
 	const struct finding *f = w->f;
+	uint64_t over_ns = w->a->end_ns > f->last_ns ? w->a->end_ns - f->last_ns : 0;
+	bool over = over_ns > OVER_NS;
 
-	text_add(&w->summary, "%s throttles %s to about %s kB/s", name(w, f->node),
+	text_add(&w->summary, "%s %s %s to about %s kB/s", name(w, f->node), over ? "throttled" : "throttles",
 		 text_peer(w->a, f->peer).s, number_grouped(f->number[1] / 1000).s);
 	words_line(w, "its bytes stood unread for %s while those of other clients were read at once",
 		   text_span(f->number[0]).s);
+	if (over)
+		words_line(w, "that was last seen %s before the end", text_span(over_ns).s);
 	words_line(w, "nothing is lost by it in the relay: the sender has to wait");
 	text_add(&w->fix, "raise the client's rate in the file given to derper by -rate-config on %s, or "
 		 "have the peers connect directly", name(w, f->node));
