@@ -285,6 +285,21 @@ static __always_inline void count_stepped(struct __sk_buff *skb, struct count_di
 		count_end_before(d);
 }
 
+/* dirs[@dir] of the packet's socket, for what finds all it needs itself; NULL: nothing is to be walked. */
+static __always_inline struct count_dir *count_dir_of(struct __sk_buff *skb, __u32 dir)
+{
+	struct bpf_sock *sk = skb->sk;
+	struct count_state *state;
+
+	if (!count_frames || !sk)
+		return NULL;
+	sk = bpf_sk_fullsock(sk);
+	if (!sk)
+		return NULL;
+	state = bpf_sk_storage_get(&walks, sk, NULL, 0);
+	return state ? &state->dirs[dir & 1] : NULL;
+}
+
 /*
  * The next frames of the packet, where dirs[@dir] says that they are to be walked; 1 where it may hold
  * more of them. Not static: it is verified once, not for every way that leads here, and finds what it
@@ -292,20 +307,11 @@ static __always_inline void count_stepped(struct __sk_buff *skb, struct count_di
  */
 __noinline int count_some(struct __sk_buff *skb, __u32 dir)
 {
-	struct bpf_sock *sk = skb->sk;
-	struct count_state *state;
-	struct count_dir *d;
+	struct count_dir *d = count_dir_of(skb, dir);
 	__u32 i;
 
-	if (!count_frames || !sk)
+	if (!d)
 		return 0;
-	sk = bpf_sk_fullsock(sk);
-	if (!sk)
-		return 0;
-	state = bpf_sk_storage_get(&walks, sk, NULL, 0);
-	if (!state)
-		return 0;
-	d = &state->dirs[dir & 1];
 	for (i = 0; i < COUNT_FRAMES; i++) {
 		if (d->walk.off >= d->walk.end)
 			return 0;
@@ -334,20 +340,11 @@ static __noinline int count_web_step(struct __sk_buff *skb, struct count_dir *d)
 /* As count_some(), of a walk that goes through a WebSocket. */
 __noinline int count_web_some(struct __sk_buff *skb, __u32 dir)
 {
-	struct bpf_sock *sk = skb->sk;
-	struct count_state *state;
-	struct count_dir *d;
+	struct count_dir *d = count_dir_of(skb, dir);
 	__u32 i;
 
-	if (!count_frames || !sk)
+	if (!d)
 		return 0;
-	sk = bpf_sk_fullsock(sk);
-	if (!sk)
-		return 0;
-	state = bpf_sk_storage_get(&walks, sk, NULL, 0);
-	if (!state)
-		return 0;
-	d = &state->dirs[dir & 1];
 	for (i = 0; i < COUNT_FRAMES; i++) {
 		if (d->walk.off >= d->web.end)
 			return 0;
@@ -458,19 +455,10 @@ static __always_inline void count_seen_one(struct __sk_buff *skb, struct count_d
 /* What dirs[@dir] has seen last, with its frames. Not static, see count_some(). */
 __noinline int count_segment(struct __sk_buff *skb, __u32 dir)
 {
-	struct bpf_sock *sk = skb->sk;
-	struct count_state *state;
-	struct count_dir *d;
+	struct count_dir *d = count_dir_of(skb, dir);
 
-	if (!count_frames || !sk)
+	if (!d)
 		return 0;
-	sk = bpf_sk_fullsock(sk);
-	if (!sk)
-		return 0;
-	state = bpf_sk_storage_get(&walks, sk, NULL, 0);
-	if (!state)
-		return 0;
-	d = &state->dirs[dir & 1];
 	count_seen_one(skb, d, &d->seen);
 	return 0;
 }
