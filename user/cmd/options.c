@@ -322,12 +322,18 @@ static void note_given(struct given *given, const struct verb *verb, int val)
 	*seen = true;
 }
 
+static bool is_file(const char *name, const struct stat *file)
+{
+	struct stat st;
+
+	return !stat(name, &st) && st.st_dev == file->st_dev && st.st_ino == file->st_ino;
+}
+
 static bool is_same(const char *x, const char *y)
 {
-	struct stat a, b;
+	struct stat st;
 
-	return !strcmp(x, y) || (!stat(x, &a) && !stat(y, &b) && S_ISREG(a.st_mode) &&
-				 a.st_dev == b.st_dev && a.st_ino == b.st_ino);
+	return !strcmp(x, y) || (!stat(x, &st) && S_ISREG(st.st_mode) && is_file(y, &st));
 }
 
 static int take_sources(int argc, char **argv, const struct verb *verb, struct options *o)
@@ -352,48 +358,56 @@ static int take_sources(int argc, char **argv, const struct verb *verb, struct o
 	return 0;
 }
 
-/* What sources there are: of which kinds, and whether one goes on. */
-static void look_at_sources(struct options *o, bool kinds[static SOURCE_RECORDS + 1])
+/* What sources there are. */
+struct sources_are {
+	bool kinds[SOURCE_RECORDS + 1];
+	bool going_on;		/* one is no file that is read to its end */
+};
+
+static struct sources_are look_at_sources(const struct options *o)
 {
+	struct sources_are are = { 0 };
+	enum source_kind kind;
 	struct stat st;
 	int i;
 
 	for (i = 0; i < o->source_count; i++) {
-		kinds[source_kind(o->sources[i])] = true;
-		o->goes_on |= !strcmp(o->sources[i], "live") || !strcmp(o->sources[i], "-") ||
-			      stat(o->sources[i], &st) || !S_ISREG(st.st_mode);
+		kind = source_kind(o->sources[i]);
+		are.kinds[kind] = true;
+		are.going_on |= kind == SOURCE_LIVE || !strcmp(o->sources[i], "-") ||
+				stat(o->sources[i], &st) || !S_ISREG(st.st_mode);
 	}
+	return are;
 }
 
 /* Why a shared option is heeded by no source; NULL: it is. */
-static const char *why_unheeded(int val, const struct options *o, const bool kinds[static SOURCE_RECORDS + 1])
+static const char *why_unheeded(int val, const struct sources_are *are)
 {
 	switch (val) {
 	case OPT_PID: case OPT_UNIT: case OPT_COMM: case OPT_CGROUP: case OPT_PORT:
 	case OPT_COUNT: case OPT_RING: case OPT_XDP: case OPT_BUDGET:
-		return kinds[SOURCE_LIVE] ? NULL : "for a live trace, and no source is live: not heeded";
+		return are->kinds[SOURCE_LIVE] ? NULL : "for a live trace, and no source is live: not heeded";
 	case OPT_MAX_CONNECTIONS:
-		return kinds[SOURCE_LIVE] || kinds[SOURCE_CAPTURE] ? NULL :
+		return are->kinds[SOURCE_LIVE] || are->kinds[SOURCE_CAPTURE] ? NULL :
 		       "for those who trace, and all sources are records: not heeded";
 	case OPT_KEYLOG:
-		return kinds[SOURCE_CAPTURE] ? NULL : "for capture files, and no source is one: not heeded";
+		return are->kinds[SOURCE_CAPTURE] ? NULL : "for capture files, and no source is one: not heeded";
 	case OPT_DURATION: case OPT_INTERVAL:
-		return o->goes_on ? NULL : "for what goes on, and files are read to their ends: not heeded";
+		return are->going_on ? NULL : "for what goes on, and files are read to their ends: not heeded";
 	}
 	return NULL;
 }
 
-static void say_unheeded(const struct given *given, const struct verb *verb, struct options *o)
+static void say_unheeded(const struct given *given, const struct verb *verb, const struct options *o)
 {
-	bool kinds[SOURCE_RECORDS + 1] = { false };
+	const struct sources_are are = look_at_sources(o);
 	const struct option_row *row;
 	const char *why;
 
-	look_at_sources(o, kinds);
 	for (row = shared_rows; row->option.name; row++) {
 		if (!given->shared[row - shared_rows])
 			continue;
-		why = takes_shared(verb, row->option.val) ? why_unheeded(row->option.val, o, kinds) :
+		why = takes_shared(verb, row->option.val) ? why_unheeded(row->option.val, &are) :
 		      "of no use here: not heeded";
 		if (why)
 			say_of(verb, row, why);
@@ -402,12 +416,10 @@ static void say_unheeded(const struct given *given, const struct verb *verb, str
 
 bool options_is_source(const struct options *o, const struct stat *file)
 {
-	struct stat source;
 	int i;
 
 	for (i = 0; i < o->source_count; i++) {
-		if (!stat(o->sources[i], &source) && source.st_dev == file->st_dev &&
-		    source.st_ino == file->st_ino)
+		if (is_file(o->sources[i], file))
 			return true;
 	}
 	return false;

@@ -27,7 +27,6 @@ struct options {
 	uint64_t duration_ns;		/* 0: until a signal, or the sources' end */
 	uint64_t interval_ns;		/* 1 s */
 	bool has_interval;		/* it was named */
-	bool goes_on;			/* a source is no file that is read to its end */
 	uint32_t max_connections, max_pairs; /* 0: the rooms' defaults */
 };
 
