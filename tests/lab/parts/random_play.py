@@ -1,41 +1,19 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Plays a plan: brings its region up, has it traced, does its steps, and keeps what really happened."""
 import json
-import os
 import random
 import time
 
 from .proc import LabError, run, tail, until
 from .random_plan import NOBODY
 from .staging import DEEP
+from .tracer import held, still_loaded
 from .truth import counters
 
 FAILS = {"tls": "tls", "refused": "refused", "no-answer": "", "host-drop": "", "mesh-key": "Recv: ",
          "same-key": "self-connect", "self": "self-connect"}
 GONE_SINCE = 1.3        # seconds after which a peer that left is no longer one that "was there just now"
 ZERO = {"sent": 0, "received": 0, "sent_bytes": 0, "received_bytes": 0}
-
-
-def held(pid):
-    """BPF programs, maps and links that a process holds: {("prog", number), ...}."""
-    found = set()
-    for fd in os.listdir(f"/proc/{pid}/fdinfo"):
-        try:
-            with open(f"/proc/{pid}/fdinfo/{fd}") as f:
-                words = [line.split(":") for line in f]
-        except OSError:
-            continue
-        found |= {(k[:-3], int(v)) for k, v in (w for w in words if len(w) == 2)
-                  if k in ("prog_id", "map_id", "link_id")}
-    return found
-
-
-def still_loaded(host, ids):
-    left = set()
-    for kind in {k for k, _ in ids}:
-        there = {line.split(":")[0] for line in host.run("bpftool", kind, "list", check=False).splitlines()}
-        left |= {(k, n) for k, n in ids if k == kind and str(n) in there}
-    return left
 
 
 class Play:

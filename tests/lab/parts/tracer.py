@@ -24,6 +24,29 @@ def validate(report):
     return report
 
 
+def held(pid):
+    """BPF programs, maps and links that a process holds: {("prog", number), ...}."""
+    found = set()
+    for fd in os.listdir(f"/proc/{pid}/fdinfo"):
+        try:
+            with open(f"/proc/{pid}/fdinfo/{fd}") as f:
+                words = [line.split(":") for line in f]
+        except OSError:
+            continue
+        found |= {(k[:-3], int(v)) for k, v in (w for w in words if len(w) == 2)
+                  if k in ("prog_id", "map_id", "link_id")}
+    return found
+
+
+def still_loaded(host, ids):
+    """Those of them that the kernel has."""
+    left = set()
+    for kind in {k for k, _ in ids}:
+        there = {line.split(":")[0] for line in host.run("bpftool", kind, "list").splitlines()}
+        left |= {(k, n) for k, n in ids if k == kind and str(n) in there}
+    return left
+
+
 def law(report):
     """LabError unless the books of every node, link and pair balance to the frame."""
     wrong = []

@@ -8,7 +8,7 @@ import time
 
 from lab import BUILD, Lab, scenario, tail, until
 from parts.staging import EVERYONE, all_is_well, among, knows, meshed
-from parts.tracer import validate
+from parts.tracer import held, still_loaded, validate
 from parts.truth import Crowd, check_counters, check_pairs, counters, link, lost_where, node, only_verdicts, rows
 
 NOBODY = "nodekey:" + "5a" * 32
@@ -306,30 +306,6 @@ def test_pipe_cut():
         assert node(report, b)["entered"] > 0, report["nodes"]
 
 
-def held(pid):
-    """BPF programs, maps and links that a process holds: {("prog_id", number), ...}."""
-    found = set()
-    for fd in os.listdir(f"/proc/{pid}/fdinfo"):
-        try:
-            with open(f"/proc/{pid}/fdinfo/{fd}") as f:
-                words = [line.split(":") for line in f]
-        except OSError:
-            continue
-        found |= {(k, int(v)) for k, v in (w for w in words if len(w) == 2) if k in ("prog_id", "map_id", "link_id")}
-    return found
-
-
-def loaded(lab):
-    """All that the kernel has, in the same words."""
-    found = set()
-    for kind in ("prog", "map", "link"):
-        for line in lab.host("clients").run("bpftool", kind, "list").splitlines():
-            number = line.split(":")[0]
-            if number.isdigit():
-                found.add((f"{kind}_id", int(number)))
-    return found
-
-
 @scenario(timeout=90)
 def test_tracer_killed():
     """kill -9 leaves no program, map or link behind, and the relays go on as if nothing had been."""
@@ -340,9 +316,10 @@ def test_tracer_killed():
         lab.clients_settled(20)
         peers.pairs("list", among(peers.names), "count=20", "size=1-1400", "kind=mixed", "rate=20")
         mine = held(trace.pid)
-        assert {k for k, _ in mine} == {"prog_id", "map_id", "link_id"} and mine <= loaded(lab), mine
+        host = lab.host("clients")
+        assert {k for k, _ in mine} == {"prog", "map", "link"} and still_loaded(host, mine) == mine, mine
         trace.kill()
-        until(lambda: not mine & loaded(lab), lambda: f"to be gone: {mine & loaded(lab)}")
+        until(lambda: not still_loaded(host, mine), lambda: f"to be gone: {still_loaded(host, mine)}")
         peers.pairs(*EVERYONE)
         peers.quiet()
         assert lost_where(peers.truth()) == 0
